@@ -1,0 +1,138 @@
+//! What a client may be told.
+//!
+//! Every room has its own error type for the log; what leaves the process towards a client
+//! is a [`ClientError`], and all of its SQLSTATEs and wordings stand in this file, so that
+//! the whole of what pgring can say is read in one place. None of them carries a password,
+//! a server's address or a Rust debug string.
+
+use std::borrow::Cow;
+
+/// A five-character SQLSTATE (PostgreSQL manual, appendix A).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SqlState(pub &'static str);
+
+impl SqlState {
+    /// `feature_not_supported`: not possible across shards.
+    pub const REFUSED: SqlState = SqlState("0A000");
+    /// `too_many_connections`: a pool's or the clients' limit.
+    pub const TOO_MANY: SqlState = SqlState("53300");
+    /// `admin_shutdown`.
+    pub const SHUTTING_DOWN: SqlState = SqlState("57P01");
+    /// `cannot_connect_now`: no healthy primary.
+    pub const UNAVAILABLE: SqlState = SqlState("57P03");
+    /// `connection_failure`: a server was lost.
+    pub const SERVER_LOST: SqlState = SqlState("08006");
+    /// `transaction_resolution_unknown`.
+    pub const OUTCOME_UNKNOWN: SqlState = SqlState("08007");
+    /// `invalid_password`.
+    pub const PASSWORD: SqlState = SqlState("28P01");
+    /// `invalid_authorization_specification`.
+    pub const NOT_ALLOWED: SqlState = SqlState("28000");
+    /// `program_limit_exceeded`.
+    pub const LIMIT: SqlState = SqlState("54000");
+    /// `statement_too_complex`.
+    pub const TOO_COMPLEX: SqlState = SqlState("54001");
+    /// `undefined_object`.
+    pub const UNDEFINED_OBJECT: SqlState = SqlState("42704");
+    /// `protocol_violation`.
+    pub const PROTOCOL: SqlState = SqlState("08P01");
+    /// `invalid_catalog_name`: no such database.
+    pub const NO_DATABASE: SqlState = SqlState("3D000");
+    /// `in_failed_sql_transaction`.
+    pub const FAILED_TRANSACTION: SqlState = SqlState("25P02");
+    /// `invalid_sql_statement_name`: no such prepared statement.
+    pub const NO_STATEMENT: SqlState = SqlState("26000");
+    /// `duplicate_prepared_statement`.
+    pub const DUPLICATE_STATEMENT: SqlState = SqlState("42P05");
+    /// `invalid_cursor_name`: no such portal.
+    pub const NO_PORTAL: SqlState = SqlState("34000");
+    /// `invalid_savepoint_specification`.
+    pub const NO_SAVEPOINT: SqlState = SqlState("3B001");
+    /// `no_active_sql_transaction`.
+    pub const NO_TRANSACTION: SqlState = SqlState("25P01");
+    /// `invalid_parameter_value`.
+    pub const BAD_VALUE: SqlState = SqlState("22023");
+    /// `insufficient_privilege`.
+    pub const PRIVILEGE: SqlState = SqlState("42501");
+    /// `syntax_error`.
+    pub const SYNTAX: SqlState = SqlState("42601");
+    /// `query_canceled`.
+    pub const CANCELED: SqlState = SqlState("57014");
+    /// `idle_in_transaction_session_timeout`.
+    pub const IDLE_TRANSACTION: SqlState = SqlState("25P03");
+    /// `idle_session_timeout`.
+    pub const IDLE_SESSION: SqlState = SqlState("57P05");
+    /// `internal_error`.
+    pub const INTERNAL: SqlState = SqlState("XX000");
+}
+
+/// Whether the session survives the error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Severity {
+    /// The statement failed; the session goes on.
+    Error,
+    /// The session ends.
+    Fatal,
+}
+
+/// An error as the client sees it: the fields of an `ErrorResponse`
+/// (PostgreSQL manual, section 55.8).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClientError {
+    /// Does the session survive?
+    pub severity: Severity,
+    /// Machine-readable code.
+    pub code: SqlState,
+    /// One line, lower case, no full stop: PostgreSQL's style.
+    pub message: Cow<'static, str>,
+    /// More about this occurrence.
+    pub detail: Option<Cow<'static, str>>,
+    /// What to change.
+    pub hint: Option<Cow<'static, str>>,
+}
+
+impl ClientError {
+    /// An error that ends the statement, not the session.
+    pub fn error(code: SqlState, message: impl Into<Cow<'static, str>>) -> ClientError {
+        ClientError { severity: Severity::Error, code, message: message.into(), detail: None, hint: None }
+    }
+
+    /// An error that ends the session.
+    pub fn fatal(code: SqlState, message: impl Into<Cow<'static, str>>) -> ClientError {
+        ClientError { severity: Severity::Fatal, ..ClientError::error(code, message) }
+    }
+
+    /// With what to change.
+    pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> ClientError {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// With more about this occurrence.
+    pub fn with_detail(mut self, detail: impl Into<Cow<'static, str>>) -> ClientError {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// A statement pgring will not guess about.
+    pub fn refused(message: impl Into<Cow<'static, str>>, hint: impl Into<Cow<'static, str>>) -> ClientError {
+        ClientError::error(SqlState::REFUSED, message).with_hint(hint)
+    }
+
+    /// A message that breaks the protocol; the session cannot go on after it.
+    pub fn protocol(message: impl Into<Cow<'static, str>>) -> ClientError {
+        ClientError::fatal(SqlState::PROTOCOL, message)
+    }
+}
+
+impl std::fmt::Display for ClientError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.code.0, self.message)?;
+        if let Some(detail) = &self.detail {
+            write!(f, " ({detail})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ClientError {}

@@ -1,0 +1,1 @@
+//! (shape, parameters, topology, hints) → where a statement runs. Pure.
