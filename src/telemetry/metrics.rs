@@ -135,7 +135,7 @@ pub struct PlanCacheCounters {
     pub miss: IntCounter,
 }
 
-/// What a statement on a shard counts. Cloned once a pool.
+/// What a statement on a shard counts. Asked for once a pool; clones are cheap.
 #[derive(Clone, Debug)]
 pub struct ShardMetrics {
     /// Statements that only read.
@@ -150,7 +150,7 @@ pub struct ShardMetrics {
     pub server_lost: IntCounter,
 }
 
-/// What a client of a database counts. Cloned once a session at most.
+/// What a client of a database counts. Asked for once a database; sessions clone it.
 #[derive(Clone, Debug)]
 pub struct DatabaseMetrics {
     /// Clients that logged in.
@@ -304,8 +304,10 @@ impl Metrics {
             },
             config_reload_success: make
                 .int_gauge("config_reload_success", "1 when the last reading of the configuration succeeded"),
-            config_reload_timestamp_seconds: make
-                .gauge("config_reload_timestamp_seconds", "When the configuration was last read with success"),
+            config_reload_timestamp_seconds: make.gauge(
+                "config_reload_timestamp_seconds",
+                "When the configuration was last read with success",
+            ),
             families: Families::new(&make),
             known: Mutex::new(BTreeMap::new()),
             registry,
@@ -760,7 +762,10 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
-        assert!(!text.contains("replica_lag_seconds{database=\"a\",endpoint=\"h:1\""), "a primary has no lag");
+        assert!(
+            !text.contains("replica_lag_seconds{database=\"a\",endpoint=\"h:1\""),
+            "a primary has no lag"
+        );
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             assert!(line.starts_with("pgring_"), "{line}");
         }
