@@ -94,7 +94,7 @@ async fn what_is_not_http_disturbs_nobody() {
 #[tokio::test(start_paused = true)]
 async fn a_gathering_that_never_ends_is_answered() {
     let (_readiness, receiver) = watch::channel(Readiness::ready());
-    let stuck = HttpState::new(|| pending(), || pending(), receiver);
+    let stuck = HttpState::new(pending, pending, receiver);
     let late = metrics(State(stuck.clone())).await;
     assert_eq!(late.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(status(State(stuck)).await.status(), StatusCode::SERVICE_UNAVAILABLE);
