@@ -20,6 +20,9 @@ pub enum ServerLoginError {
          or to an MD5 hash where servers ask for MD5"
     )]
     OnlyVerifier,
+    /// The configuration gives no password at all.
+    #[error("the server asks for a password and none is configured")]
+    NoPassword,
     /// There is an MD5 hash, and the server wants more.
     #[error("the server asks for {0}, which takes the password itself and not an MD5 hash")]
     OnlyMd5(&'static str),

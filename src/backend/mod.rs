@@ -1,1 +1,23 @@
-//! (room `backend`)
+//! One connection to one PostgreSQL: reaching it, TLS, login, bringing its settings in line
+//! with a session's, cancelling what runs on it. Nothing here knows of pools or clients.
+//!
+//! A [`Server`] is sans-decision: it moves bytes between the socket and two [`Buffer`]s and
+//! remembers what state the connection is in. What may be sent on it is decided above.
+//!
+//! [`Buffer`]: crate::wire::Buffer
+
+mod cancel;
+mod connect;
+mod login;
+mod prepared;
+mod server;
+mod settings;
+mod stream;
+pub mod tls;
+
+pub use cancel::{CancelKey, cancel};
+pub use connect::{ConnectError, Target, connect};
+pub use prepared::PreparedNames;
+pub use server::{Server, ServerError};
+pub use settings::{Settings, set_config_statement};
+pub use stream::Stream;

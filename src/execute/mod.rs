@@ -1,1 +1,10 @@
-//! (room `execute`)
+//! Runs a [`Route`](crate::route::Route) on servers.
+//!
+//! Today there is one way to run: [`Relay`], the whole statement on one shard, its answer
+//! passed on as it lies. Statements for several shards are refused by the route room until
+//! `merge` has what it takes to join their answers; scatter, split and gather will stand here
+//! beside `relay`.
+
+mod relay;
+
+pub use relay::{Emit, Event, Expect, Progress, Relay};

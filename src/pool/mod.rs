@@ -1,1 +1,18 @@
-//! (room `pool`)
+//! Server connections for whoever needs one: limits, waiting, borrowing between threads, and
+//! which endpoint of a shard is the one to use.
+//!
+//! A [`Pool`] is (endpoint, database, user). Its limit and its queue of waiters belong to the
+//! process; its idle connections belong to threads ([`Local`]), so that the usual checkout and
+//! return touch no lock and wake nobody. A thread that finds the limit reached waits in the
+//! queue, and the threads with idle connections are asked to give one up.
+
+pub mod health;
+mod lease;
+mod local;
+mod shard;
+mod shared;
+
+pub use lease::Lease;
+pub use local::{Local, Message, Threads};
+pub use shard::{Registry, Shard, ShardAccess, ShardUser};
+pub use shared::{Label, Pool, PoolError, PoolState};

@@ -1,0 +1,228 @@
+//! A logged-in connection and what is known of its state.
+
+use super::{CancelKey, PreparedNames, Settings, Stream};
+use crate::config::Endpoint;
+use crate::wire::{self, Buffer, TxStatus};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+use thiserror::Error;
+
+/// Why a connection is of no use any more.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// The socket failed.
+    #[error("connection failed: {0}")]
+    Io(#[from] io::Error),
+    /// The server closed it.
+    #[error("the server closed the connection")]
+    Closed,
+    /// It sent something that is not the protocol.
+    #[error("the server broke the protocol: {0}")]
+    Protocol(String),
+    /// It refused what pgring itself had to ask of it.
+    #[error("the server refused: {line}")]
+    Refused {
+        /// Severity, code and message.
+        line: String,
+        /// The whole `ErrorResponse` body.
+        body: Vec<u8>,
+    },
+}
+
+impl From<wire::FrameError> for ServerError {
+    fn from(error: wire::FrameError) -> ServerError {
+        ServerError::Protocol(error.to_string())
+    }
+}
+
+impl From<wire::BodyError> for ServerError {
+    fn from(error: wire::BodyError) -> ServerError {
+        ServerError::Protocol(error.to_string())
+    }
+}
+
+/// One connection to one PostgreSQL, logged in.
+pub struct Server {
+    pub(super) stream: Stream,
+    /// Bytes from the server that nobody has looked at.
+    pub inbox: Buffer,
+    /// Bytes for the server that are not yet written.
+    pub outbox: Buffer,
+    /// Whom to ask to cancel what runs here.
+    pub cancel_key: Arc<CancelKey>,
+    /// What the last `ReadyForQuery` said.
+    pub status: TxStatus,
+    /// The parameters it reports, by name.
+    pub reported: BTreeMap<String, String>,
+    /// The settings it has beyond those it began with.
+    pub settings: Arc<Settings>,
+    /// The named prepared statements it has.
+    pub prepared: PreparedNames,
+    /// Which statement is its unnamed one; 0 is none.
+    pub unnamed: u64,
+    /// When it was opened.
+    pub opened: Instant,
+    /// When it was last given back.
+    pub used: Instant,
+}
+
+impl Server {
+    pub(super) fn new(stream: Stream, endpoint: Endpoint) -> Server {
+        let now = Instant::now();
+        Server {
+            stream,
+            inbox: Buffer::new(),
+            outbox: Buffer::new(),
+            cancel_key: Arc::new(CancelKey { endpoint, pid: 0, secret: Vec::new() }),
+            status: TxStatus::Idle,
+            reported: BTreeMap::new(),
+            settings: Arc::default(),
+            prepared: PreparedNames::default(),
+            unnamed: 0,
+            opened: now,
+            used: now,
+        }
+    }
+
+    /// Reads once into the inbox; the end of the stream is an error here.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ServerError>> {
+        match std::task::ready!(self.stream.poll_read(cx, &mut self.inbox)) {
+            Ok(0) => Poll::Ready(Err(ServerError::Closed)),
+            Ok(_) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
+
+    /// Writes the outbox; ready when it is empty.
+    pub fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ServerError>> {
+        self.stream.poll_drain(cx, &mut self.outbox).map_err(ServerError::from)
+    }
+
+    /// Writes some of `bytes` past the outbox, which has to be empty.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, ServerError>> {
+        debug_assert!(self.outbox.is_empty(), "bytes must not overtake the outbox");
+        self.stream.poll_write(cx, bytes).map_err(ServerError::from)
+    }
+
+    /// Whether an idle connection is as it was left: nothing has come, not even its end.
+    /// A `ParameterStatus` or notice that came meanwhile is taken in.
+    pub fn is_quiet(&mut self) -> bool {
+        if self.status != TxStatus::Idle || !self.outbox.is_empty() {
+            return false;
+        }
+        while self.stream.has_news(&mut self.inbox) {
+            let Ok(Some(head)) = wire::header(self.inbox.filled()) else { return false };
+            if self.inbox.len() < head.len {
+                return false;
+            }
+            let body = &self.inbox.filled()[wire::HEADER_LEN..head.len];
+            match head.tag {
+                b'S' => match wire::parameter_status(body) {
+                    Ok((name, value)) => {
+                        self.reported.insert(lossy(name), lossy(value));
+                    }
+                    Err(_) => return false,
+                },
+                b'N' => {}
+                _ => return false,
+            }
+            self.inbox.consume(head.len);
+        }
+        true
+    }
+
+    /// Waits until the whole next frame is in the inbox. Cancel safe.
+    pub async fn frame(&mut self) -> Result<wire::Header, ServerError> {
+        loop {
+            if let Some(head) = wire::header(self.inbox.filled())?
+                && self.inbox.len() >= head.len
+            {
+                return Ok(head);
+            }
+            std::future::poll_fn(|cx| self.poll_read(cx)).await?;
+        }
+    }
+
+    /// Runs statements of pgring's own, one transaction each, ignoring their results.
+    ///
+    /// # Errors
+    /// The first one the server refuses; the later ones have run all the same. Not cancel safe:
+    /// a connection on which this was dropped is in an unknown state and must be closed.
+    pub async fn run(&mut self, statements: &[String]) -> Result<(), ServerError> {
+        for statement in statements {
+            wire::put_query(&mut self.outbox, statement.as_bytes());
+        }
+        std::future::poll_fn(|cx| self.poll_drain(cx)).await?;
+        let mut refused = None;
+        let mut waiting = statements.len();
+        while waiting > 0 {
+            let head = self.frame().await?;
+            let body = &self.inbox.filled()[wire::HEADER_LEN..head.len];
+            match head.tag {
+                b'E' if refused.is_none() => {
+                    refused = Some(ServerError::Refused { line: wire::error_line(body), body: body.to_vec() });
+                }
+                b'S' => {
+                    let (name, value) = wire::parameter_status(body)?;
+                    self.reported.insert(lossy(name), lossy(value));
+                }
+                b'Z' => {
+                    self.status = TxStatus::read(body)?;
+                    waiting -= 1;
+                }
+                b'G' | b'W' => return Err(ServerError::Protocol("a statement of pgring's own began a COPY".into())),
+                _ => {}
+            }
+            self.inbox.consume(head.len);
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Brings the settings in line with a session's, in one round trip of its own; none when
+    /// they agree already.
+    ///
+    /// # Errors
+    /// As [`Server::run`]; the connection must then be closed.
+    pub async fn align(&mut self, wanted: &Arc<Settings>) -> Result<(), ServerError> {
+        let statements = self.settings.statements_towards(wanted);
+        if !statements.is_empty() {
+            self.run(&statements).await?;
+        }
+        self.settings = Arc::clone(wanted);
+        Ok(())
+    }
+
+    /// Do the settings agree with a session's?
+    pub fn is_aligned(&self, wanted: &Arc<Settings>) -> bool {
+        Arc::ptr_eq(&self.settings, wanted) || self.settings == *wanted
+    }
+
+    /// Forgets all session state: `DISCARD ALL`.
+    ///
+    /// # Errors
+    /// As [`Server::run`]; the connection must then be closed.
+    pub async fn discard_all(&mut self) -> Result<(), ServerError> {
+        self.run(&["DISCARD ALL".to_owned()]).await?;
+        self.settings = Arc::default();
+        self.prepared.clear();
+        self.unnamed = 0;
+        Ok(())
+    }
+
+    /// Tells the server that nobody will speak again, if that can be done without waiting.
+    pub fn say_goodbye(&mut self) {
+        if self.outbox.is_empty() {
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            // Whether it is heard does not matter: the socket closes anyway.
+            let _ = self.stream.poll_write(&mut cx, &wire::TERMINATE);
+        }
+    }
+}
+
+/// Parameter names and values are ASCII but for what users put in `application_name`.
+pub(super) fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

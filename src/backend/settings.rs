@@ -1,0 +1,162 @@
+//! The run-time settings of a session, and how a connection is brought in line with them.
+//!
+//! A setting is kept as the statement that makes it, as the client wrote it: PostgreSQL has
+//! checked it once and reads it the same way again. What is not in the map has the value the
+//! connection began with (`ALTER ROLE … SET`, `postgresql.conf`), which is what `RESET` means.
+
+use std::collections::BTreeMap;
+
+/// Parameter names, lower case, to the statement that sets each. Cheap to compare when shared.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Settings {
+    made_by: BTreeMap<String, String>,
+}
+
+impl Settings {
+    /// `name` is set by running `statement`.
+    pub fn set(&mut self, name: &str, statement: String) {
+        self.made_by.insert(name.to_owned(), statement);
+    }
+
+    /// `name` has its default again.
+    pub fn reset(&mut self, name: &str) {
+        self.made_by.remove(name);
+    }
+
+    /// All have their defaults again but who one is: `RESET ALL` leaves `role` and
+    /// `session_authorization` alone (`GUC_NO_RESET_ALL`).
+    pub fn reset_all(&mut self) {
+        self.made_by.retain(|name, _| matches!(name.as_str(), "role" | "session_authorization"));
+    }
+
+    /// `RESET ALL` of a session that began with `initial`.
+    pub fn reset_all_to(&mut self, initial: &Settings) {
+        self.reset_all();
+        for (name, statement) in &initial.made_by {
+            if !is_identity(name) {
+                self.set(name, statement.clone());
+            }
+        }
+    }
+
+    /// The statement that makes a setting.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.made_by.get(name).map(String::as_str)
+    }
+
+    /// Nothing set?
+    pub fn is_empty(&self) -> bool {
+        self.made_by.is_empty()
+    }
+
+    /// The statements that turn a connection with `self` into one with `wanted`, in order.
+    /// Who one is comes last when it is taken on and first when it is dropped, since other
+    /// settings may need the rights of the login role.
+    pub fn statements_towards(&self, wanted: &Settings) -> Vec<String> {
+        if self == wanted {
+            return Vec::new();
+        }
+        let mut statements = Vec::new();
+        let identity_changes = IDENTITY.iter().any(|name| self.get(name) != wanted.get(name));
+        if identity_changes {
+            for name in IDENTITY.iter().rev() {
+                if self.get(name).is_some() {
+                    statements.push(reset_statement(name));
+                }
+            }
+        }
+        for name in self.made_by.keys().filter(|name| !is_identity(name)) {
+            if wanted.get(name).is_none() {
+                statements.push(reset_statement(name));
+            }
+        }
+        for (name, statement) in wanted.made_by.iter().filter(|(name, _)| !is_identity(name)) {
+            if self.get(name) != Some(statement) {
+                statements.push(statement.clone());
+            }
+        }
+        if identity_changes {
+            statements.extend(IDENTITY.iter().filter_map(|name| wanted.get(name)).map(str::to_owned));
+        }
+        statements
+    }
+}
+
+/// In the order they are taken on.
+const IDENTITY: [&str; 2] = ["session_authorization", "role"];
+
+fn is_identity(name: &str) -> bool {
+    IDENTITY.contains(&name)
+}
+
+fn reset_statement(name: &str) -> String {
+    match name {
+        "session_authorization" => "RESET SESSION AUTHORIZATION".to_owned(),
+        name => format!("RESET {}", quoted_name(name)),
+    }
+}
+
+/// `set_config` with a value of which nothing is known but its bytes: as a start-up packet's
+/// option is read.
+pub fn set_config_statement(name: &str, value: &str) -> String {
+    format!("SELECT pg_catalog.set_config({}, {}, false)", quoted(name), quoted(value))
+}
+
+/// A string constant that means `text` whatever `standard_conforming_strings` is.
+fn quoted(text: &str) -> String {
+    let doubled = text.replace('\'', "''");
+    if doubled.contains('\\') { format!(" E'{}'", doubled.replace('\\', "\\\\")) } else { format!("'{doubled}'") }
+}
+
+/// A parameter's name, `extension.name` included, as an identifier.
+fn quoted_name(name: &str) -> String {
+    name.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect::<Vec<_>>().join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(pairs: &[(&str, &str)]) -> Settings {
+        let mut settings = Settings::default();
+        for (name, statement) in pairs {
+            settings.set(name, (*statement).to_owned());
+        }
+        settings
+    }
+
+    #[test]
+    fn brings_in_line() {
+        let check = |from: &[(&str, &str)], to: &[(&str, &str)], expect: &[&str]| {
+            assert_eq!(settings(from).statements_towards(&settings(to)), expect);
+        };
+        check(&[], &[], &[]);
+        check(&[], &[("a", "SET a=1")], &["SET a=1"]);
+        check(&[("a", "SET a=1")], &[("a", "SET a=1")], &[]);
+        check(&[("a", "SET a=1")], &[("a", "SET a=2")], &["SET a=2"]);
+        check(&[("a", "SET a=1"), ("my.b", "x")], &[], &["RESET \"a\"", "RESET \"my\".\"b\""]);
+        check(
+            &[("role", "SET ROLE x"), ("a", "SET a=1")],
+            &[("role", "SET ROLE y"), ("a", "SET a=2")],
+            &["RESET \"role\"", "SET a=2", "SET ROLE y"],
+        );
+        check(
+            &[("role", "SET ROLE x")],
+            &[("session_authorization", "SET SESSION AUTHORIZATION u")],
+            &["RESET \"role\"", "SET SESSION AUTHORIZATION u"],
+        );
+    }
+
+    #[test]
+    fn reset_all_keeps_who_one_is() {
+        let mut all = settings(&[("role", "SET ROLE x"), ("a", "SET a=1")]);
+        all.reset_all();
+        assert_eq!(all, settings(&[("role", "SET ROLE x")]));
+    }
+
+    #[test]
+    fn values_cannot_break_out() {
+        assert_eq!(set_config_statement("a", "o'x"), "SELECT pg_catalog.set_config('a', 'o''x', false)");
+        assert_eq!(set_config_statement("a", "\\'"), "SELECT pg_catalog.set_config('a',  E'\\\\''', false)");
+    }
+}

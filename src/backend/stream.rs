@@ -1,0 +1,105 @@
+//! A byte stream to a PostgreSQL peer, client or server: TCP, Unix socket, or TLS over TCP.
+//!
+//! Reads go straight to a [`Buffer`]'s tail. A read that finds nothing leaves an empty buffer
+//! without memory, so thousands of waiting streams cost none.
+
+use crate::wire::Buffer;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
+
+/// See the module.
+pub enum Stream {
+    /// Plain TCP.
+    Tcp(TcpStream),
+    /// A Unix socket; PostgreSQL has no TLS there.
+    Unix(UnixStream),
+    /// TLS, either side of it.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+macro_rules! each {
+    ($self:expr, $stream:ident => $call:expr) => {
+        match $self {
+            Stream::Tcp($stream) => $call,
+            Stream::Unix($stream) => $call,
+            Stream::Tls($stream) => $call,
+        }
+    };
+}
+
+impl Stream {
+    /// Reads once to the buffer's end: how many bytes came, 0 at the end of the stream.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut Buffer) -> Poll<io::Result<usize>> {
+        let space = into.space(1);
+        let room = space.len();
+        let mut read = ReadBuf::new(space);
+        let outcome = each!(self, stream => Pin::new(stream).poll_read(cx, &mut read));
+        let n = read.filled().len();
+        match outcome {
+            Poll::Ready(Ok(())) => {
+                into.advance(n);
+                if n == room {
+                    into.widen();
+                }
+                into.settle();
+                Poll::Ready(Ok(n))
+            }
+            Poll::Ready(Err(error)) => {
+                into.settle();
+                Poll::Ready(Err(error))
+            }
+            Poll::Pending => {
+                into.settle();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Writes some of `bytes`.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = std::task::ready!(each!(self, stream => Pin::new(stream).poll_write(cx, bytes)))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    /// Writes all that the buffer holds and flushes; ready when it is empty.
+    pub fn poll_drain(&mut self, cx: &mut Context<'_>, from: &mut Buffer) -> Poll<io::Result<()>> {
+        let any = !from.is_empty();
+        while !from.is_empty() {
+            let n = std::task::ready!(self.poll_write(cx, from.filled()))?;
+            from.consume(n);
+        }
+        match self {
+            // Only TLS holds bytes back, and only after a write.
+            Stream::Tls(stream) if any => Pin::new(stream).poll_flush(cx),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// As [`Stream::poll_read`]. Cancel safe.
+    pub async fn read(&mut self, into: &mut Buffer) -> io::Result<usize> {
+        std::future::poll_fn(|cx| self.poll_read(cx, into)).await
+    }
+
+    /// As [`Stream::poll_drain`]. Cancel safe: what is not yet written stays in the buffer.
+    pub async fn drain(&mut self, from: &mut Buffer) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_drain(cx, from)).await
+    }
+
+    /// Whether bytes, an error or the end of the stream wait to be read, without waiting.
+    pub fn has_news(&mut self, into: &mut Buffer) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        !into.is_empty() || self.poll_read(&mut cx, into).is_ready()
+    }
+
+    /// Is it encrypted?
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Stream::Tls(_))
+    }
+}

@@ -1,0 +1,456 @@
+//! A statement's answer on its way from one server to the client.
+//!
+//! The relay knows what the server was asked and so what its next message means: whether it is
+//! for the client or for pgring (a `BEGIN` sent ahead, a statement prepared in passing), and
+//! what pgring itself answers in between. It looks at headers only; rows are passed on as they
+//! lie in the server's inbox, many at a time, and a row that does not fit a buffer in parts.
+//!
+//! Sans-decision and without sockets of its own: [`Relay::advance`] works off what the inbox
+//! holds and says what it needs next.
+
+use crate::backend::{Server, ServerError};
+use crate::wire::{self, Buffer, Header, TxStatus};
+use std::collections::VecDeque;
+
+/// What pgring answers itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Emit {
+    /// A message that never changes.
+    Static(&'static [u8]),
+    /// One made for the occasion.
+    Bytes(Box<[u8]>),
+}
+
+impl Emit {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Emit::Static(bytes) => bytes,
+            Emit::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+
+/// One thing that was asked, in the order of asking. `shown` answers go to the client, others
+/// end here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Expect {
+    /// `Parse` of the numbered statement (0: the unnamed one).
+    Parse {
+        /// See [`PreparedNames`](crate::backend::PreparedNames).
+        id: u64,
+        /// For the client?
+        shown: bool,
+    },
+    /// `Bind`
+    Bind {
+        /// For the client?
+        shown: bool,
+    },
+    /// `Describe`
+    Describe,
+    /// `Execute`
+    Execute {
+        /// What [`Event::Completed`] will say; `None` for no event.
+        note: Option<u32>,
+        /// For the client?
+        shown: bool,
+    },
+    /// `Close`
+    Close {
+        /// For the client?
+        shown: bool,
+    },
+    /// `Query`: any number of results, then `ReadyForQuery`.
+    Query {
+        /// What [`Event::Completed`] will say for its first statement; one more for each next.
+        note: Option<u32>,
+    },
+    /// `FunctionCall`
+    Function,
+    /// `Sync`
+    Sync {
+        /// For the client?
+        shown: bool,
+    },
+    /// A `ParseComplete` of pgring's own: the server has the statement already.
+    Parsed,
+    /// Something pgring says at this place.
+    Emit(Emit),
+}
+
+/// What the session has to know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A statement with a note has run. `rolled_back`: its command tag is `ROLLBACK`.
+    Completed {
+        /// The note.
+        note: u32,
+        /// What a `COMMIT` of a failed transaction answers.
+        rolled_back: bool,
+    },
+    /// A `Parse` of the client's has been answered.
+    Parsed,
+    /// An error; up to the next `Ready` nothing more is answered.
+    Failed,
+    /// The server is done up to a `Sync` or `Query`. The client has not been told yet.
+    Ready(TxStatus),
+    /// The client has been told a new value.
+    Parameter(String, String),
+    /// The server waits for the client's `CopyData`.
+    CopyIn,
+}
+
+/// What [`Relay::advance`] needs to go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// More bytes from the server.
+    Read,
+    /// So many bytes at the start of the inbox are for the client as they lie; report with
+    /// [`Relay::forwarded`] what has been written.
+    Forward(usize),
+    /// The client's outbox is full.
+    Flush,
+    /// Events wait.
+    Event,
+}
+
+/// A run of rows shorter than this is copied behind what waits for the client already.
+const DIRECT: usize = 4 * 1024;
+/// Most that waits for a client before its server has to.
+const OUTBOX_HIGH: usize = 64 * 1024;
+
+/// See the module.
+#[derive(Default, Debug)]
+pub struct Relay {
+    expected: VecDeque<Expect>,
+    /// What is still to come of a frame that was begun.
+    rest: usize,
+    rest_shown: bool,
+    /// Bytes at the inbox's start that go to the client as they lie.
+    run: usize,
+    copying_in: bool,
+    /// Results of the current `Query` so far.
+    results: u32,
+    /// After an error under the extended protocol, until its `Sync` has been asked.
+    skipping: bool,
+}
+
+impl Relay {
+    /// The server has been asked.
+    pub fn expect(&mut self, expect: Expect) {
+        if self.skipping {
+            // The server ignores everything up to the Sync.
+            match expect {
+                Expect::Sync { .. } => self.skipping = false,
+                _ => return,
+            }
+        }
+        self.expected.push_back(expect);
+    }
+
+    /// Is an answer outstanding?
+    pub fn is_busy(&self) -> bool {
+        !self.expected.is_empty() || self.rest > 0 || self.run > 0
+    }
+
+    /// Is a `ReadyForQuery` outstanding that the client waits for?
+    pub fn awaits_ready(&self) -> bool {
+        self.expected
+            .iter()
+            .any(|e| matches!(e, Expect::Query { .. } | Expect::Function | Expect::Sync { shown: true }))
+    }
+
+    /// Does the server wait for `CopyData`?
+    pub fn is_copying_in(&self) -> bool {
+        self.copying_in
+    }
+
+    /// The client has sent `CopyDone` or `CopyFail`.
+    pub fn copy_in_ended(&mut self) {
+        self.copying_in = false;
+    }
+
+    /// Has the server stopped listening until a `Sync`?
+    pub fn is_skipping(&self) -> bool {
+        self.skipping
+    }
+
+    /// `n` bytes of the last [`Progress::Forward`] have been written.
+    pub fn forwarded(&mut self, server: &mut Server, n: usize) {
+        server.inbox.consume(n);
+        self.run -= n;
+    }
+
+    /// The server is gone; nothing is outstanding any more.
+    pub fn abandon(&mut self) {
+        *self = Relay::default();
+    }
+
+    /// Works off the server's inbox.
+    ///
+    /// # Errors
+    /// The server broke the protocol or ended the connection with a FATAL error.
+    pub fn advance(
+        &mut self,
+        server: &mut Server,
+        out: &mut Buffer,
+        events: &mut Vec<Event>,
+    ) -> Result<Progress, ServerError> {
+        loop {
+            self.emit(out, events);
+            if out.len() >= OUTBOX_HIGH {
+                return Ok(Progress::Flush);
+            }
+            if let Some(progress) = self.rows(server, out) {
+                return Ok(progress);
+            }
+            let Some(head) = wire::header(server.inbox.filled())? else {
+                return Ok(if events.is_empty() { Progress::Read } else { Progress::Event });
+            };
+            if is_row(head.tag) || head.tag == b'V' {
+                self.begin_rows(head)?;
+                continue;
+            }
+            if server.inbox.len() < head.len {
+                return Ok(if events.is_empty() { Progress::Read } else { Progress::Event });
+            }
+            self.message(head, server, out, events)?;
+            server.inbox.consume(head.len);
+            if matches!(events.last(), Some(Event::Ready(_))) {
+                return Ok(Progress::Event);
+            }
+        }
+    }
+
+    /// What pgring answers itself at this place.
+    fn emit(&mut self, out: &mut Buffer, events: &mut Vec<Event>) {
+        while let Some(Expect::Emit(_) | Expect::Parsed) = self.expected.front() {
+            match self.expected.pop_front() {
+                Some(Expect::Emit(emit)) => out.put(emit.bytes()),
+                _ => {
+                    out.put(&wire::PARSE_COMPLETE);
+                    events.push(Event::Parsed);
+                }
+            }
+        }
+    }
+
+    /// Passes on what lies in the inbox of rows, whole ones and parts; `None` when what follows
+    /// is something else.
+    fn rows(&mut self, server: &mut Server, out: &mut Buffer) -> Option<Progress> {
+        if self.run == 0 && self.rest == 0 {
+            return None;
+        }
+        if !self.rest_shown {
+            let n = self.rest.min(server.inbox.len());
+            server.inbox.consume(n);
+            self.rest -= n;
+            return (self.rest > 0).then_some(Progress::Read);
+        }
+        // Extend the run over all the rows that follow.
+        loop {
+            let filled = server.inbox.filled();
+            let n = self.rest.min(filled.len() - self.run);
+            self.run += n;
+            self.rest -= n;
+            if self.rest > 0 {
+                break;
+            }
+            match wire::header(&filled[self.run..]) {
+                Ok(Some(head)) if is_row(head.tag) => self.rest = head.len,
+                // A broken header is met again when the run is through.
+                _ => break,
+            }
+        }
+        if self.run == 0 {
+            return (self.rest > 0).then_some(Progress::Read);
+        }
+        if self.run >= DIRECT && out.is_empty() {
+            return Some(Progress::Forward(self.run));
+        }
+        if self.run >= DIRECT && out.len() + self.run > OUTBOX_HIGH {
+            return Some(Progress::Flush);
+        }
+        out.put(&server.inbox.filled()[..self.run]);
+        server.inbox.consume(self.run);
+        self.run = 0;
+        (self.rest > 0).then_some(Progress::Read)
+    }
+
+    fn begin_rows(&mut self, head: Header) -> Result<(), ServerError> {
+        self.rest_shown = match self.expected.front() {
+            Some(Expect::Query { .. } | Expect::Function) => true,
+            Some(Expect::Execute { shown, .. }) => *shown,
+            _ => return Err(unasked(head.tag)),
+        };
+        self.rest = head.len;
+        Ok(())
+    }
+
+    /// Any message that is looked at whole.
+    fn message(
+        &mut self,
+        head: Header,
+        server: &mut Server,
+        out: &mut Buffer,
+        events: &mut Vec<Event>,
+    ) -> Result<(), ServerError> {
+        let frame = &server.inbox.filled()[..head.len];
+        let body = &frame[wire::HEADER_LEN..];
+        let shown = match head.tag {
+            b'1' => match self.expected.pop_front() {
+                Some(Expect::Parse { shown, .. }) => {
+                    if shown {
+                        events.push(Event::Parsed);
+                    }
+                    shown
+                }
+                _ => return Err(unasked(head.tag)),
+            },
+            b'2' => match self.expected.pop_front() {
+                Some(Expect::Bind { shown }) => shown,
+                _ => return Err(unasked(head.tag)),
+            },
+            b'3' => match self.expected.pop_front() {
+                Some(Expect::Close { shown }) => shown,
+                _ => return Err(unasked(head.tag)),
+            },
+            b't' => matches!(self.expected.front(), Some(Expect::Describe)),
+            b'T' | b'n' => match self.expected.front() {
+                Some(Expect::Describe) => {
+                    self.expected.pop_front();
+                    true
+                }
+                Some(Expect::Query { .. }) => true,
+                _ => return Err(unasked(head.tag)),
+            },
+            b'C' | b'I' | b's' => self.completed(head.tag, wire::command_tag(body), events)?,
+            b'Z' => {
+                self.ready(TxStatus::read(body)?, server, events)?;
+                return Ok(());
+            }
+            b'E' => {
+                if matches!(wire::error_field(body, b'V'), Some(b"FATAL" | b"PANIC")) {
+                    return Err(ServerError::Refused { line: wire::error_line(body), body: body.to_vec() });
+                }
+                out.put(frame);
+                self.failed(server, events);
+                return Ok(());
+            }
+            b'S' => {
+                let (name, value) = wire::parameter_status(body)?;
+                let name = String::from_utf8_lossy(name).into_owned();
+                let value = String::from_utf8_lossy(value).into_owned();
+                events.push(Event::Parameter(name.clone(), value.clone()));
+                out.put(frame);
+                server.reported.insert(name, value);
+                return Ok(());
+            }
+            b'N' => self.expected.front().is_none_or(is_shown),
+            b'A' | b'H' | b'c' => true,
+            b'G' => {
+                // Syncs that were sent before the data are ignored by the server (manual,
+                // section 55.2.6).
+                self.expected.retain(|expect| !matches!(expect, Expect::Sync { .. }));
+                self.copying_in = true;
+                events.push(Event::CopyIn);
+                true
+            }
+            tag => return Err(unasked(tag)),
+        };
+        if shown {
+            out.put(frame);
+        }
+        Ok(())
+    }
+
+    fn completed(&mut self, tag: u8, command: &[u8], events: &mut Vec<Event>) -> Result<bool, ServerError> {
+        let (note, shown) = match self.expected.front() {
+            Some(Expect::Execute { note, shown }) => {
+                let found = (*note, *shown);
+                self.expected.pop_front();
+                found
+            }
+            Some(Expect::Query { note }) => {
+                self.results += 1;
+                (note.map(|first| first.saturating_add(self.results - 1)), true)
+            }
+            _ => return Err(unasked(tag)),
+        };
+        self.copying_in = false;
+        if let Some(note) = note.filter(|_| tag == b'C') {
+            events.push(Event::Completed { note, rolled_back: command == b"ROLLBACK" });
+        }
+        Ok(shown)
+    }
+
+    fn ready(
+        &mut self,
+        status: TxStatus,
+        server: &mut Server,
+        events: &mut Vec<Event>,
+    ) -> Result<(), ServerError> {
+        server.status = status;
+        self.copying_in = false;
+        self.results = 0;
+        match self.expected.pop_front() {
+            Some(Expect::Query { .. } | Expect::Function | Expect::Sync { shown: true }) => {
+                events.push(Event::Ready(status));
+                Ok(())
+            }
+            Some(Expect::Sync { shown: false }) => Ok(()),
+            _ => Err(unasked(b'Z')),
+        }
+    }
+
+    /// The server skips to the next `Sync`, and so does what is expected of it.
+    fn failed(&mut self, server: &mut Server, events: &mut Vec<Event>) {
+        events.push(Event::Failed);
+        self.copying_in = false;
+        if matches!(self.expected.front(), Some(Expect::Query { .. } | Expect::Function)) {
+            return;
+        }
+        let mut lost_query = false;
+        loop {
+            match self.expected.front() {
+                None => {
+                    self.skipping = true;
+                    break;
+                }
+                Some(Expect::Sync { .. }) => break,
+                Some(Expect::Parse { id, .. }) => {
+                    server.prepared.remove(*id);
+                    server.unnamed = 0;
+                }
+                Some(Expect::Query { .. } | Expect::Function) => lost_query = true,
+                Some(_) => {}
+            }
+            self.expected.pop_front();
+        }
+        if lost_query {
+            // What was sent ahead of a Query failed, and the server ignores the Query too.
+            wire::put_sync(&mut server.outbox);
+            self.expect(Expect::Sync { shown: true });
+        }
+    }
+}
+
+fn is_row(tag: u8) -> bool {
+    matches!(tag, b'D' | b'd')
+}
+
+fn is_shown(expect: &Expect) -> bool {
+    match expect {
+        Expect::Parse { shown, .. }
+        | Expect::Bind { shown }
+        | Expect::Close { shown }
+        | Expect::Execute { shown, .. }
+        | Expect::Sync { shown } => *shown,
+        Expect::Describe | Expect::Query { .. } | Expect::Function | Expect::Parsed | Expect::Emit(_) => true,
+    }
+}
+
+fn unasked(tag: u8) -> ServerError {
+    ServerError::Protocol(format!("message '{}' was not expected", char::from(tag).escape_default()))
+}

@@ -1,0 +1,59 @@
+//! The guard of one server connection out of a pool's limit.
+
+use super::Pool;
+use crate::backend::Server;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A connection that counts against its pool's limit. Dropping it closes the connection and
+/// frees its place: whoever cannot vouch for its state just drops it. Only
+/// [`Local::give_back`](super::Local::give_back) keeps it.
+pub struct Lease {
+    server: Option<Box<Server>>,
+    pool: Arc<Pool>,
+    /// The thread whose reactor the socket is registered with.
+    pub(super) home: usize,
+    /// The pool's generation when it was opened.
+    pub(super) generation: u64,
+    /// When it is too old to be used again.
+    pub(super) retires: Instant,
+}
+
+impl Lease {
+    pub(super) fn new(server: Server, pool: Arc<Pool>, home: usize, generation: u64, retires: Instant) -> Lease {
+        Lease { server: Some(Box::new(server)), pool, home, generation, retires }
+    }
+
+    /// The pool it came from.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// May it be kept for another use?
+    pub(super) fn is_current(&self, now: Instant) -> bool {
+        self.generation == self.pool.generation() && now < self.retires
+    }
+}
+
+impl Deref for Lease {
+    type Target = Server;
+    fn deref(&self) -> &Server {
+        self.server.as_ref().expect("a lease holds its server until it is dropped")
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Server {
+        self.server.as_mut().expect("a lease holds its server until it is dropped")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.say_goodbye();
+        }
+        Pool::closed(&self.pool);
+    }
+}

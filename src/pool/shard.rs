@@ -1,0 +1,182 @@
+//! Which pool leads to a shard's primary now.
+
+use super::health::ShardBoard;
+use super::shared::{Label, Pool, PoolError};
+use crate::backend::Target;
+use crate::config::{self, Endpoint, Secret, TlsMode};
+use arc_swap::ArcSwap;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio_rustls::rustls::ClientConfig;
+
+/// All pools of the process. A reload keeps those whose servers and logins stay the same.
+pub struct Registry {
+    pools: Mutex<HashMap<Label, Arc<Pool>>>,
+    settings: Arc<ArcSwap<config::Pool>>,
+    slots: AtomicUsize,
+}
+
+impl Registry {
+    /// Without pools; they come into being when they are first needed.
+    pub fn new(settings: config::Pool) -> Registry {
+        Registry {
+            pools: Mutex::default(),
+            settings: Arc::new(ArcSwap::from_pointee(settings)),
+            slots: AtomicUsize::new(0),
+        }
+    }
+
+    /// New limits and timeouts, for all pools at once.
+    pub fn set_settings(&self, settings: config::Pool) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<config::Pool> {
+        self.settings.load_full()
+    }
+
+    /// The pool of this name; a new one if there is none or it logs in differently.
+    pub fn pool(&self, label: &Label, target: Target) -> Arc<Pool> {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = pools.get(label) {
+            if same_login(&pool.target, &target) {
+                return Arc::clone(pool);
+            }
+            pool.retire();
+        }
+        let slot = self.slots.fetch_add(1, Ordering::Relaxed);
+        let pool = Arc::new(Pool::new(label.clone(), target, slot, Arc::clone(&self.settings)));
+        pools.insert(label.clone(), Arc::clone(&pool));
+        pool
+    }
+
+    /// Retires the pools for which `keep` is false.
+    pub fn retain(&self, keep: impl Fn(&Label) -> bool) {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|label, pool| {
+            let kept = keep(label);
+            if !kept {
+                pool.retire();
+            }
+            kept
+        });
+    }
+
+    /// All of them, in no order.
+    pub fn all(&self) -> Vec<Arc<Pool>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+fn same_login(a: &Target, b: &Target) -> bool {
+    let same_tls = match (&a.tls_config, &b.tls_config) {
+        (None, None) => true,
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        _ => false,
+    };
+    a.endpoint == b.endpoint
+        && a.tls == b.tls
+        && same_tls
+        && a.dbname == b.dbname
+        && a.user == b.user
+        && a.password == b.password
+        && a.timeout == b.timeout
+}
+
+/// A shard as sessions reach it.
+pub struct Shard {
+    /// The database as clients name it.
+    pub database: String,
+    /// The shard's name.
+    pub name: String,
+    /// Its endpoints, in the order its health knows them by.
+    pub endpoints: Vec<Endpoint>,
+    /// The server's name of the database.
+    pub dbname: String,
+    /// When to encrypt.
+    pub tls: TlsMode,
+    /// How.
+    pub tls_config: Option<Arc<ClientConfig>>,
+    /// The most that opening a connection may take.
+    pub connect_timeout: Duration,
+    /// How long a transaction waits for a new primary once one has been lost.
+    pub failover_hold: Duration,
+    /// What is known of its endpoints.
+    pub board: Arc<ShardBoard>,
+    /// Where its pools are.
+    pub registry: Arc<Registry>,
+    /// A primary has been seen: if none is there now, one may come back.
+    pub had_primary: AtomicBool,
+}
+
+/// Whom sessions of a user log in as.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ShardUser {
+    /// The role.
+    pub name: String,
+    /// Its password on the servers.
+    pub password: Option<Secret>,
+}
+
+/// A session's memory of which pool is a shard's primary, good for one generation of its health.
+#[derive(Default)]
+pub struct ShardAccess {
+    known: Option<(u64, Arc<Pool>)>,
+}
+
+impl ShardAccess {
+    /// The primary's pool, without waiting.
+    ///
+    /// # Errors
+    /// [`PoolError::NoPrimary`].
+    pub fn primary(&mut self, shard: &Shard, user: &ShardUser) -> Result<&Arc<Pool>, PoolError> {
+        let snapshot = shard.board.load();
+        if !matches!(&self.known, Some((generation, _)) if *generation == snapshot.generation) {
+            let index = match &snapshot.roles.primary {
+                Ok(index) => index.index(),
+                Err(why) => {
+                    return Err(PoolError::NoPrimary { shard: shard.name.clone(), reason: why.to_string() });
+                }
+            };
+            shard.had_primary.store(true, Ordering::Relaxed);
+            self.known = Some((snapshot.generation, shard.pool(index, user)));
+        }
+        Ok(&self.known.as_ref().expect("set above when it was not").1)
+    }
+
+    /// The primary's pool, waiting for one as long as `failover_hold` if there has been one.
+    /// Cancel safe.
+    pub async fn primary_or_wait(&mut self, shard: &Shard, user: &ShardUser) -> Result<&Arc<Pool>, PoolError> {
+        if self.primary(shard, user).is_err() && shard.had_primary.load(Ordering::Relaxed) {
+            // What it found, or why not, is what the second look sees.
+            let _ = shard.board.wait_for_primary(shard.failover_hold).await;
+        }
+        self.primary(shard, user)
+    }
+}
+
+impl Shard {
+    /// The pool of one of its endpoints.
+    pub fn pool(&self, endpoint: usize, user: &ShardUser) -> Arc<Pool> {
+        let endpoint = &self.endpoints[endpoint];
+        let label = Label {
+            database: self.database.clone(),
+            shard: self.name.clone(),
+            endpoint: endpoint.to_string(),
+            user: user.name.clone(),
+        };
+        let target = Target {
+            endpoint: endpoint.clone(),
+            tls: self.tls,
+            tls_config: self.tls_config.clone(),
+            dbname: self.dbname.clone(),
+            user: user.name.clone(),
+            password: user.password.clone(),
+            timeout: self.connect_timeout,
+        };
+        self.registry.pool(&label, target)
+    }
+}

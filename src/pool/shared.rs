@@ -1,0 +1,251 @@
+//! What all threads share of a pool: the limit and the queue.
+
+use super::Lease;
+use crate::backend::{ConnectError, Target};
+use crate::config;
+use crate::error::{ClientError, SqlState};
+use arc_swap::ArcSwap;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+/// What a pool is called in logs, metrics and the console.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Label {
+    /// The database as clients name it.
+    pub database: String,
+    /// The shard.
+    pub shard: String,
+    /// The endpoint.
+    pub endpoint: String,
+    /// The role.
+    pub user: String,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Error)]
+pub enum PoolError {
+    /// All are in use, and stayed so.
+    #[error("pool {}/{}/{} of {size} connections had none free for {waited:?}", label.database, label.shard, label.user)]
+    Exhausted {
+        /// Which pool.
+        label: Label,
+        /// Its size.
+        size: usize,
+        /// How long the client waited.
+        waited: Duration,
+    },
+    /// A new one could not be opened.
+    #[error("{1}")]
+    Connect(Label, #[source] ConnectError),
+    /// No endpoint of the shard is a healthy primary.
+    #[error("shard {shard} has no healthy primary: {reason}")]
+    NoPrimary {
+        /// The shard.
+        shard: String,
+        /// What its health says.
+        reason: String,
+    },
+}
+
+impl PoolError {
+    /// What the client is told: no address, no server's words.
+    pub fn client_error(&self) -> ClientError {
+        match self {
+            PoolError::Exhausted { label, size, waited } => ClientError::error(
+                SqlState::TOO_MANY,
+                format!(
+                    "no server connection became free within {:?} in pool \"{}/{}/{}\" of size {size}",
+                    waited, label.database, label.shard, label.user
+                ),
+            )
+            .with_hint("Shorten transactions, or raise pool.size."),
+            PoolError::Connect(label, error) => match error.code() {
+                Some(b"53300") => ClientError::error(
+                    SqlState::TOO_MANY,
+                    format!("shard \"{}\" has no connection slots left", label.shard),
+                ),
+                Some(_) => ClientError::error(
+                    SqlState::UNAVAILABLE,
+                    format!("shard \"{}\" refused the login of user \"{}\"", label.shard, label.user),
+                )
+                .with_hint("The log has the server's reason."),
+                None => ClientError::error(
+                    SqlState::UNAVAILABLE,
+                    format!("shard \"{}\" cannot be reached", label.shard),
+                ),
+            },
+            PoolError::NoPrimary { shard, .. } => {
+                ClientError::error(SqlState::UNAVAILABLE, format!("shard \"{shard}\" has no healthy primary"))
+                    .with_hint("Its rows are on no other shard: try again once it is back.")
+            }
+        }
+    }
+}
+
+/// See the room's page.
+pub struct Pool {
+    /// What it is called.
+    pub label: Label,
+    /// How its connections are opened.
+    pub target: Target,
+    /// Its place in each thread's list of idle connections.
+    pub(super) slot: usize,
+    settings: Arc<ArcSwap<config::Pool>>,
+    /// Connections that exist, are being opened, or may be opened by a granted permit.
+    open: AtomicUsize,
+    /// Entries of the queue; an entry whose waiter gave up counts until it is met.
+    waiting: AtomicUsize,
+    queue: Mutex<VecDeque<oneshot::Sender<Grant>>>,
+    generation: AtomicU64,
+    retired: AtomicBool,
+}
+
+/// What a waiter gets.
+pub(super) enum Grant {
+    /// A connection.
+    Lease(Lease),
+    /// The right to open one.
+    Permit(Permit),
+}
+
+/// A place within the limit for a connection that is not open yet.
+pub(super) struct Permit(Option<Arc<Pool>>);
+
+impl Permit {
+    /// The connection is there: its lease holds the place now.
+    pub(super) fn used(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.take() {
+            Pool::closed(&pool);
+        }
+    }
+}
+
+/// A pool's numbers, for the console and metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PoolState {
+    /// Connections, idle or not.
+    pub open: usize,
+    /// Clients that wait for one.
+    pub waiting: usize,
+}
+
+impl Pool {
+    pub(super) fn new(label: Label, target: Target, slot: usize, settings: Arc<ArcSwap<config::Pool>>) -> Pool {
+        Pool {
+            label,
+            target,
+            slot,
+            settings,
+            open: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            queue: Mutex::default(),
+            generation: AtomicU64::new(0),
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<config::Pool> {
+        self.settings.load_full()
+    }
+
+    /// Its numbers.
+    pub fn state(&self) -> PoolState {
+        PoolState { open: self.open.load(Ordering::Relaxed), waiting: self.waiting.load(Ordering::Relaxed) }
+    }
+
+    /// Connections opened before now are closed instead of being used again.
+    pub fn renew(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// No configuration names it any more: what is open is closed after its use.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+        self.renew();
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    /// Does anybody wait? The only thing the usual return has to ask of other threads.
+    pub(super) fn has_waiters(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// A place within the limit, if one is free.
+    pub(super) fn try_open(self: &Arc<Self>) -> Option<Permit> {
+        let size = self.settings.load().size;
+        let take = |open| (open < size).then_some(open + 1);
+        self.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).ok()?;
+        Some(Permit(Some(Arc::clone(self))))
+    }
+
+    /// Joins the queue's end.
+    pub(super) fn join_queue(&self) -> oneshot::Receiver<Grant> {
+        let (sender, receiver) = oneshot::channel();
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.push_back(sender);
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        receiver
+    }
+
+    /// Offers to the longest waiter still there; given back when there is none.
+    pub(super) fn offer(&self, mut grant: Grant) -> Option<Grant> {
+        loop {
+            let waiter = {
+                let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+                let waiter = queue.pop_front();
+                if waiter.is_some() {
+                    self.waiting.fetch_sub(1, Ordering::SeqCst);
+                }
+                waiter
+            };
+            let Some(waiter) = waiter else { return Some(grant) };
+            match waiter.send(grant) {
+                Ok(()) => return None,
+                Err(refused) => grant = refused,
+            }
+        }
+    }
+
+    /// Drops the entries of those who gave up.
+    pub(super) fn forget_the_impatient(&self) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = queue.len();
+        queue.retain(|waiter| !waiter.is_closed());
+        self.waiting.fetch_sub(before - queue.len(), Ordering::SeqCst);
+    }
+
+    /// A place is free again: the longest waiter may open a connection in it.
+    pub(super) fn closed(pool: &Arc<Pool>) {
+        pool.open.fetch_sub(1, Ordering::SeqCst);
+        while pool.has_waiters() {
+            let Some(permit) = pool.try_open() else { return };
+            match pool.offer(Grant::Permit(permit)) {
+                None => return,
+                // Nobody took it. Its drop comes back here, with one waiter less each time.
+                Some(Grant::Permit(permit)) => {
+                    permit.used();
+                    pool.open.fetch_sub(1, Ordering::SeqCst);
+                }
+                Some(Grant::Lease(_)) => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! One client's transaction.
+//!
+//! `BEGIN` is answered at once and sent together with the first statement that has a shard, so
+//! that an empty transaction costs no server and the shard is known by then. What the client
+//! did in between (savepoints, `SET LOCAL`) waits in the journal and is replayed there.
+
+use crate::backend::Settings;
+
+/// Where the transaction is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Phase {
+    /// There is none.
+    #[default]
+    Idle,
+    /// The client has one; no server does.
+    Pending,
+    /// It runs on the session's server.
+    Open,
+}
+
+/// What a statement did to the session's settings, valid if its transaction commits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// `SET`: name, the statement that repeats it, and whether it ends with the transaction.
+    Set(String, String, bool),
+    /// `RESET name`.
+    Reset(String),
+    /// `RESET ALL`.
+    ResetAll,
+}
+
+/// See the module.
+#[derive(Default, Debug)]
+pub struct Transaction {
+    phase: Phase,
+    /// An error of pgring's own has ended it, which its server does not know.
+    failed: bool,
+    /// What a shard that joins has to run first, `BEGIN` included.
+    journal: Vec<String>,
+    changes: Vec<Change>,
+    savepoints: Vec<Savepoint>,
+}
+
+#[derive(Debug)]
+struct Savepoint {
+    name: String,
+    /// Lengths of the journal (the `SAVEPOINT` included) and of the changes when it was set.
+    journal: usize,
+    changes: usize,
+}
+
+impl Transaction {
+    /// Where it is.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Has pgring itself ended it? Then only its end, or `ROLLBACK TO`, is accepted.
+    pub fn is_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// `BEGIN`, as the client wrote it.
+    pub fn begin(&mut self, statement: String) {
+        self.finish();
+        self.phase = Phase::Pending;
+        self.journal.push(statement);
+    }
+
+    /// A statement that belongs to the transaction, before there is a server to run it.
+    pub fn record(&mut self, statement: String) {
+        if self.phase == Phase::Pending {
+            self.journal.push(statement);
+        }
+    }
+
+    /// A server joins: what it has to run first.
+    pub fn open(&mut self) -> Vec<String> {
+        self.phase = Phase::Open;
+        std::mem::take(&mut self.journal)
+    }
+
+    /// The server says that a transaction is open, however it came about.
+    pub fn is_open(&mut self) {
+        self.phase = Phase::Open;
+    }
+
+    /// pgring refuses a statement: as any error does, that ends a transaction.
+    pub fn fail(&mut self) {
+        self.failed = self.phase != Phase::Idle;
+    }
+
+    /// A setting changes, if the transaction commits.
+    pub fn change(&mut self, change: Change) {
+        self.changes.push(change);
+    }
+
+    /// The changes so far, in order.
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// `SAVEPOINT name`; with `statement` while there is no server.
+    pub fn savepoint(&mut self, name: String, statement: Option<String>) {
+        if let Some(statement) = statement {
+            self.record(statement);
+        }
+        self.savepoints.push(Savepoint { name, journal: self.journal.len(), changes: self.changes.len() });
+    }
+
+    /// `ROLLBACK TO name`: what was done since is forgotten, the savepoint stays, and the
+    /// transaction lives. False when there is no such savepoint.
+    pub fn rollback_to(&mut self, name: &str) -> bool {
+        let Some(at) = self.savepoints.iter().rposition(|savepoint| savepoint.name == name) else { return false };
+        self.savepoints.truncate(at + 1);
+        self.changes.truncate(self.savepoints[at].changes);
+        self.journal.truncate(self.savepoints[at].journal);
+        self.failed = false;
+        true
+    }
+
+    /// `RELEASE name`; with `statement` while there is no server. False when there is no such
+    /// savepoint.
+    pub fn release(&mut self, name: &str, statement: Option<String>) -> bool {
+        let Some(at) = self.savepoints.iter().rposition(|savepoint| savepoint.name == name) else { return false };
+        if let Some(statement) = statement {
+            self.record(statement);
+        }
+        self.savepoints.truncate(at);
+        true
+    }
+
+    /// Its end, either way. The settings of one that committed are taken with
+    /// [`Transaction::commit`] before.
+    pub fn finish(&mut self) {
+        *self = Transaction::default();
+    }
+
+    /// It has committed: takes the changes that outlive it into `session`, where a reset
+    /// parameter has the value the session began with, and into `server`, where it has the
+    /// connection's own.
+    pub fn commit(&mut self, initial: &Settings, session: &mut Settings, server: &mut Settings) {
+        for change in self.changes.drain(..) {
+            match change {
+                Change::Set(_, _, true) => {}
+                Change::Set(name, statement, false) => {
+                    session.set(&name, statement.clone());
+                    server.set(&name, statement);
+                }
+                Change::Reset(name) => {
+                    server.reset(&name);
+                    match initial.get(&name) {
+                        Some(statement) => session.set(&name, statement.to_owned()),
+                        None => session.reset(&name),
+                    }
+                }
+                Change::ResetAll => {
+                    server.reset_all();
+                    session.reset_all_to(initial);
+                }
+            }
+        }
+        self.savepoints.clear();
+    }
+
+    /// The changes so far are undone.
+    pub fn forget_changes(&mut self) {
+        self.changes.clear();
+        self.savepoints.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(name: &str, local: bool) -> Change {
+        Change::Set(name.into(), format!("SET {name} = 1"), local)
+    }
+
+    #[test]
+    fn a_shard_that_joins_hears_what_happened_before() {
+        let mut tx = Transaction::default();
+        tx.begin("BEGIN READ ONLY".into());
+        tx.savepoint("a".into(), Some("SAVEPOINT a".into()));
+        tx.record("SET LOCAL x = 1".into());
+        tx.savepoint("b".into(), Some("SAVEPOINT b".into()));
+        assert!(tx.rollback_to("a"));
+        assert!(!tx.rollback_to("b"), "b went with the rollback");
+        tx.record("SET LOCAL y = 1".into());
+        assert_eq!(tx.open(), ["BEGIN READ ONLY", "SAVEPOINT a", "SET LOCAL y = 1"]);
+        assert_eq!(tx.phase(), Phase::Open);
+    }
+
+    #[test]
+    fn a_rollback_to_revives() {
+        let mut tx = Transaction::default();
+        tx.begin("BEGIN".into());
+        tx.savepoint("a".into(), Some("SAVEPOINT a".into()));
+        tx.fail();
+        assert!(tx.is_failed());
+        assert!(!tx.rollback_to("nowhere") && tx.is_failed());
+        assert!(tx.rollback_to("a") && !tx.is_failed());
+        assert!(tx.release("a", Some("RELEASE a".into())));
+        assert!(!tx.release("a", None));
+        assert_eq!(tx.open(), ["BEGIN", "SAVEPOINT a", "RELEASE a"]);
+    }
+
+    #[test]
+    fn an_error_outside_a_transaction_ends_nothing() {
+        let mut tx = Transaction::default();
+        tx.fail();
+        assert!(!tx.is_failed());
+    }
+
+    #[test]
+    fn settings_that_outlive_it() {
+        let mut tx = Transaction::default();
+        tx.begin("BEGIN".into());
+        tx.change(set("kept", false));
+        tx.change(set("local", true));
+        tx.savepoint("a".into(), None);
+        tx.change(set("undone", false));
+        assert!(tx.rollback_to("a"));
+        let (mut session, mut server) = (Settings::default(), Settings::default());
+        tx.commit(&Settings::default(), &mut session, &mut server);
+        assert_eq!((session.get("kept"), session.get("local"), session.get("undone")), (Some("SET kept = 1"), None, None));
+        assert_eq!(session, server);
+    }
+
+    #[test]
+    fn a_reset_goes_back_to_what_the_session_began_with() {
+        let mut initial = Settings::default();
+        initial.set("x", "SET x = 'start'".into());
+        let (mut session, mut server) = (initial.clone(), initial.clone());
+        let mut tx = Transaction::default();
+        tx.change(set("x", false));
+        tx.change(Change::Reset("x".into()));
+        tx.commit(&initial, &mut session, &mut server);
+        assert_eq!(session, initial);
+        assert_eq!(server.get("x"), None);
+        tx.change(set("y", false));
+        tx.change(Change::ResetAll);
+        tx.commit(&initial, &mut session, &mut server);
+        assert_eq!(session, initial);
+        assert!(server.is_empty());
+    }
+}
