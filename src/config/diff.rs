@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::settings::{Database, Settings, Shard};
 
+/// What is laid down when pgring starts: sockets, and the name that transactions in doubt carry.
+pub const NEEDS_RESTART: [&str; 3] = ["cluster", "listen.address", "http.address"];
+
 /// What differs between two configurations. Empty lists and `false` mean: nothing.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Changes {
@@ -68,10 +71,11 @@ pub fn changes(old: &Settings, new: &Settings) -> Changes {
     let (databases_removed, databases_added, databases) =
         pair(&old.databases, &new.databases, |database| &database.name);
 
+    let [cluster, listen, http] = NEEDS_RESTART;
     let needs_restart = [
-        ("cluster", old.cluster != new.cluster),
-        ("listen.address", set(&old.listen.addresses) != set(&new.listen.addresses)),
-        ("http.address", old.http != new.http),
+        (cluster, old.cluster != new.cluster),
+        (listen, set(&old.listen.addresses) != set(&new.listen.addresses)),
+        (http, old.http != new.http),
     ];
     let (a, b) = (&old.listen, &new.listen);
     let listen_changed = (a.max_clients, a.login_timeout, a.drain_timeout, &a.tls)

@@ -7,19 +7,21 @@
 //! mistakes at once, each with its line and what to do.
 //!
 //! The code that reads a key is its only declaration (name, form, range, default, all in
-//! one row of [`validate`] or [`databases`]); a key that no row asked for is unknown.
+//! one row of `validate` or `databases`); a key that no row asked for is unknown.
 //!
 //! - [`settings`]: the validated types;
-//! - [`section`]: a table of the document, read key by key;
-//! - [`values`]: durations, sizes and addresses as they are written;
-//! - [`validate`], [`databases`]: every key of the manual;
+//! - `section`: a table of the document, read key by key;
+//! - `values`: durations, sizes and addresses as they are written;
+//! - `validate`, `databases`: every key of the manual;
 //! - [`problem`]: what is wrong with a file, and where;
-//! - [`diff`]: what a reload changed.
+//! - [`diff`]: what a reload changed;
+//! - [`listing`]: the settings in force, for `SHOW CONFIG`.
 //!
 //! This room knows no run-time objects: it neither connects nor builds a ring.
 
 mod databases;
 pub mod diff;
+pub mod listing;
 pub mod problem;
 mod section;
 pub mod settings;

@@ -203,6 +203,20 @@ fn the_sample_has_every_key() {
 }
 
 #[test]
+fn every_key_is_listed() {
+    let origin = Path::new("pgring.toml");
+    let (_, known) = section::read(SAMPLE, origin, &environment, validate::settings);
+    let tables = ["listen", "http", "control", "admin", "pool", "health", "routing"];
+    let outside = |key: &&String| {
+        let section = key.split('.').next().unwrap_or_default();
+        section != "user" && section != "database" && !tables.contains(&key.as_str())
+    };
+    let listed: std::collections::BTreeSet<String> =
+        listing::listing(&good(REST)).into_iter().map(|listed| listed.key.to_owned()).collect();
+    assert_eq!(known.iter().filter(outside).cloned().collect::<std::collections::BTreeSet<_>>(), listed);
+}
+
+#[test]
 fn values_arrive() {
     let settings = good_with_rest(
         r#"

@@ -333,3 +333,15 @@ fn secrets_are_never_said() {
     let secret = Secret::new("hidden");
     assert_eq!((format!("{secret}"), format!("{secret:?}")), ("***".into(), "***".into()));
 }
+
+proptest::proptest! {
+    /// A damaged file is refused or understood, whatever the damage.
+    #[test]
+    fn no_damage_is_a_panic(at in 0..SAMPLE.len(), length in 0..200_usize, put in "[a-z0-9=\\[\\]{}\"'#.,\\n -]{0,12}") {
+        let end = (at + length).min(SAMPLE.len());
+        let damaged = [&SAMPLE.as_bytes()[..at], put.as_bytes(), &SAMPLE.as_bytes()[end..]].concat();
+        if let Err(Problems(problems)) = parse_at(&String::from_utf8_lossy(&damaged), Path::new("pgring.toml")) {
+            proptest::prop_assert!(!problems.is_empty());
+        }
+    }
+}
