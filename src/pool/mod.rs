@@ -1,1 +1,3 @@
 //! (room `pool`)
+
+pub mod health;
