@@ -1,0 +1,181 @@
+//! The statements that drivers and pools send to any PostgreSQL before, between and after
+//! their user's own.
+//!
+//! A console that refused them could not be used from a driver at all. Settings of the
+//! client are taken and ignored, as by PgBouncer: nothing here depends on them. The exception
+//! is an encoding that is not the console's, which would make its answers wrong. A setting of
+//! pgring's own is refused: the file is the only place where one is changed.
+
+use super::command::Command;
+use super::lexer::Token;
+use super::parse::syntax_error;
+use super::table::{Kind, Table};
+use crate::error::{ClientError, SqlState};
+
+/// What the console's connection reports about itself, and what `SHOW` answers.
+pub const PARAMETERS: &[(&str, &str)] = &[
+    ("server_version", concat!(env!("CARGO_PKG_VERSION"), "/pgring")),
+    ("server_encoding", "UTF8"),
+    ("client_encoding", "UTF8"),
+    ("DateStyle", "ISO, MDY"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("integer_datetimes", "on"),
+    ("standard_conforming_strings", "on"),
+    ("is_superuser", "off"),
+    ("in_hot_standby", "off"),
+    ("default_transaction_read_only", "off"),
+];
+
+/// What else drivers ask for.
+const ASKED_FOR: &[(&str, &str)] = &[
+    ("transaction_isolation", "read committed"),
+    ("default_transaction_isolation", "read committed"),
+    ("transaction_read_only", "off"),
+    ("max_identifier_length", "63"),
+];
+
+/// Settings of a client that have no effect here.
+const IGNORED: &[&str] = &[
+    "application_name",
+    "bytea_output",
+    "client_encoding",
+    "client_min_messages",
+    "datestyle",
+    "default_transaction_isolation",
+    "default_transaction_read_only",
+    "extra_float_digits",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "intervalstyle",
+    "lock_timeout",
+    "search_path",
+    "standard_conforming_strings",
+    "statement_timeout",
+    "timezone",
+    "transaction_timeout",
+];
+
+/// A statement that is none of the console's commands; `None` if nobody expects an answer to it.
+pub(super) fn parse(verb: &str, rest: &[Token]) -> Result<Option<Command>, ClientError> {
+    match verb {
+        "set" => set(rest).map(Some),
+        "reset" => match rest {
+            [what] if what.value().is_some_and(|name| name.eq_ignore_ascii_case("all")) => {
+                Ok(Some(Command::Accepted { tag: "RESET" }))
+            }
+            [what] => {
+                ignored(what)?;
+                Ok(Some(Command::Accepted { tag: "RESET" }))
+            }
+            _ => Ok(None),
+        },
+        "discard" => Ok(is_all(rest).then_some(Command::Accepted { tag: "DISCARD ALL" })),
+        "deallocate" => Ok(is_all(rest).then_some(Command::Accepted { tag: "DEALLOCATE ALL" })),
+        "select" => Ok(select(rest)),
+        "begin" | "start" | "commit" | "end" | "rollback" | "abort" => Err(ClientError::refused(
+            "the console has no transactions",
+            "Each command takes effect at once; turn autocommit on in the driver.",
+        )),
+        _ => Ok(None),
+    }
+}
+
+/// `SHOW` of a parameter; `None` if there is none of that name.
+pub(super) fn parse_show(name: &str, after: &[Token]) -> Result<Option<Command>, ClientError> {
+    let after: Option<Vec<String>> = after.iter().map(Token::keyword).collect();
+    let words: Vec<&str> = after.iter().flatten().map(String::as_str).collect();
+    let name = match (name, words.as_slice()) {
+        ("transaction", ["isolation", "level"]) => "transaction_isolation",
+        ("time", ["zone"]) => "timezone",
+        (name, []) if after.is_some() => name,
+        _ => return Ok(None),
+    };
+    let parameter = PARAMETERS.iter().chain(ASKED_FOR).find(|(known, _)| known.eq_ignore_ascii_case(name));
+    Ok(parameter
+        .map(|&(name, value)| Command::Answer { table: Table::single(name, Kind::Text, value), tag: "SHOW" }))
+}
+
+/// `SELECT 1`, in any number; it asks whether somebody is there.
+fn select(rest: &[Token]) -> Option<Command> {
+    match rest {
+        [Token::Word(number)] => number.parse::<i32>().ok().map(|number| Command::Answer {
+            table: Table::single("?column?", Kind::Int4, number),
+            tag: "SELECT 1",
+        }),
+        _ => None,
+    }
+}
+
+fn set(rest: &[Token]) -> Result<Command, ClientError> {
+    let accepted = Ok(Command::Accepted { tag: "SET" });
+    let keyword = |at: usize| rest.get(at).and_then(Token::keyword);
+    match (keyword(0).as_deref(), keyword(1).as_deref()) {
+        (Some("session"), Some("characteristics")) => return accepted,
+        (Some("transaction"), _) => {
+            return Err(ClientError::refused(
+                "the console has no transactions",
+                "Each command takes effect at once.",
+            ));
+        }
+        _ => {}
+    }
+    let rest = match (keyword(0).as_deref(), rest) {
+        (Some("session" | "local"), [_, rest @ ..]) => rest,
+        _ => rest,
+    };
+    match rest {
+        [time, zone, _, ..]
+            if time.keyword().as_deref() == Some("time") && zone.keyword().as_deref() == Some("zone") =>
+        {
+            accepted
+        }
+        [names, value] if names.keyword().as_deref() == Some("names") => {
+            encoding(value)?;
+            accepted
+        }
+        [name, equals, value, ..] if is_equals(equals) => {
+            if ignored(name)? == "client_encoding" {
+                encoding(value)?;
+            }
+            accepted
+        }
+        [name, ..] => Err(syntax_error(rest.get(1).unwrap_or(name))),
+        [] => Err(ClientError::error(SqlState::SYNTAX, "SET what?")),
+    }
+}
+
+fn is_equals(token: &Token) -> bool {
+    *token == Token::Symbol('=') || token.keyword().as_deref() == Some("to")
+}
+
+fn is_all(rest: &[Token]) -> bool {
+    matches!(rest, [all] if all.keyword().as_deref() == Some("all"))
+}
+
+/// The setting's name, lower case, if it may be ignored.
+fn ignored(name: &Token) -> Result<String, ClientError> {
+    let wanted = name.value().ok_or_else(|| syntax_error(name))?.to_ascii_lowercase();
+    if IGNORED.contains(&wanted.as_str()) {
+        return Ok(wanted);
+    }
+    Err(ClientError::refused(
+        "the console does not change settings",
+        "Change the configuration file, then RELOAD; SHOW CONFIG has what is in force.",
+    ))
+}
+
+/// Only what the console answers in.
+fn encoding(value: &Token) -> Result<(), ClientError> {
+    let name: String = value
+        .value()
+        .ok_or_else(|| syntax_error(value))?
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|c| c.to_ascii_lowercase())
+        .collect();
+    if matches!(name.as_str(), "utf8" | "unicode" | "default") {
+        return Ok(());
+    }
+    Err(ClientError::refused("the console answers in UTF8 only", "SET client_encoding TO 'UTF8'."))
+}

@@ -1,0 +1,240 @@
+//! What a server sends: the fields pgring reads, and the messages it writes to clients itself.
+
+use super::frontend::{cstr, put_cstr, put_frame};
+use super::{BodyError, Buffer};
+use crate::error::{ClientError, Severity};
+
+/// The transaction status of a `ReadyForQuery`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TxStatus {
+    /// `I`
+    Idle,
+    /// `T`
+    Open,
+    /// `E`
+    Failed,
+}
+
+impl TxStatus {
+    /// Reads the body of a `ReadyForQuery`.
+    pub fn read(body: &[u8]) -> Result<TxStatus, BodyError> {
+        match body {
+            b"I" => Ok(TxStatus::Idle),
+            b"T" => Ok(TxStatus::Open),
+            b"E" => Ok(TxStatus::Failed),
+            _ => Err(BodyError("ReadyForQuery")),
+        }
+    }
+
+    /// The byte on the wire.
+    pub fn byte(self) -> u8 {
+        match self {
+            TxStatus::Idle => b'I',
+            TxStatus::Open => b'T',
+            TxStatus::Failed => b'E',
+        }
+    }
+}
+
+/// A field of an `ErrorResponse` or `NoticeResponse`: `C` code, `M` message, `S` severity …
+pub fn error_field(body: &[u8], field: u8) -> Option<&[u8]> {
+    let mut rest = body;
+    loop {
+        let (kind, tail) = rest.split_first()?;
+        if *kind == 0 {
+            return None;
+        }
+        rest = tail;
+        let value = cstr(&mut rest)?;
+        if *kind == field {
+            return Some(value);
+        }
+    }
+}
+
+/// One line for the log: severity, code, message.
+pub fn error_line(body: &[u8]) -> String {
+    let field = |kind| error_field(body, kind).map(String::from_utf8_lossy).unwrap_or_default();
+    format!("{} {}: {}", field(b'S'), field(b'C'), field(b'M'))
+}
+
+/// Name and value of a `ParameterStatus`.
+pub fn parameter_status(body: &[u8]) -> Result<(&[u8], &[u8]), BodyError> {
+    let mut rest = body;
+    (|| Some((cstr(&mut rest)?, cstr(&mut rest)?)))().ok_or(BodyError("ParameterStatus"))
+}
+
+/// Process id and secret of a `BackendKeyData`.
+pub fn backend_key(body: &[u8]) -> Result<(u32, &[u8]), BodyError> {
+    match body.split_first_chunk::<4>() {
+        Some((pid, secret)) if (4..=256).contains(&secret.len()) => Ok((u32::from_be_bytes(*pid), secret)),
+        _ => Err(BodyError("BackendKeyData")),
+    }
+}
+
+/// The tag of a `CommandComplete`.
+pub fn command_tag(body: &[u8]) -> &[u8] {
+    body.strip_suffix(b"\0").unwrap_or(body)
+}
+
+/// `ErrorResponse`.
+pub fn put_error(out: &mut Buffer, error: &ClientError) {
+    let severity = match error.severity {
+        Severity::Error => "ERROR",
+        Severity::Fatal => "FATAL",
+    };
+    put_report(out, b'E', severity, error);
+}
+
+/// `NoticeResponse` of severity WARNING.
+pub fn put_warning(out: &mut Buffer, warning: &ClientError) {
+    put_report(out, b'N', "WARNING", warning);
+}
+
+fn put_report(out: &mut Buffer, tag: u8, severity: &str, error: &ClientError) {
+    put_frame(out, tag, |out| {
+        let mut field = |kind: u8, text: &str| {
+            out.put_u8(kind);
+            // A zero byte would end the field early.
+            let text = text.split('\0').next().unwrap_or_default();
+            put_cstr(out, text.as_bytes());
+        };
+        field(b'S', severity);
+        field(b'V', severity);
+        field(b'C', error.code.0);
+        field(b'M', &error.message);
+        if let Some(detail) = &error.detail {
+            field(b'D', detail);
+        }
+        if let Some(hint) = &error.hint {
+            field(b'H', hint);
+        }
+        out.put_u8(0);
+    });
+}
+
+/// `ReadyForQuery`.
+pub fn put_ready(out: &mut Buffer, status: TxStatus) {
+    out.put(&[b'Z', 0, 0, 0, 5, status.byte()]);
+}
+
+/// `CommandComplete`.
+pub fn put_complete(out: &mut Buffer, tag: &str) {
+    put_frame(out, b'C', |out| put_cstr(out, tag.as_bytes()));
+}
+
+/// `ParameterStatus`.
+pub fn put_parameter(out: &mut Buffer, name: &str, value: &str) {
+    put_frame(out, b'S', |out| {
+        put_cstr(out, name.as_bytes());
+        put_cstr(out, value.as_bytes());
+    });
+}
+
+/// `BackendKeyData`.
+pub fn put_backend_key(out: &mut Buffer, pid: u32, secret: &[u8]) {
+    put_frame(out, b'K', |out| {
+        out.put(&pid.to_be_bytes());
+        out.put(secret);
+    });
+}
+
+/// `ParseComplete`.
+pub const PARSE_COMPLETE: [u8; 5] = [b'1', 0, 0, 0, 4];
+/// `BindComplete`.
+pub const BIND_COMPLETE: [u8; 5] = [b'2', 0, 0, 0, 4];
+/// `CloseComplete`.
+pub const CLOSE_COMPLETE: [u8; 5] = [b'3', 0, 0, 0, 4];
+/// `NoData`.
+pub const NO_DATA: [u8; 5] = [b'n', 0, 0, 0, 4];
+/// `EmptyQueryResponse`.
+pub const EMPTY_QUERY: [u8; 5] = [b'I', 0, 0, 0, 4];
+
+/// The type of a column pgring itself answers with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ColumnType {
+    /// `text`
+    Text,
+    /// `bigint`
+    Int8,
+    /// `double precision`
+    Float8,
+}
+
+impl ColumnType {
+    fn oid_and_size(self) -> (u32, i16) {
+        match self {
+            ColumnType::Text => (25, -1),
+            ColumnType::Int8 => (20, 8),
+            ColumnType::Float8 => (701, 8),
+        }
+    }
+}
+
+/// `RowDescription` of columns in text format.
+pub fn put_row_description<'a>(
+    out: &mut Buffer,
+    columns: impl ExactSizeIterator<Item = (&'a str, ColumnType)>,
+) {
+    put_frame(out, b'T', |out| {
+        out.put(&u16::try_from(columns.len()).expect("a console table is narrow").to_be_bytes());
+        for (name, kind) in columns {
+            let (oid, size) = kind.oid_and_size();
+            put_cstr(out, name.as_bytes());
+            out.put(&[0; 6]);
+            out.put(&oid.to_be_bytes());
+            out.put(&size.to_be_bytes());
+            out.put(&(-1_i32).to_be_bytes());
+            out.put(&[0; 2]);
+        }
+    });
+}
+
+/// `DataRow` of text values.
+pub fn put_data_row<'a>(out: &mut Buffer, values: impl ExactSizeIterator<Item = Option<&'a str>>) {
+    put_frame(out, b'D', |out| {
+        out.put(&u16::try_from(values.len()).expect("a console table is narrow").to_be_bytes());
+        for value in values {
+            match value {
+                None => out.put(&(-1_i32).to_be_bytes()),
+                Some(text) => {
+                    let len = i32::try_from(text.len()).expect("a console value is short");
+                    out.put(&len.to_be_bytes());
+                    out.put(text.as_bytes());
+                }
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::SqlState;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_error_reads_back() {
+        let mut out = Buffer::new();
+        put_error(&mut out, &ClientError::refused("no\0t this", "that"));
+        let head = crate::wire::header(out.filled()).unwrap().unwrap();
+        assert_eq!((head.tag, head.len), (b'E', out.len()));
+        let body = &out.filled()[5..];
+        assert_eq!(error_field(body, b'C'), Some(SqlState::REFUSED.0.as_bytes()));
+        assert_eq!(error_field(body, b'M'), Some(&b"no"[..]));
+        assert_eq!(error_field(body, b'H'), Some(&b"that"[..]));
+        assert_eq!(error_field(body, b'D'), None);
+        assert_eq!(error_line(body), "ERROR 0A000: no");
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(body: Vec<u8>, field: u8) {
+            let _ = error_field(&body, field);
+            let _ = error_line(&body);
+            let _ = parameter_status(&body);
+            let _ = backend_key(&body);
+            let _ = TxStatus::read(&body);
+        }
+    }
+}
