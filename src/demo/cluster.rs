@@ -67,8 +67,8 @@ impl Installation {
         Err(failed(program, &output))
     }
 
-    /// Fills a new data directory; not started yet.
-    pub fn initialise(&self, data: &Path) -> Result<(), DemoError> {
+    /// Fills a new data directory, and waits for the disk if it is to survive a power failure.
+    pub fn initialise(&self, data: &Path, fsync: bool) -> Result<(), DemoError> {
         let password = data.with_extension("password");
         self.account.write(&password, SUPERUSER.password)?;
         let done = self.run("initdb", |initdb| {
@@ -78,7 +78,8 @@ impl Installation {
                 .args(["-U", SUPERUSER.name, "-A", "scram-sha-256", "--pwfile"])
                 .arg(&password)
                 // The C collation sorts alike on every system.
-                .args(["-E", "UTF8", "--locale=C", "--no-sync"]);
+                .args(["-E", "UTF8", "--locale=C"])
+                .args((!fsync).then_some("--no-sync"));
         });
         std::fs::remove_file(&password).map_err(DemoError::io("remove", &password))?;
         done?;
@@ -122,7 +123,7 @@ pub struct Login<'a> {
 /// How a server runs.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// May the data be lost when the machine (not a process) crashes?
+    /// Do the data survive a crash of the machine? (Of a process: always.)
     pub fsync: bool,
     /// Is the data directory removed when the cluster is dropped or our process dies?
     pub disposable: bool,
@@ -183,7 +184,8 @@ impl Cluster {
                 .arg("-D")
                 .arg(data)
                 .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", SUPERUSER.name])
-                .args(["-X", "stream", "-c", "fast", "--no-sync", "-C", "-S", &slot])
+                .args(["-X", "stream", "-c", "fast", "-C", "-S", &slot])
+                .args((!settings.fsync).then_some("--no-sync"))
                 .env("PGPASSWORD", SUPERUSER.password);
         })?;
         self.installation.account.write(&data.join("standby.signal"), "")?;
@@ -369,10 +371,12 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.server = None;
-        if self.settings.disposable && self.data.exists() {
-            if let Err(error) = std::fs::remove_dir_all(&self.data) {
-                tracing::warn!(data = %self.data.display(), %error, "could not remove a data directory");
-            }
+        // Already done where the server still ran.
+        if self.settings.disposable
+            && self.data.exists()
+            && let Err(error) = std::fs::remove_dir_all(&self.data)
+        {
+            tracing::warn!(data = %self.data.display(), %error, "could not remove a data directory");
         }
     }
 }

@@ -206,10 +206,11 @@ fn start_shard(
 ) -> Result<DemoShard, DemoError> {
     let name = topology.name(shard).to_owned();
     // Only data that are to stay are worth waiting for the disk.
-    let settings = Settings { fsync: directory.is_kept(), ..Settings::default() };
+    let kept = directory.is_kept();
+    let settings = Settings { fsync: kept, disposable: !kept, ..Settings::default() };
     let data = directory.path().join(&name);
     if !directory.was_loaded() {
-        installation.initialise(&data)?;
+        installation.initialise(&data, settings.fsync)?;
     }
     let primary = Cluster::start(installation, &data, settings.clone())?;
     if !directory.was_loaded() {

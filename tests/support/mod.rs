@@ -7,6 +7,7 @@
 //! even when that is killed.
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part of this")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its stage has failed")]
 
 mod clients;
 mod config;

@@ -63,7 +63,7 @@ fn template(position: usize) -> PathBuf {
         return template;
     }
     let building = running.join(unique_name("template"));
-    installation.initialise(&building).unwrap();
+    installation.initialise(&building, false).unwrap();
     let mut server = Cluster::start(installation, &building, Settings::default()).unwrap();
     sample::create_roles(&server).unwrap();
     server.stop().unwrap();
