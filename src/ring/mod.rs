@@ -3,18 +3,18 @@
 //! The hash, the names of the virtual nodes and the canonical forms of keys are a data
 //! format: rows already lie where an earlier pgring put them. Golden tests pin all three.
 //!
-//! - [`ring`]: the virtual nodes and the look-up, and what a change of them would move;
+//! - [`nodes`]: the virtual nodes and the look-up, and what a change of them would move;
 //! - [`topology`]: a database's shards with their ring, an immutable snapshot;
 //! - [`report`]: what `pgring ring` prints.
 //!
 //! Nothing here does I/O or knows SQL, and a shard's health plays no part: a key whose shard
 //! is down belongs to that shard all the same, because its rows are there.
 
+pub mod nodes;
 pub mod report;
-pub mod ring;
 pub mod topology;
 
-pub use ring::{Move, Ring};
+pub use nodes::{Move, Ring};
 pub use topology::Topology;
 
 use twox_hash::XxHash3_64;
