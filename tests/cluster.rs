@@ -7,10 +7,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use pgring::config;
 use pgring::demo::cluster::{Cluster, SUPERUSER};
 use pgring::demo::sample::{self, APP, DATABASE, USERS};
 use pgring::demo::{Demo, DemoError, DemoOptions};
-use pgring::ring::Key;
+use pgring::ring::{Key, ShardId, Topology};
 
 mod support;
 use support::{eventually_within, processes_mentioning};
@@ -96,9 +97,27 @@ fn what_the_banner_suggests_works_on_the_users_shard() {
         }
     }
     assert!(banner.contains(&demo.dsn()));
-    let config = std::fs::read_to_string(demo.config_path()).unwrap();
-    let config: toml::Table = config.parse().unwrap();
-    assert_eq!(config["database"][0]["shard"].as_array().unwrap().len(), 2);
+    places_rows_as(&config::load(demo.config_path()).unwrap(), demo.topology());
+}
+
+/// Would a pgring with these settings look for the sample's rows where they are?
+fn places_rows_as(settings: &config::Settings, topology: &Topology) {
+    let database = settings.database(DATABASE).unwrap();
+    let home = ShardId(u16::try_from(database.home).unwrap());
+    assert_eq!(&Topology::new(&database.weights(), database.virtual_nodes, home), topology);
+}
+
+#[test]
+fn the_configurations_of_tests_and_compose_are_valid() {
+    let servers = support::servers(3);
+    let text = support::Config::new().database(DATABASE, &servers).to_toml();
+    places_rows_as(&config::parse(&text, Path::new("pgring.toml")).unwrap(), &support::topology(3));
+
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/pgring.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    // What docker-compose.yml puts into the environment.
+    let text = text.replace("{ env = \"PGRING_CONTROL_PASSWORD\" }", "\"pgring\"");
+    places_rows_as(&config::parse(&text, &path).unwrap(), &support::topology(3));
 }
 
 #[test]
