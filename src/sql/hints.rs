@@ -176,3 +176,66 @@ fn span(range: Range<usize>) -> Span {
     let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
     offset(range.start)..offset(range.end)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::Lexed;
+
+    /// `key=42 shard=… fresh`, or `invalid`, or nothing.
+    fn check(text: &str, expect: &str) {
+        let mut lexed = Lexed::default();
+        lexed.lex(text.as_bytes(), true).unwrap();
+        let hints = lexed.hints();
+        let value =
+            |span: &Span| String::from_utf8(Hints::value(text.as_bytes(), span).into_owned()).unwrap();
+        let found = if hints.invalid.is_some() {
+            "invalid".to_owned()
+        } else {
+            let key = hints.key.as_ref().map(|span| format!("key={}", value(span)));
+            let shard = hints.shard.as_ref().map(|span| format!("shard={}", value(span)));
+            let read = hints.read.map(|read| format!("{read:?}"));
+            [key, shard, read].into_iter().flatten().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(found, expect, "{text}");
+    }
+
+    #[test]
+    fn hints_are_read_from_comments_only() {
+        check("select 1", "");
+        check("/* pgring: key=42 */ select 1", "key=42");
+        check("select /*pgring:key=42*/ 1", "key=42");
+        check("select 1 -- pgring: shard=s2", "shard=s2");
+        check("select 1 /* pgring: shard = all, fresh */", "shard=all Fresh");
+        check("/* pgring: key='a b''c' replica */", "key=a b'c Replica");
+        check("/* PGRING: ANALYTICAL */", "Analytical");
+        check("/* pgring: key=42 */ /* pgring: key='42', key=42 */", "key=42");
+        check("select 'a' -- pgring: key=1\n 'b'", "key=1");
+        check("select '/* pgring: key=42 */', $$-- pgring: fresh$$, \"/* pgring: x */\"", "");
+        check("/* see pgring: key=42 */", "");
+        check("/* x /* pgring: key=42 */ */", "");
+    }
+
+    #[test]
+    fn what_is_not_understood_is_not_passed_over() {
+        let insides = [
+            "",
+            "kye=42",
+            "key",
+            "key=",
+            "key=,",
+            "key='a",
+            "key='a'b",
+            "key=1 key=2",
+            "key=1 shard=s1",
+            "fresh replica",
+            "fresh?",
+            "shard=s1 key =",
+            "/* x */",
+        ];
+        for inside in insides {
+            check(&format!("/* pgring: {inside} */ select 1"), "invalid");
+        }
+        check("/* pgring: key=1 */ select 1 -- pgring: key=2", "invalid");
+    }
+}

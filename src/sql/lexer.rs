@@ -170,6 +170,8 @@ pub struct Lexed {
     standard_conforming_strings: bool,
     /// `UESCAPE` occurs: a `U&'…'` may have any escape character.
     custom_escape: bool,
+    /// The last text could be read.
+    complete: bool,
 }
 
 /// Whether the next literal stays in the normalized form.
@@ -202,7 +204,14 @@ impl Lexed {
         if read.is_err() {
             self.clear();
         }
+        self.complete = read.is_ok();
         read
+    }
+
+    /// Whether there is a text that could be read. If not, the normalized form means nothing: it
+    /// is that of an empty text.
+    pub fn is_complete(&self) -> bool {
+        self.complete
     }
 
     fn clear(&mut self) {
@@ -213,6 +222,7 @@ impl Lexed {
         self.hints = Hints::default();
         self.statements = 0;
         self.custom_escape = false;
+        self.complete = false;
     }
 
     fn read(&mut self, text: &[u8]) -> Result<(), LexError> {

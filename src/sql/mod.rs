@@ -2,10 +2,12 @@
 //!
 //! Pure: bytes and a [`Schema`] in, a [`Shape`] out. Nothing here knows of shards.
 
+mod cache;
 mod hints;
 mod lexer;
 mod shape;
 
+pub use cache::PlanCache;
 pub use hints::{Hints, ReadHint};
 pub use lexer::{LexError, LexFault, Lexed, Literal, Token, TokenKind, tokenize};
 pub use shape::*;
