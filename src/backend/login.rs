@@ -68,6 +68,10 @@ impl Login<'_> {
             return Err(self.broken(wire::BodyError("Authentication").into()));
         };
         let answer = match (u32::from_be_bytes(*code), data) {
+            // A server that skips its half of SCRAM has not proven that it knows the password.
+            (0, _) if self.scram.as_ref().is_some_and(|scram| !scram.is_complete()) => {
+                return Err(self.failed(&ServerLoginError::OutOfOrder));
+            }
             (0, _) => return Ok(()),
             (3, _) => self.secret()?.cleartext().map(|password| zero_terminated(password.as_bytes())),
             (5, salt) => {

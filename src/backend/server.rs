@@ -181,6 +181,32 @@ impl Server {
         refused.map_or(Ok(()), Err)
     }
 
+    /// Runs one statement of pgring's own and gives the first column of its first row.
+    ///
+    /// # Errors
+    /// As [`Server::run`].
+    pub async fn ask(&mut self, statement: &str) -> Result<Option<String>, ServerError> {
+        wire::put_query(&mut self.outbox, statement.as_bytes());
+        std::future::poll_fn(|cx| self.poll_drain(cx)).await?;
+        let mut value = None;
+        let mut refused = None;
+        loop {
+            let head = self.frame().await?;
+            let body = &self.inbox.filled()[wire::HEADER_LEN..head.len];
+            match head.tag {
+                b'D' if value.is_none() => value = wire::first_value(body).map(lossy),
+                b'E' => refused = Some(ServerError::Refused { line: wire::error_line(body), body: body.to_vec() }),
+                b'Z' => {
+                    self.status = TxStatus::read(body)?;
+                    self.inbox.consume(head.len);
+                    return refused.map_or(Ok(value), Err);
+                }
+                _ => {}
+            }
+            self.inbox.consume(head.len);
+        }
+    }
+
     /// Brings the settings in line with a session's, in one round trip of its own; none when
     /// they agree already.
     ///

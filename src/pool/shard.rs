@@ -92,8 +92,6 @@ pub struct Shard {
     pub database: String,
     /// The shard's name.
     pub name: String,
-    /// Its endpoints, in the order its health knows them by.
-    pub endpoints: Vec<Endpoint>,
     /// The server's name of the database.
     pub dbname: String,
     /// When to encrypt.
@@ -135,14 +133,14 @@ impl ShardAccess {
     pub fn primary(&mut self, shard: &Shard, user: &ShardUser) -> Result<&Arc<Pool>, PoolError> {
         let snapshot = shard.board.load();
         if !matches!(&self.known, Some((generation, _)) if *generation == snapshot.generation) {
-            let index = match &snapshot.roles.primary {
-                Ok(index) => index.index(),
+            let endpoint = match snapshot.primary() {
+                Ok(endpoint) => &endpoint.address,
                 Err(why) => {
                     return Err(PoolError::NoPrimary { shard: shard.name.clone(), reason: why.to_string() });
                 }
             };
             shard.had_primary.store(true, Ordering::Relaxed);
-            self.known = Some((snapshot.generation, shard.pool(index, user)));
+            self.known = Some((snapshot.generation, shard.pool(endpoint, user)));
         }
         Ok(&self.known.as_ref().expect("set above when it was not").1)
     }
@@ -160,8 +158,7 @@ impl ShardAccess {
 
 impl Shard {
     /// The pool of one of its endpoints.
-    pub fn pool(&self, endpoint: usize, user: &ShardUser) -> Arc<Pool> {
-        let endpoint = &self.endpoints[endpoint];
+    pub fn pool(&self, endpoint: &Endpoint, user: &ShardUser) -> Arc<Pool> {
         let label = Label {
             database: self.database.clone(),
             shard: self.name.clone(),

@@ -1,1 +1,36 @@
-//! (room `session`)
+//! One client from its first byte to its last.
+//!
+//! A session lives on the thread that accepted it. Its journey: `startup` (TLS, who are you),
+//! `welcome` (what the servers would report), then [`Session::run`]: frames come in through
+//! `io`, `simple` and `extended` decide what each means with the help of `analysis`, `attach`
+//! gets the shard's server, `execute`'s relay passes the answer on, and `ready` settles what the
+//! statement did to the session. `settings` and `own` are the state that servers do not keep;
+//! `cancel` is how others reach a session that is busy.
+//!
+//! While it has nothing to do, a session is one small future: no buffer, no server.
+
+mod analysis;
+mod attach;
+mod cancel;
+mod console;
+mod copy;
+mod directory;
+mod extended;
+mod io;
+mod own;
+mod prepared;
+mod ready;
+mod settings;
+mod simple;
+mod startup;
+mod state;
+pub mod tls;
+mod transaction;
+mod welcome;
+mod worker;
+
+pub use console::{Answer, Console, ConsoleColumn};
+pub use directory::{Database, Directory, Greeting, User};
+pub use startup::{Accepted, serve};
+pub use state::{End, Session};
+pub use worker::{ClientInfo, Worker, WorkerMessage};

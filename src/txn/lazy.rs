@@ -90,6 +90,13 @@ impl Transaction {
         self.failed = self.phase != Phase::Idle;
     }
 
+    /// The server has no transaction after all: the client's is failed, and nowhere.
+    pub fn lost(&mut self) {
+        self.finish();
+        self.phase = Phase::Pending;
+        self.failed = true;
+    }
+
     /// A setting changes, if the transaction commits.
     pub fn change(&mut self, change: Change) {
         self.changes.push(change);
@@ -134,6 +141,15 @@ impl Transaction {
     /// [`Transaction::commit`] before.
     pub fn finish(&mut self) {
         *self = Transaction::default();
+    }
+
+    /// `AND CHAIN`, before any shard has joined: the next one begins as this one did.
+    pub fn chain(&mut self) {
+        let begin = self.journal.first().cloned();
+        self.finish();
+        if let Some(begin) = begin {
+            self.begin(begin);
+        }
     }
 
     /// It has committed: takes the changes that outlive it into `session`, where a reset

@@ -72,6 +72,13 @@ pub fn backend_key(body: &[u8]) -> Result<(u32, &[u8]), BodyError> {
     }
 }
 
+/// The first value of a `DataRow` in text format; `None` for NULL, or if there is none.
+pub fn first_value(body: &[u8]) -> Option<&[u8]> {
+    let (_, rest) = body.split_first_chunk::<2>()?;
+    let (len, rest) = rest.split_first_chunk::<4>()?;
+    rest.get(..usize::try_from(i32::from_be_bytes(*len)).ok()?)
+}
+
 /// The tag of a `CommandComplete`.
 pub fn command_tag(body: &[u8]) -> &[u8] {
     body.strip_suffix(b"\0").unwrap_or(body)
@@ -234,6 +241,7 @@ mod tests {
             let _ = error_line(&body);
             let _ = parameter_status(&body);
             let _ = backend_key(&body);
+            let _ = first_value(&body);
             let _ = TxStatus::read(&body);
         }
     }

@@ -1,0 +1,126 @@
+//! From a text to its shape and its route: the thread's lexer and plan cache at work for one
+//! session's schema, search path and string syntax.
+
+use super::own::LastRoute;
+use super::state::Session;
+use crate::error::{ClientError, SqlState};
+use crate::ring::ShardId;
+use crate::route::{self, Decision, Parameters, Request, Route};
+use crate::sql::{self, Lexed, Schema, Shape};
+use crate::txn::Phase;
+use std::rc::Rc;
+use std::sync::Arc;
+
+impl Session {
+    /// What is known of the tables.
+    fn schema(&self) -> Result<Arc<Schema>, ClientError> {
+        self.database.schema.load_full().ok_or_else(|| {
+            ClientError::error(SqlState::UNAVAILABLE, "no shard could be asked for the schema yet")
+                .with_hint("Try again once a shard is up.")
+        })
+    }
+
+    /// Which of the thread's contexts the analysis of this session's texts depends on.
+    pub(super) fn context(&mut self) -> Result<u64, ClientError> {
+        let epoch = self.schema_epoch();
+        if let Some((known, context)) = self.context
+            && known == epoch
+        {
+            return Ok(context);
+        }
+        let mut contexts = self.worker.contexts.borrow_mut();
+        let next = contexts.len() as u64 + 1;
+        let key = (epoch, Rc::clone(&self.search_path), self.standard_conforming_strings);
+        let context = *contexts.entry(key).or_insert(next);
+        self.context = Some((epoch, context));
+        Ok(context)
+    }
+
+    fn schema_epoch(&self) -> u64 {
+        // Each database's schema has an epoch of its own that no other's has.
+        self.database.schema.load().as_ref().map_or(0, |schema| schema.epoch)
+    }
+
+    /// Reads a text with the thread's lexer, which keeps it until the next call, and gives its
+    /// shape.
+    ///
+    /// # Errors
+    /// The text cannot be split into tokens, or the schema is not known.
+    pub(super) fn shape(&mut self, text: &[u8]) -> Result<Rc<Shape>, ClientError> {
+        let context = self.context()?;
+        let worker = Rc::clone(&self.worker);
+        let mut lexed = worker.lexed.borrow_mut();
+        self.shape_with(text, &mut lexed, context)
+    }
+
+    /// As [`Session::shape`], with a lexer that is the caller's to keep.
+    pub(super) fn shape_with(
+        &self,
+        text: &[u8],
+        lexed: &mut Lexed,
+        context: u64,
+    ) -> Result<Rc<Shape>, ClientError> {
+        if let Err(error) = lexed.lex(text, self.standard_conforming_strings) {
+            return Err(ClientError::error(SqlState::SYNTAX, format!("syntax error: {error}")));
+        }
+        let mut plans = self.worker.plans.borrow_mut();
+        if let Some(shape) = plans.lookup(lexed, context) {
+            self.worker.metrics.plan_cache.hit.inc();
+            return Ok(shape);
+        }
+        self.worker.metrics.plan_cache.miss.inc();
+        let schema = self.schema()?;
+        let cx = sql::Context {
+            schema: &schema,
+            search_path: &self.search_path,
+            standard_conforming_strings: self.standard_conforming_strings,
+            default_key: &self.database.key,
+        };
+        let shape = Rc::new(sql::analyze(text, lexed, &cx));
+        plans.insert(lexed, context, Rc::clone(&shape));
+        Ok(shape)
+    }
+
+    /// Where a statement goes.
+    ///
+    /// # Errors
+    /// It is refused, or needs several shards.
+    pub(super) fn route(
+        &mut self,
+        shape: &Rc<Shape>,
+        text: &[u8],
+        lexed: &Lexed,
+        parameters: &Parameters<'_>,
+    ) -> Result<ShardId, ClientError> {
+        let transaction_shard = match (&self.held, self.tx.phase()) {
+            (Some(held), Phase::Open) => Some(held.shard),
+            (Some(held), _) if self.batch.has_run() => Some(held.shard),
+            _ => None,
+        };
+        let request = Request {
+            shape,
+            text,
+            lexed,
+            parameters,
+            topology: &self.database.topology,
+            session_hints: &self.own.hints,
+            transaction_shard,
+            key_type: self.key_type,
+        };
+        let Decision { route, why, access } = route::route(&request);
+        self.access_kind = access;
+        let routes = &self.worker.metrics.routes;
+        let outcome = match route {
+            Route::Any => Ok(transaction_shard.unwrap_or(self.favourite)),
+            Route::Shard(shard) => Ok(shard),
+            Route::Several(_) => Err(route::refusal(shape, &why, &self.database.topology)),
+            Route::Refused(error) => Err(error),
+        };
+        match &outcome {
+            Ok(_) => why.count(routes),
+            Err(_) => routes.refused.inc(),
+        }
+        self.last_route = LastRoute { shape: Some(Rc::clone(shape)), why: Some(why) };
+        outcome
+    }
+}

@@ -1,0 +1,332 @@
+//! Getting a shard's server for a statement, and letting go of it.
+
+use super::state::{End, Held, Session};
+use crate::backend::ServerError;
+use crate::config::PoolMode;
+use crate::error::{ClientError, SqlState};
+use crate::execute::Expect;
+use crate::pool::Lease;
+use crate::ring::ShardId;
+use crate::txn::Phase;
+use crate::wire::{self, TxStatus};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Why a statement gets no server.
+pub(super) enum Unattached {
+    /// The client is told; the session goes on.
+    Refused(ClientError),
+    /// The session ends.
+    End(End),
+}
+
+impl From<End> for Unattached {
+    fn from(end: End) -> Unattached {
+        Unattached::End(end)
+    }
+}
+
+impl From<ClientError> for Unattached {
+    fn from(error: ClientError) -> Unattached {
+        Unattached::Refused(error)
+    }
+}
+
+impl Session {
+    /// Has the session hold a server of `shard`, its settings in line and the transaction begun
+    /// on it. Prefers what the session has.
+    pub(super) async fn attach(&mut self, shard: ShardId) -> Result<(), Unattached> {
+        if let Some(held) = &self.held {
+            if held.shard == shard {
+                if self.batch.is_sent() || self.tx.phase() == Phase::Open || held.lease.is_aligned(&self.settings) {
+                    self.begin_on_server();
+                    return Ok(());
+                }
+            } else {
+                Box::pin(self.let_go_for(shard)).await?;
+            }
+        }
+        if self.held.is_none() {
+            self.take(shard).await?;
+        }
+        if !self.batch.is_sent() && !self.held.as_ref().is_some_and(|held| held.lease.is_aligned(&self.settings)) {
+            Box::pin(self.align()).await?;
+        }
+        self.begin_on_server();
+        Ok(())
+    }
+
+    /// As [`Session::attach`], for a statement that is only described: the transaction does not
+    /// begin there, unless it has settings that the description may depend on.
+    pub(super) async fn attach_to_describe(&mut self, shard: ShardId) -> Result<(), Unattached> {
+        if self.tx.phase() != Phase::Pending || !self.tx.changes().is_empty() {
+            return self.attach(shard).await;
+        }
+        if self.held.as_ref().is_some_and(|held| held.shard != shard) {
+            Box::pin(self.let_go_for(shard)).await?;
+        }
+        if self.held.is_none() {
+            self.take(shard).await?;
+        }
+        if !self.batch.is_sent() && !self.held.as_ref().is_some_and(|held| held.lease.is_aligned(&self.settings)) {
+            Box::pin(self.align()).await?;
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, shard: ShardId) -> Result<(), Unattached> {
+        let parked = self.parked.iter().position(|held| held.shard == shard);
+        let held = match parked {
+            Some(at) => self.parked.swap_remove(at),
+            None => {
+                let lease = match self.checkout_at_once(shard) {
+                    Some(lease) => lease,
+                    None => Box::pin(self.checkout_waiting(shard)).await?,
+                };
+                Held { shard, lease, pin: None }
+            }
+        };
+        let name = &self.database.shard_names[shard.index()];
+        self.registration.control.attached(&held.lease.cancel_key, name);
+        self.held = Some(held);
+        Ok(())
+    }
+
+    fn checkout_at_once(&mut self, shard: ShardId) -> Option<Lease> {
+        let access = &mut self.access[shard.index()];
+        let pool = access.primary(&self.database.shards[shard.index()], &self.user).ok()?;
+        self.worker.local.checkout_idle(pool)
+    }
+
+    async fn checkout_waiting(&mut self, shard: ShardId) -> Result<Lease, Unattached> {
+        let began = Instant::now();
+        let control = Rc::clone(&self.registration.control);
+        control.waiting.set(true);
+        let worker = Rc::clone(&self.worker);
+        let database = Arc::clone(&self.database);
+        let checkout = async {
+            let access = &mut self.access[shard.index()];
+            let pool = access.primary_or_wait(&database.shards[shard.index()], &self.user).await?;
+            worker.local.checkout(pool).await
+        };
+        let outcome = checkout.await;
+        control.waiting.set(false);
+        let waited = began.elapsed().as_secs_f64();
+        self.metrics().pool_wait_seconds.observe(waited);
+        self.database.counters.wait_seconds.inc_by(waited);
+        outcome.map_err(|error| {
+            tracing::warn!(database = self.database.name, user = self.user_name, "no server connection: {error}");
+            Unattached::Refused(error.client_error())
+        })
+    }
+
+    /// Brings the held server's settings in line with the session's, outside any transaction.
+    async fn align(&mut self) -> Result<(), Unattached> {
+        let Some(held) = &mut self.held else { return Ok(()) };
+        if held.lease.is_aligned(&self.settings) {
+            return Ok(());
+        }
+        let wanted = Arc::clone(&self.settings);
+        match held.lease.align(&wanted).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                tracing::warn!(database = self.database.name, "cannot bring a server's settings in line: {error}");
+                let told = match &error {
+                    ServerError::Refused { body, .. } => server_refusal(body),
+                    error => self.server_error(error, false),
+                };
+                self.drop_held();
+                Err(Unattached::Refused(told))
+            }
+        }
+    }
+
+    /// Sends ahead what the transaction has to begin with.
+    fn begin_on_server(&mut self) {
+        if self.tx.phase() != Phase::Pending {
+            return;
+        }
+        let Some(held) = &mut self.held else { return };
+        let server = &mut *held.lease;
+        for statement in self.tx.open() {
+            // Under the extended protocol without Sync: should one of them fail, the server
+            // skips what follows instead of running it outside the transaction.
+            wire::put_parse(&mut server.outbox, b"", statement.as_bytes(), &[]);
+            wire::put_bind_plain(&mut server.outbox, b"", b"");
+            wire::put_execute(&mut server.outbox, b"");
+            self.relay.expect(Expect::Parse { id: 0, shown: false });
+            self.relay.expect(Expect::Bind { shown: false });
+            self.relay.expect(Expect::Execute { note: None, shown: false });
+        }
+        server.unnamed = 0;
+        self.batch.opened = true;
+    }
+
+    /// Another shard is needed than the one that is held.
+    async fn let_go_for(&mut self, shard: ShardId) -> Result<(), Unattached> {
+        let Some(held) = &self.held else { return Ok(()) };
+        let topology = &self.database.topology;
+        if self.tx.phase() == Phase::Open {
+            return Err(ClientError::refused(
+                format!(
+                    "the transaction is on shard \"{}\" and cannot go on to shard \"{}\"",
+                    topology.name(held.shard),
+                    topology.name(shard)
+                ),
+                "Transactions that span shards are not supported yet: commit first, or keep to one key.",
+            )
+            .into());
+        }
+        if self.batch.has_run() {
+            return Err(ClientError::refused(
+                format!(
+                    "a pipeline without Sync is one transaction: it is on shard \"{}\" and cannot go on to shard \"{}\"",
+                    topology.name(held.shard),
+                    topology.name(shard)
+                ),
+                "Send a Sync between statements of different keys.",
+            )
+            .into());
+        }
+        if self.batch.is_sent() {
+            // So far only descriptions were asked for there.
+            if let Some(held) = &mut self.held {
+                wire::put_sync(&mut held.lease.outbox);
+            }
+            self.relay.expect(Expect::Sync { shown: false });
+            self.finish_relay().await?;
+            self.batch.sent_is_done();
+        }
+        self.park_or_give_back();
+        Ok(())
+    }
+
+    /// After a transaction: the server goes back to its pool, unless the session keeps it.
+    pub(super) fn detach_if_free(&mut self) {
+        let Some(held) = &self.held else { return };
+        let session_mode = self.directory.pool.mode == PoolMode::Session;
+        if held.pin.is_none() && !session_mode {
+            self.give_back_held();
+        }
+    }
+
+    fn park_or_give_back(&mut self) {
+        self.detach_if_free();
+        if let Some(held) = self.held.take() {
+            self.registration.control.detached();
+            self.parked.push(held);
+        }
+    }
+
+    fn give_back_held(&mut self) {
+        let Some(held) = self.held.take() else { return };
+        let control = &self.registration.control;
+        control.detached();
+        if held.lease.status != TxStatus::Idle || self.relay.is_busy() {
+            tracing::error!(database = self.database.name, "a server connection was let go of while in use; closed");
+            return;
+        }
+        if control.is_being_cancelled() {
+            let (control, worker) = (Rc::clone(control), Rc::clone(&self.worker));
+            tokio::task::spawn_local(async move {
+                control.cancels_done().await;
+                worker.local.give_back(held.lease);
+            });
+            return;
+        }
+        self.worker.local.give_back(held.lease);
+    }
+
+    /// The held server cannot be vouched for: it is closed.
+    pub(super) fn drop_held(&mut self) {
+        self.held = None;
+        self.registration.control.detached();
+        self.relay.abandon();
+        self.passing = 0;
+    }
+
+    /// The server failed what ran on it. The client is told, unless nothing was asked.
+    pub(super) fn server_lost(&mut self, error: &ServerError) -> Result<(), End> {
+        if let Some(held) = &self.held {
+            let shard = held.shard.index();
+            tracing::warn!(
+                database = self.database.name,
+                shard = &*self.database.shard_names[shard],
+                endpoint = %held.lease.cancel_key.endpoint,
+                "a server connection was lost: {error}"
+            );
+            self.database.metrics[shard].server_lost.inc();
+            self.database.shards[shard].board.probe_now();
+        }
+        let pinned = self.held.as_ref().and_then(|held| held.pin);
+        let committing = self.is_committing();
+        let told = self.server_error(error, committing);
+        let awaited = self.relay.awaits_ready();
+        let copying = self.relay.is_copying_in();
+        let in_batch = self.batch.is_begun();
+        let in_transaction = self.tx.phase() != Phase::Idle;
+        self.drop_held();
+        self.tx.finish();
+        self.effects.clear();
+        self.portals.clear();
+        self.unnamed_portal = None;
+        if pinned.is_some() || (in_transaction && !awaited && !in_batch) {
+            // Its state is gone, and there is no statement to fail: as PostgreSQL does.
+            return Err(End::Fatal(ClientError { severity: crate::error::Severity::Fatal, ..told }));
+        }
+        if awaited || in_batch || copying {
+            self.note_lost_parses();
+            wire::put_error(&mut self.outbox, &told);
+            if awaited || copying && !in_batch {
+                self.batch.clear();
+                wire::put_ready(&mut self.outbox, TxStatus::Idle);
+                self.idle_since = Instant::now();
+            } else {
+                self.batch.skip();
+            }
+        }
+        Ok(())
+    }
+
+    /// The session's end: what is left on servers is undone or closed.
+    pub(super) async fn leave(&mut self) {
+        let busy = self.relay.is_busy();
+        if busy && self.held.is_some() {
+            // The statement has no reader any more.
+            self.registration.control.cancel_running().await;
+        }
+        let session_mode = self.directory.pool.mode == PoolMode::Session;
+        let mut leases: Vec<Held> = self.parked.drain(..).collect();
+        if let Some(held) = self.held.take()
+            && !busy
+            && held.lease.status == TxStatus::Idle
+            && held.lease.outbox.is_empty()
+        {
+            leases.push(held);
+        }
+        // What is not in the list is closed here, and PostgreSQL rolls back.
+        for mut held in leases {
+            if !session_mode && held.pin.is_none() {
+                self.worker.local.give_back(held.lease);
+                continue;
+            }
+            let cleaned = tokio::time::timeout(CLEANING, held.lease.discard_all()).await;
+            if matches!(cleaned, Ok(Ok(()))) {
+                self.worker.local.give_back(held.lease);
+            }
+        }
+        self.registration.control.detached();
+    }
+}
+
+/// How long forgetting a session's state may take before its connection is closed instead.
+const CLEANING: Duration = Duration::from_secs(5);
+
+/// A server's refusal of what pgring asked on the session's behalf.
+pub(super) fn server_refusal(body: &[u8]) -> ClientError {
+    let message = wire::error_field(body, b'M').map(|m| String::from_utf8_lossy(m).into_owned());
+    let code = wire::error_field(body, b'C').and_then(|code| std::str::from_utf8(code).ok());
+    let code = code.and_then(SqlState::known).unwrap_or(SqlState::BAD_VALUE);
+    ClientError::error(code, message.unwrap_or_else(|| "the server refused".to_owned()))
+}

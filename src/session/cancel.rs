@@ -1,0 +1,191 @@
+//! How others reach a session: cancel requests, the console, a shutdown.
+//!
+//! A cancel must hit the statement that was running and never the next one, whoever's that is.
+//! So while one is on its way the server connection is not given back
+//! ([`Control::cancels_done`]): PostgreSQL ignores a cancel that finds it idle, and the request's
+//! connection is closed only after the signal has been sent.
+
+use super::worker::{ClientInfo, Worker};
+use crate::backend::{self, CancelKey};
+use crate::error::ClientError;
+use crate::sql::Pin;
+use rand::RngExt;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::SystemTime;
+use subtle::ConstantTimeEq;
+use tokio::sync::Notify;
+
+/// A session's handle for the rest of its thread.
+pub struct Control {
+    pub(super) pid: u32,
+    secret: Vec<u8>,
+    connected: SystemTime,
+    address: String,
+    tls: bool,
+    pub(super) user: RefCell<String>,
+    pub(super) database: RefCell<String>,
+    pub(super) application_name: RefCell<String>,
+    pub(super) pinned: Cell<Option<Pin>>,
+    pub(super) prepared: Cell<usize>,
+    pub(super) waiting: Cell<bool>,
+    pub(super) active: Cell<bool>,
+    /// The server connection in use, and its shard.
+    server: RefCell<Option<(Arc<CancelKey>, Arc<str>)>>,
+    cancels: Cell<u32>,
+    cancelled: Notify,
+    killed: RefCell<Option<ClientError>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// Takes the session off its thread's list when it ends.
+pub(super) struct Registration {
+    worker: Rc<Worker>,
+    pub(super) control: Rc<Control>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.worker.controls.borrow_mut().remove(&self.control.pid);
+    }
+}
+
+impl Control {
+    /// For a new session, whose secret has `secret_len` bytes.
+    pub(super) fn register(worker: &Rc<Worker>, secret_len: usize, address: String, tls: bool) -> Registration {
+        let mut secret = vec![0; secret_len];
+        rand::rng().fill(&mut secret[..]);
+        let control = Rc::new(Control {
+            pid: worker.new_pid(),
+            secret,
+            connected: SystemTime::now(),
+            address,
+            tls,
+            user: RefCell::default(),
+            database: RefCell::default(),
+            application_name: RefCell::default(),
+            pinned: Cell::new(None),
+            prepared: Cell::new(0),
+            waiting: Cell::new(false),
+            active: Cell::new(false),
+            server: RefCell::new(None),
+            cancels: Cell::new(0),
+            cancelled: Notify::new(),
+            killed: RefCell::new(None),
+            waker: RefCell::new(None),
+        });
+        worker.controls.borrow_mut().insert(control.pid, Rc::clone(&control));
+        Registration { worker: Rc::clone(worker), control }
+    }
+
+    /// The key's second half.
+    pub(super) fn secret(&self) -> &[u8] {
+        &self.secret
+    }
+
+    /// The session now uses this server connection.
+    pub(super) fn attached(&self, key: &Arc<CancelKey>, shard: &Arc<str>) {
+        *self.server.borrow_mut() = Some((Arc::clone(key), Arc::clone(shard)));
+    }
+
+    /// It uses none.
+    pub(super) fn detached(&self) {
+        *self.server.borrow_mut() = None;
+    }
+
+    /// Carries out a cancel request, if the secret is right and something runs.
+    pub(super) async fn cancel(&self, secret: &[u8]) {
+        if !bool::from(self.secret.as_slice().ct_eq(secret)) {
+            tracing::info!(pid = self.pid, "a cancel request came with a wrong key");
+            return;
+        }
+        self.cancel_running().await;
+    }
+
+    /// Cancels what runs now.
+    pub(super) async fn cancel_running(&self) {
+        let Some((key, shard)) = self.server.borrow().clone() else { return };
+        self.cancels.set(self.cancels.get() + 1);
+        if let Err(error) = backend::cancel(&key).await {
+            tracing::warn!(shard = &*shard, "a cancel request did not reach the server: {error}");
+        }
+        self.cancels.set(self.cancels.get() - 1);
+        self.cancelled.notify_waiters();
+    }
+
+    /// Is a cancel on its way?
+    pub(super) fn is_being_cancelled(&self) -> bool {
+        self.cancels.get() > 0
+    }
+
+    /// Waits until no cancel is on its way. Cancel safe.
+    pub(super) async fn cancels_done(&self) {
+        loop {
+            let done = self.cancelled.notified();
+            if !self.is_being_cancelled() {
+                return;
+            }
+            done.await;
+        }
+    }
+
+    /// Ends the session with this error.
+    pub(super) fn kill(&self, error: ClientError) {
+        *self.killed.borrow_mut() = Some(error);
+        self.wake();
+    }
+
+    /// Why it has to end, if it has to.
+    pub(super) fn take_kill(&self) -> Option<ClientError> {
+        if self.killed.borrow().is_none() { None } else { self.killed.borrow_mut().take() }
+    }
+
+    /// The session waits: whom to wake.
+    pub(super) fn waits(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        match &*waker {
+            Some(known) if known.will_wake(cx.waker()) => {}
+            _ => *waker = Some(cx.waker().clone()),
+        }
+    }
+
+    /// Has it look up from waiting.
+    pub(super) fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// For the console.
+    pub(super) fn info(&self) -> ClientInfo {
+        ClientInfo {
+            pid: self.pid,
+            user: self.user.borrow().clone(),
+            database: self.database.borrow().clone(),
+            application_name: self.application_name.borrow().clone(),
+            address: self.address.clone(),
+            tls: self.tls,
+            connected: self.connected,
+            active: self.active.get(),
+            waiting: self.waiting.get(),
+            server: self.server.borrow().as_ref().map(|(key, shard)| (shard.to_string(), key.pid)),
+            pinned: self.pinned.get().map(pin_reason),
+            prepared: self.prepared.get(),
+        }
+    }
+}
+
+/// Why a session keeps its server, in words.
+pub(super) fn pin_reason(pin: Pin) -> &'static str {
+    match pin {
+        Pin::TemporaryTable => "temporary table",
+        Pin::Listen => "LISTEN",
+        Pin::HoldCursor => "cursor WITH HOLD",
+        Pin::AdvisoryLock => "advisory lock",
+        Pin::Load => "LOAD",
+        Pin::Prepare => "SQL-level PREPARE",
+        Pin::Setting => "set_config",
+    }
+}

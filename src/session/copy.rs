@@ -1,0 +1,19 @@
+//! `CopyData`, `CopyDone`, `CopyFail`. Data are passed on by `io` as they come; here is what is
+//! left: the end of a copy, and what comes too late for one.
+
+use super::state::Session;
+
+impl Session {
+    pub(super) fn copy_message(&mut self, tag: u8, frame: &[u8]) {
+        if !self.relay.is_copying_in() {
+            // After a copy has failed the client's data may still be under way: ignored, as
+            // PostgreSQL does (`PostgresMain`).
+            return;
+        }
+        let Some(held) = &mut self.held else { return };
+        held.lease.outbox.put(frame);
+        if tag != b'd' {
+            self.relay.copy_in_ended();
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What a session looks up by name: databases, users, limits. An immutable snapshot; a reload
+//! publishes a new one, and sessions take it up between transactions.
+
+use super::console::Console;
+use super::tls::ServerTls;
+use crate::auth::Verifier;
+use crate::config;
+use crate::pool::{Shard, ShardUser};
+use crate::ring::Topology;
+use crate::sql::{KeyType, Schema};
+use crate::telemetry::{DatabaseMetrics, ShardMetrics};
+use arc_swap::ArcSwapOption;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// See the module.
+pub struct Directory {
+    /// Goes up with each one published.
+    pub generation: u64,
+    /// By the name clients use.
+    pub databases: HashMap<String, Arc<Database>>,
+    /// By name.
+    pub users: HashMap<String, Arc<User>>,
+    /// What unknown users are checked against.
+    pub mock_secret: Arc<[u8]>,
+    /// Limits and timeouts of clients.
+    pub listen: config::Listen,
+    /// Limits and timeouts of pools.
+    pub pool: config::Pool,
+    /// TLS towards clients; `None` when it is off.
+    pub tls: Option<Arc<ServerTls>>,
+    /// Clients without TLS are refused.
+    pub tls_required: bool,
+    /// What the console's sessions count as their database.
+    pub console_database: Arc<Database>,
+    /// Who answers in the database `pgring`.
+    pub console: Arc<dyn Console>,
+}
+
+/// A user as clients know it.
+pub struct User {
+    /// What its password is checked against.
+    pub verifier: Verifier,
+    /// Whom it is towards servers.
+    pub server: ShardUser,
+}
+
+/// A database at run time.
+pub struct Database {
+    /// As clients name it.
+    pub name: String,
+    /// The ring in force.
+    pub topology: Arc<Topology>,
+    /// In the order of [`ShardId`](crate::ring::ShardId)s.
+    pub shards: Vec<Arc<Shard>>,
+    /// The shards' names, in the same order.
+    pub shard_names: Vec<Arc<str>>,
+    /// Each shard's counters, in the same order.
+    pub metrics: Vec<ShardMetrics>,
+    /// The database's counters.
+    pub counters: DatabaseMetrics,
+    /// The key column's usual name; empty in a database with one shard.
+    pub key: String,
+    /// What is known of its tables; `None` until a shard could be asked.
+    pub schema: ArcSwapOption<Schema>,
+    /// A client has changed the schema: read it again.
+    pub schema_stale: Notify,
+    /// How often it has been read since such a change was noticed, for those who wait.
+    pub schema_epoch: AtomicU64,
+    /// What a session is told at its beginning, by user.
+    pub greetings: Mutex<HashMap<String, Arc<Greeting>>>,
+    /// Clients of this database now.
+    pub clients: AtomicUsize,
+}
+
+impl Database {
+    /// Does everything belong on one shard?
+    pub fn is_one_shard(&self) -> bool {
+        self.shards.len() == 1
+    }
+
+    /// How keys of this database are typed.
+    pub fn key_type(&self) -> KeyType {
+        self.schema.load().as_ref().and_then(|schema| schema.key_type()).unwrap_or(KeyType::Integer)
+    }
+}
+
+/// What a real server reports to a new session of a user.
+#[derive(Clone, Debug)]
+pub struct Greeting {
+    /// `ParameterStatus` names and values.
+    pub reported: Vec<(String, String)>,
+    /// `search_path` before the session changes it.
+    pub search_path: String,
+    /// When it was read; servers may be upgraded and roles altered.
+    pub taken: std::time::Instant,
+}
+
+impl Greeting {
+    /// How long one is good for.
+    pub const LASTS: Duration = Duration::from_secs(60);
+
+    /// A reported parameter.
+    pub fn reported(&self, name: &str) -> Option<&str> {
+        self.reported.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}

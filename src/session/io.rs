@@ -1,0 +1,273 @@
+//! Bytes between the client, the session's buffers and its server.
+//!
+//! Both directions move whenever they can, so that neither side can stall the other; and each
+//! stops when the other side does not take what it is given: what waits for a client is bounded
+//! by the relay, what waits for a server by [`TO_SERVER_HIGH`], what waits to be looked at by
+//! [`READ_AHEAD`].
+
+use super::state::{End, Session};
+use crate::error::{ClientError, SqlState};
+use crate::execute::Progress;
+use crate::backend::ServerError;
+use crate::txn::Phase;
+use crate::wire::{self, Header};
+use std::io;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// What a client may send ahead while its last message is at work.
+const READ_AHEAD: usize = 64 * 1024;
+/// What may wait for a server before its client has to.
+const TO_SERVER_HIGH: usize = 128 * 1024;
+/// Messages longer than this are not waited for if they can be passed on in parts.
+const WHOLE: usize = 64 * 1024;
+
+/// Why waiting ended other than by progress.
+pub(super) enum Stop {
+    Client(End),
+    Server(ServerError),
+}
+
+impl Session {
+    /// The next frame that can be worked on now: whole, or at least its header where the rest may
+    /// follow in parts. `None`: something has to come or go first.
+    pub(super) fn next_frame(&mut self) -> Result<Option<Header>, End> {
+        let copying = self.relay.is_copying_in();
+        loop {
+            if let Some(held) = &self.held
+                && held.lease.outbox.len() >= TO_SERVER_HIGH
+            {
+                return Ok(None);
+            }
+            if self.passing > 0 {
+                self.pass_on();
+                if self.passing > 0 {
+                    return Ok(None);
+                }
+            }
+            if self.relay.awaits_ready() && !copying {
+                return Ok(None);
+            }
+            let Some(head) = wire::client_header(self.inbox.filled())? else { return Ok(None) };
+            if copying && head.tag == b'd' {
+                self.passing = head.len;
+                continue;
+            }
+            let whole = self.inbox.len() >= head.len;
+            let enough = whole || (head.tag == b'B' && self.inbox.len() >= WHOLE && self.can_bind_in_parts());
+            return Ok(enough.then_some(head));
+        }
+    }
+
+    /// Hands on what has come of a frame that is passed on in parts.
+    fn pass_on(&mut self) {
+        let n = self.passing.min(self.inbox.len());
+        match &mut self.held {
+            Some(held) => held.lease.outbox.put(&self.inbox.filled()[..n]),
+            // Its server is gone: the rest of the frame has no reader.
+            None => {}
+        }
+        self.inbox.consume(n);
+        self.passing -= n;
+    }
+
+    /// Waits until there is something to do: a frame of the client's, or an event of the relay's.
+    pub(super) async fn io(&mut self) -> Result<(), End> {
+        let outcome = match self.deadline() {
+            None => std::future::poll_fn(|cx| self.poll_io(cx, true)).await,
+            Some((deadline, late)) => {
+                let waiting = std::future::poll_fn(|cx| self.poll_io(cx, true));
+                match tokio::time::timeout_at(deadline.into(), waiting).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => return Box::pin(self.out_of_time(late)).await,
+                }
+            }
+        };
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(Stop::Client(end)) => Err(end),
+            Err(Stop::Server(error)) => self.server_lost(&error),
+        }
+    }
+
+    /// As [`Session::io`] until the relay has nothing outstanding, leaving the client's messages
+    /// alone.
+    pub(super) async fn finish_relay(&mut self) -> Result<(), End> {
+        while self.relay.is_busy() {
+            match std::future::poll_fn(|cx| self.poll_io(cx, false)).await {
+                Ok(()) => {}
+                Err(Stop::Client(end)) => return Err(end),
+                Err(Stop::Server(error)) => return self.server_lost(&error),
+            }
+            self.take_events()?;
+        }
+        Ok(())
+    }
+
+    /// The console's way of reading: nothing but the client.
+    pub(super) async fn console_read(&mut self) -> Result<(), End> {
+        match std::future::poll_fn(|cx| self.poll_io(cx, true)).await {
+            Ok(()) => Ok(()),
+            Err(Stop::Client(end)) => Err(end),
+            Err(Stop::Server(_)) => Ok(()),
+        }
+    }
+
+    fn poll_io(&mut self, cx: &mut Context<'_>, read_client: bool) -> Poll<Result<(), Stop>> {
+        let mut progressed = self.poll_server(cx)?;
+        if let Poll::Ready(Err(error)) = self.stream.poll_drain(cx, &mut self.outbox) {
+            return Poll::Ready(Err(Stop::Client(error.into())));
+        }
+        if read_client && self.wants_client_bytes() {
+            match self.stream.poll_read(cx, &mut self.inbox) {
+                Poll::Ready(Ok(0)) => {
+                    let gone = io::Error::from(io::ErrorKind::UnexpectedEof);
+                    return Poll::Ready(Err(Stop::Client(gone.into())));
+                }
+                Poll::Ready(Ok(_)) => progressed = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Stop::Client(error.into()))),
+                Poll::Pending => {}
+            }
+        }
+        if progressed {
+            return Poll::Ready(Ok(()));
+        }
+        let control = &self.registration.control;
+        if let Some(error) = control.take_kill() {
+            return Poll::Ready(Err(Stop::Client(End::Fatal(error))));
+        }
+        if self.worker.draining.get() && self.is_at_rest() {
+            return Poll::Ready(Err(Stop::Client(shutting_down())));
+        }
+        control.waits(cx);
+        Poll::Pending
+    }
+
+    /// Moves what can be moved between the server and the outbox; true when there is something
+    /// for the session to do.
+    fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Stop> {
+        let Some(held) = &mut self.held else { return Ok(false) };
+        let server = &mut *held.lease;
+        let was_full = server.outbox.len() >= TO_SERVER_HIGH;
+        if let Poll::Ready(Err(error)) = server.poll_drain(cx) {
+            // The reason may still be readable.
+            if !matches!(server.poll_read(cx), Poll::Ready(Ok(()))) {
+                return Err(Stop::Server(error));
+            }
+        }
+        let mut progressed = was_full && server.outbox.is_empty();
+        loop {
+            let progress = self.relay.advance(server, &mut self.outbox, &mut self.events);
+            match progress.map_err(Stop::Server)? {
+                Progress::Event => return Ok(true),
+                Progress::Read => match server.poll_read(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => return Err(Stop::Server(error)),
+                    Poll::Pending => break,
+                },
+                Progress::Flush => match self.stream.poll_drain(cx, &mut self.outbox) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => return Err(Stop::Client(error.into())),
+                    Poll::Pending => break,
+                },
+                Progress::Forward(n) => match self.stream.poll_write(cx, &server.inbox.filled()[..n]) {
+                    Poll::Ready(Ok(written)) => self.relay.forwarded(server, written),
+                    Poll::Ready(Err(error)) => return Err(Stop::Client(error.into())),
+                    Poll::Pending => break,
+                },
+            }
+        }
+        // An error sent ahead of a Query makes the relay ask for a Sync.
+        if !server.outbox.is_empty()
+            && let Poll::Ready(Err(error)) = server.poll_drain(cx)
+        {
+            return Err(Stop::Server(error));
+        }
+        progressed |= !self.events.is_empty();
+        Ok(progressed)
+    }
+
+    fn wants_client_bytes(&self) -> bool {
+        if self.relay.awaits_ready() && !self.relay.is_copying_in() {
+            return self.inbox.len() < READ_AHEAD;
+        }
+        if let Some(held) = &self.held
+            && held.lease.outbox.len() >= TO_SERVER_HIGH
+        {
+            return false;
+        }
+        true
+    }
+
+    /// No transaction, nothing under way, nothing unread.
+    fn is_at_rest(&self) -> bool {
+        self.tx.phase() == Phase::Idle
+            && !self.relay.is_busy()
+            && self.inbox.is_empty()
+            && self.outbox.is_empty()
+            && !self.batch.is_begun()
+    }
+
+    /// By when something has to happen, and what if it does not.
+    fn deadline(&self) -> Option<(Instant, Late)> {
+        let pool = &self.directory.pool;
+        let (limit, since, late) = if self.relay.awaits_ready() {
+            (pool.query_timeout?, self.began?.0, Late::Query)
+        } else if self.relay.is_busy() || self.batch.is_begun() {
+            return None;
+        } else if self.tx.phase() != Phase::Idle {
+            (pool.idle_transaction_timeout?, self.idle_since, Late::Transaction)
+        } else {
+            (pool.client_idle_timeout?, self.idle_since, Late::Client)
+        };
+        Some((since + limit, late))
+    }
+
+    async fn out_of_time(&mut self, late: Late) -> Result<(), End> {
+        match late {
+            Late::Client => Err(End::Fatal(ClientError::fatal(
+                SqlState::IDLE_SESSION,
+                "terminating connection due to client_idle_timeout",
+            ))),
+            Late::Transaction => Err(End::Fatal(ClientError::fatal(
+                SqlState::IDLE_TRANSACTION,
+                "terminating connection due to idle_transaction_timeout",
+            ))),
+            Late::Query => {
+                // The server answers with its own 57014; should it not, the session ends.
+                self.began = None;
+                self.registration.control.cancel_running().await;
+                let grace = tokio::time::sleep(GRACE);
+                tokio::pin!(grace);
+                tokio::select! {
+                    outcome = std::future::poll_fn(|cx| self.poll_io(cx, true)) => match outcome {
+                        Ok(()) => Ok(()),
+                        Err(Stop::Client(end)) => Err(end),
+                        Err(Stop::Server(error)) => self.server_lost(&error),
+                    },
+                    () = &mut grace => Err(End::Fatal(ClientError::fatal(
+                        SqlState::CANCELED,
+                        "terminating connection due to query_timeout: the server did not react to a cancel",
+                    ))),
+                }
+            }
+        }
+    }
+}
+
+/// How long a server may take to react to a cancel.
+const GRACE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy)]
+enum Late {
+    Query,
+    Transaction,
+    Client,
+}
+
+fn shutting_down() -> End {
+    End::Fatal(ClientError::fatal(
+        SqlState::SHUTTING_DOWN,
+        "terminating connection because pgring is shutting down",
+    ))
+}

@@ -1,0 +1,228 @@
+//! What the answers of a server mean for the session: which of its statements have run, and what
+//! stands after a `ReadyForQuery`.
+
+use super::state::{End, Session};
+use crate::error::ClientError;
+use crate::execute::Event;
+use crate::sql::Access;
+use crate::txn::{Change, Phase};
+use crate::wire::{self, TxStatus};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What a statement does to the session once it has run.
+pub(super) enum Effect {
+    None,
+    Change(Change),
+    Savepoint(String),
+    RollbackTo(String),
+    Release(String),
+    Commit,
+    Rollback,
+    Ddl,
+    ForgetPrepared,
+    DiscardAll,
+}
+
+impl Session {
+    /// After [`Session::io`]: takes note of what has happened.
+    pub(super) async fn settle(&mut self) -> Result<(), End> {
+        self.take_events()
+    }
+
+    pub(super) fn take_events(&mut self) -> Result<(), End> {
+        if self.events.is_empty() {
+            return Ok(());
+        }
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            match event {
+                Event::Completed { note, rolled_back } => self.completed(note, rolled_back),
+                Event::Parsed => self.batch.parsed(),
+                Event::Failed => self.statement_failed(),
+                Event::Ready(status) => self.ready(status),
+                Event::Parameter(name, value) => self.parameter(&name, value)?,
+                Event::CopyIn => {
+                    if !self.relay.awaits_ready() {
+                        // Under the extended protocol the Syncs sent so far do not count.
+                        self.batch.revive();
+                    }
+                }
+            }
+        }
+        // Keeps its memory for the next statement.
+        self.events = events;
+        Ok(())
+    }
+
+    fn completed(&mut self, note: u32, rolled_back: bool) {
+        let Some(effect) = self.effects.get_mut(note as usize) else { return };
+        match std::mem::replace(effect, Effect::None) {
+            Effect::None => {}
+            Effect::Change(change) => {
+                self.tx.change(change);
+                self.settings_changed();
+            }
+            Effect::Savepoint(name) => self.tx.savepoint(name, None),
+            Effect::RollbackTo(name) => {
+                // The server has the savepoint: if it is not known here, it was made in a way
+                // that is not followed, and everything since is as the server has it.
+                self.tx.rollback_to(&name);
+                self.settings_changed();
+            }
+            Effect::Release(name) => {
+                self.tx.release(&name, None);
+            }
+            Effect::Commit if rolled_back => self.undone(),
+            Effect::Commit => self.committed(),
+            Effect::Rollback => self.undone(),
+            Effect::Ddl => self.batch.schema_changed = true,
+            Effect::ForgetPrepared => {
+                if let Some(held) = &mut self.held {
+                    held.lease.prepared.clear();
+                    held.lease.unnamed = 0;
+                }
+            }
+            Effect::DiscardAll => {
+                if let Some(held) = &mut self.held {
+                    held.lease.prepared.clear();
+                    held.lease.unnamed = 0;
+                    held.lease.settings = Arc::default();
+                }
+                self.settings = Arc::clone(&self.initial);
+                self.settings_changed();
+            }
+        }
+    }
+
+    fn committed(&mut self) {
+        if !self.tx.changes().is_empty()
+            && let Some(held) = &mut self.held
+        {
+            let mut session = (*self.settings).clone();
+            let mut server = (*held.lease.settings).clone();
+            self.tx.commit(&self.initial, &mut session, &mut server);
+            self.settings = Arc::new(session);
+            held.lease.settings =
+                if server == *self.settings { Arc::clone(&self.settings) } else { Arc::new(server) };
+        }
+        self.own.keep();
+        self.settings_changed();
+    }
+
+    fn undone(&mut self) {
+        let had_changes = !self.tx.changes().is_empty();
+        self.tx.forget_changes();
+        self.own.undo();
+        if had_changes {
+            self.settings_changed();
+        }
+    }
+
+    fn statement_failed(&mut self) {
+        if self.tx.phase() == Phase::Idle {
+            // An implicit transaction is undone as a whole.
+            self.undone();
+        }
+        self.note_lost_parses();
+        if self.batch.is_begun() {
+            self.batch.skip();
+        }
+        self.batch.failed = true;
+    }
+
+    /// Statements whose `Parse` was not answered do not exist.
+    pub(super) fn note_lost_parses(&mut self) {
+        for name in self.batch.take_unconfirmed() {
+            if name.is_empty() {
+                self.unnamed = None;
+            } else {
+                self.statements.remove(&name);
+            }
+        }
+        self.control().prepared.set(self.statements.len());
+    }
+
+    fn ready(&mut self, status: TxStatus) {
+        match status {
+            TxStatus::Idle if self.batch.opened && self.batch.failed && self.tx.phase() == Phase::Open => {
+                // What was sent ahead failed before there was a transaction: the client believes
+                // in one, and must not go on outside of it.
+                self.undone();
+                self.tx.lost();
+                self.detach_if_free();
+            }
+            // Only a description was asked for: the transaction has not begun anywhere.
+            TxStatus::Idle if self.tx.phase() == Phase::Pending => self.detach_if_free(),
+            TxStatus::Idle => {
+                if self.tx.phase() == Phase::Open || !self.tx.changes().is_empty() || self.batch.failed {
+                    if self.batch.failed && !self.tx.changes().is_empty() {
+                        self.undone();
+                    } else {
+                        self.committed();
+                    }
+                }
+                self.tx.finish();
+                self.portals.clear();
+                self.unnamed_portal = None;
+                if std::mem::take(&mut self.batch.schema_changed) {
+                    self.database.schema_stale.notify_one();
+                }
+                self.worker.metrics.transactions.single.inc();
+                self.detach_if_free();
+            }
+            TxStatus::Open | TxStatus::Failed => self.tx.is_open(),
+        }
+        self.finish_measuring();
+        self.effects.clear();
+        self.batch.answered();
+        let told = self.status();
+        wire::put_ready(&mut self.outbox, told);
+        self.registration.control.active.set(told != TxStatus::Idle);
+    }
+
+    fn finish_measuring(&mut self) {
+        let now = Instant::now();
+        self.idle_since = now;
+        if let Some((began, access)) = self.began.take() {
+            let shard = self.held.as_ref().map_or(self.batch.shard, |held| held.shard);
+            let metrics = &self.database.metrics[shard.index()];
+            let seconds = now.duration_since(began).as_secs_f64();
+            match access {
+                Access::Read => metrics.query_read.observe(seconds),
+                Access::Write => metrics.query_write.observe(seconds),
+            }
+        }
+    }
+
+    fn parameter(&mut self, name: &str, value: String) -> Result<(), End> {
+        match name {
+            "standard_conforming_strings" => {
+                let on = value == "on";
+                if on != self.standard_conforming_strings {
+                    self.standard_conforming_strings = on;
+                    self.context = None;
+                }
+            }
+            "client_encoding" if !self.database.is_one_shard() && !is_ascii_superset(&value) => {
+                return Err(ClientError::refused(
+                    format!("client_encoding {value} cannot be routed: its characters may contain quotes"),
+                    "Use UTF8.",
+                )
+                .into());
+            }
+            "application_name" => *self.control().application_name.borrow_mut() = value,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// In these encodings a byte below 128 is always that ASCII character, so that a text can be read
+/// without decoding it; the others are client-only (`pg_wchar.h`, `PG_ENCODING_BE_LAST`).
+pub(super) fn is_ascii_superset(encoding: &str) -> bool {
+    !matches!(
+        encoding.to_ascii_uppercase().as_str(),
+        "SJIS" | "SHIFT_JIS_2004" | "BIG5" | "GBK" | "UHC" | "GB18030" | "JOHAB"
+    )
+}

@@ -1,0 +1,149 @@
+//! What settings mean to pgring: which text repeats a `SET`, and where a value that routing
+//! depends on stands in it.
+
+use super::state::Session;
+use crate::sql::{TokenKind, ValueSlot, tokenize};
+use crate::sql::Lexed;
+use crate::txn::Change;
+use std::rc::Rc;
+
+/// The statements of a text, one by one. With `expected` 1 it is the whole text, trimmed.
+pub(super) fn statement_texts(text: &[u8], expected: usize, standard_strings: bool) -> Vec<String> {
+    let Ok(tokens) = tokenize(text, standard_strings) else { return Vec::new() };
+    let slice = |first: u32, last: u32| String::from_utf8_lossy(&text[first as usize..last as usize]).into_owned();
+    let mut texts = Vec::with_capacity(expected);
+    for statement in tokens.split(|token| token.kind == TokenKind::Semicolon) {
+        if let (Some(first), Some(last)) = (statement.first(), statement.last()) {
+            texts.push(slice(first.span.start, last.span.end));
+        }
+    }
+    texts
+}
+
+/// The one constant or word at `slot`.
+pub(super) fn literal(text: &[u8], slot: &ValueSlot, standard_strings: bool) -> Option<String> {
+    match slot {
+        ValueSlot::Literal(n) => {
+            let mut lexed = Lexed::default();
+            lexed.lex(text, standard_strings).ok()?;
+            let value = lexed.literal_value(text, *n)?;
+            Some(String::from_utf8_lossy(&value).into_owned())
+        }
+        ValueSlot::Tokens(first, last) if last - first == 1 => {
+            let tokens = tokenize(text, standard_strings).ok()?;
+            let token = tokens.get(*first as usize)?;
+            let word = &text[token.span.start as usize..token.span.end as usize];
+            let word = String::from_utf8_lossy(word);
+            match token.kind {
+                TokenKind::Word => Some(word.to_lowercase()),
+                TokenKind::QuotedIdent => Some(word.trim_matches('"').replace("\"\"", "\"")),
+                _ => None,
+            }
+        }
+        ValueSlot::Tokens(..) | ValueSlot::Param(_) => None,
+    }
+}
+
+/// The schemas a `search_path` names. `statement` is a `SET` or a `set_config` as settings are
+/// kept; what stands after its first `=`, `TO` or comma is the value.
+pub(super) fn path_of_statement(statement: &str, user: &str) -> Vec<String> {
+    let text = statement.as_bytes();
+    let Ok(tokens) = tokenize(text, true) else { return Vec::new() };
+    let word = |token: &crate::sql::Token| &statement[token.span.start as usize..token.span.end as usize];
+    let is_call = tokens.iter().any(|token| word(token).eq_ignore_ascii_case("set_config"));
+    let start = tokens.iter().position(|token| {
+        let word = word(token);
+        if is_call { word == "," } else { word == "=" || word.eq_ignore_ascii_case("to") }
+    });
+    let mut path = Vec::new();
+    for token in tokens.iter().skip(start.map_or(0, |start| start + 1)) {
+        match token.kind {
+            TokenKind::Word if is_call => {}
+            TokenKind::Word => path.push(word(token).to_lowercase()),
+            TokenKind::QuotedIdent => path.push(word(token).trim_matches('"').replace("\"\"", "\"")),
+            TokenKind::String => {
+                let inside = word(token).trim_matches('\'').replace("''", "'");
+                if is_call {
+                    path.extend(path_of_value(&inside, user));
+                } else {
+                    // In SET each string is one name.
+                    path.push(inside);
+                }
+            }
+            _ => {}
+        }
+    }
+    resolve_user(path, user)
+}
+
+/// The schemas in a value of `search_path` as `SHOW` prints it.
+pub(super) fn path_of_value(value: &str, user: &str) -> Vec<String> {
+    let Ok(tokens) = tokenize(value.as_bytes(), true) else { return Vec::new() };
+    let names = tokens.iter().filter_map(|token| {
+        let word = &value[token.span.start as usize..token.span.end as usize];
+        match token.kind {
+            TokenKind::Word => Some(word.to_lowercase()),
+            TokenKind::QuotedIdent => Some(word.trim_matches('"').replace("\"\"", "\"")),
+            _ => None,
+        }
+    });
+    resolve_user(names.collect(), user)
+}
+
+fn resolve_user(path: Vec<String>, user: &str) -> Vec<String> {
+    path.into_iter().map(|name| if name == "$user" { user.to_owned() } else { name }).collect()
+}
+
+impl Session {
+    /// The settings may be others now: what analysis depends on is looked up again.
+    pub(super) fn settings_changed(&mut self) {
+        let mut path: Option<Rc<[String]>> = None;
+        let changed = self.tx.changes().iter().rev().find_map(|change| match change {
+            Change::Set(name, statement, _) if name == "search_path" => {
+                Some(Some(path_of_statement(statement, &self.user_name)))
+            }
+            Change::Reset(name) if name == "search_path" => Some(None),
+            Change::ResetAll => Some(None),
+            _ => None,
+        });
+        match changed {
+            Some(Some(names)) => path = Some(names.into()),
+            Some(None) => {
+                if let Some(statement) = self.initial.get("search_path") {
+                    path = Some(path_of_statement(statement, &self.user_name).into());
+                }
+            }
+            None => {
+                if let Some(statement) = self.settings.get("search_path") {
+                    path = Some(path_of_statement(statement, &self.user_name).into());
+                }
+            }
+        }
+        let path = path.unwrap_or_else(|| Rc::clone(&self.default_path));
+        if path != self.search_path {
+            self.search_path = path;
+            self.context = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn search_paths() {
+        let check = |statement: &str, expect: &[&str]| assert_eq!(path_of_statement(statement, "bob"), expect, "{statement}");
+        check("SET search_path TO a, \"B\", public", &["a", "B", "public"]);
+        check("set session SEARCH_PATH = 'x, y'", &["x, y"]);
+        check("SET search_path TO \"$user\", public", &["bob", "public"]);
+        check("SELECT pg_catalog.set_config('search_path', 'a, \"B\"', false)", &["a", "B"]);
+        check("SET search_path = ''", &[""]);
+        assert_eq!(path_of_value("\"$user\", public", "bob"), ["bob", "public"]);
+    }
+
+    #[test]
+    fn statements_of_a_text() {
+        assert_eq!(statement_texts(b" set a = 1 ; ; select ';' ;", 2, true), ["set a = 1", "select ';'"]);
+    }
+}

@@ -1,0 +1,262 @@
+//! `Query`: one message, any number of statements.
+
+use super::attach::Unattached;
+use super::ready::Effect;
+use super::settings::statement_texts;
+use super::state::{End, Session};
+use super::transaction::Own;
+use crate::error::{ClientError, SqlState};
+use crate::execute::Expect;
+use crate::route::Parameters;
+use crate::sql::{Kind, Pin, Shape, Statement};
+use crate::txn::{Change, Phase};
+use crate::wire::{self, Header, TxStatus};
+use std::rc::Rc;
+use std::time::Instant;
+
+impl Session {
+    /// Works on one frame of the client's, which lies at the start of the inbox.
+    pub(super) async fn frame(&mut self, head: Header) -> Result<(), End> {
+        // The inbox is put aside so that its bytes can be looked at while the session changes.
+        let mut inbox = std::mem::take(&mut self.inbox);
+        let whole = inbox.len() >= head.len;
+        let frame = &inbox.filled()[..head.len.min(inbox.len())];
+        let outcome = self.message(head, frame, whole).await;
+        if whole {
+            inbox.consume(head.len);
+        } else {
+            inbox.clear();
+        }
+        self.inbox = inbox;
+        outcome
+    }
+
+    async fn message(&mut self, head: Header, frame: &[u8], whole: bool) -> Result<(), End> {
+        self.refresh_directory()?;
+        let body = &frame[wire::HEADER_LEN..];
+        debug_assert!(whole || head.tag == b'B');
+        match head.tag {
+            b'Q' if self.batch.is_skipping() => Ok(()),
+            b'Q' => {
+                let outcome = self.query(frame, wire::query_text(body)?).await;
+                self.settle_query(outcome).await
+            }
+            b'F' if self.batch.is_skipping() => Ok(()),
+            b'F' => {
+                let outcome = self.function_call(frame).await;
+                self.settle_query(outcome).await
+            }
+            b'd' | b'c' | b'f' => {
+                self.copy_message(head.tag, frame);
+                Ok(())
+            }
+            b'P' | b'B' | b'D' | b'E' | b'C' | b'H' | b'S' => self.extended(head, frame).await,
+            tag => Err(ClientError::protocol(format!("invalid frontend message type {tag}")).into()),
+        }
+    }
+
+    /// What became of a `Query`: its server answers, or pgring has to.
+    async fn settle_query(&mut self, outcome: Result<(), Unattached>) -> Result<(), End> {
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(Unattached::End(end)) => Err(end),
+            Err(Unattached::Refused(error)) => {
+                self.undo_unsynced().await?;
+                wire::put_error(&mut self.outbox, &error);
+                self.tx.fail();
+                self.ready_without_server();
+                Ok(())
+            }
+        }
+    }
+
+    async fn query(&mut self, frame: &[u8], text: &[u8]) -> Result<(), Unattached> {
+        // A simple query ends the life of the unnamed statement and portal.
+        self.unnamed = None;
+        self.unnamed_portal = None;
+        if self.batch.has_deferred() {
+            self.flush_deferred_anywhere().await?;
+        }
+        let shape = self.shape(text)?;
+        if shape.statements.is_empty() {
+            self.say(&wire::EMPTY_QUERY);
+            return self.finish_query_here().await;
+        }
+        self.refuse_if_failed(&shape)?;
+        self.refuse_unknown_settings(&shape)?;
+        let mut instead = None;
+        if let [only] = &shape.statements[..]
+            && Session::may_be_own(&only.kind)
+        {
+            match self.own_statement(&shape, text).await? {
+                Own::NotOurs => {}
+                Own::Instead(statement) => instead = Some(statement),
+                Own::Error(error) => return Err(error.into()),
+                own => {
+                    self.answer(&own, true);
+                    return self.finish_query_here().await;
+                }
+            }
+        }
+        let shard = {
+            let worker = Rc::clone(&self.worker);
+            let lexed = worker.lexed.borrow();
+            self.route(&shape, text, &lexed, &Parameters::none())?
+        };
+        self.attach(shard).await?;
+        let note = self.plan_effects(&shape, text);
+        let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
+        let server = &mut *held.lease;
+        server.unnamed = 0;
+        match instead {
+            Some(statement) => wire::put_query(&mut server.outbox, statement.as_bytes()),
+            None => server.outbox.put(frame),
+        }
+        self.relay.expect(Expect::Query { note });
+        self.started();
+        Ok(())
+    }
+
+    /// The query was answered without a server: what came before it may still be under way.
+    async fn finish_query_here(&mut self) -> Result<(), Unattached> {
+        self.undo_nothing_but_sync().await?;
+        self.ready_without_server();
+        Ok(())
+    }
+
+    /// A `ReadyForQuery` of pgring's own.
+    pub(super) fn ready_without_server(&mut self) {
+        self.batch.clear();
+        let status = self.status();
+        if status == TxStatus::Idle {
+            self.portals.clear();
+            self.unnamed_portal = None;
+        }
+        wire::put_ready(&mut self.outbox, status);
+        self.idle_since = Instant::now();
+    }
+
+    async fn function_call(&mut self, frame: &[u8]) -> Result<(), Unattached> {
+        if self.batch.has_deferred() {
+            self.flush_deferred_anywhere().await?;
+        }
+        if self.tx.is_failed() {
+            self.refuse_if_failed(&Shape::default())?;
+        }
+        // Which data a function touches cannot be read from its number. Those that drivers call
+        // this way are the large objects', and they live on the home shard.
+        let shard = self.database.topology.home;
+        self.attach(shard).await?;
+        let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
+        held.lease.outbox.put(frame);
+        self.relay.expect(Expect::Function);
+        self.started();
+        Ok(())
+    }
+
+    /// Notes when the statement began, for the histogram and the time limit.
+    pub(super) fn started(&mut self) {
+        if self.began.is_none() {
+            self.began = Some((Instant::now(), self.access_kind));
+        }
+        self.registration.control.active.set(true);
+    }
+
+    /// A parameter set to what only the server knows would route later statements wrongly.
+    pub(super) fn refuse_unknown_settings(&self, shape: &Shape) -> Result<(), ClientError> {
+        let unknown = shape.statements.iter().any(|statement| statement.pin == Some(Pin::Setting));
+        if unknown && !self.database.is_one_shard() {
+            return Err(ClientError::refused(
+                "set_config() with values that are not constants cannot be followed across shards",
+                "Use SET, or set_config() with constants as the only expression of a SELECT.",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Remembers what the statements of a text will do to the session, if anything; the number by
+    /// which the relay tells that the first of them has run.
+    pub(super) fn plan_effects(&mut self, shape: &Shape, text: &[u8]) -> Option<u32> {
+        let plain = |statement: &Statement| statement.pin.is_none() && !has_effect(&statement.kind);
+        if shape.statements.iter().all(plain) {
+            return None;
+        }
+        let texts = statement_texts(text, shape.statements.len(), self.standard_conforming_strings);
+        let note = u32::try_from(self.effects.len()).unwrap_or(u32::MAX);
+        for (at, statement) in shape.statements.iter().enumerate() {
+            let source = texts.get(at).cloned().unwrap_or_default();
+            let effect = self.effect(statement, source, text);
+            if let Some(pin) = statement.pin
+                && let Some(held) = &mut self.held
+            {
+                // From now on, whether or not the statement succeeds: better one too many.
+                held.pin = Some(pin);
+                self.registration.control.pinned.set(Some(pin));
+            }
+            self.effects.push(effect);
+        }
+        Some(note)
+    }
+
+    fn effect(&self, statement: &Statement, source: String, text: &[u8]) -> Effect {
+        match &statement.kind {
+            Kind::Set { name, local, default, .. } => {
+                if *default && !*local {
+                    Effect::Change(Change::Reset(name.clone()))
+                } else {
+                    Effect::Change(Change::Set(name.clone(), source, *local))
+                }
+            }
+            Kind::SetConfig { name, local, value } => {
+                let value = super::settings::literal(text, value, self.standard_conforming_strings);
+                let statement = match value {
+                    Some(value) => crate::backend::set_config_statement(name, &value),
+                    None => source,
+                };
+                Effect::Change(Change::Set(name.clone(), statement, *local))
+            }
+            Kind::Reset { name } => Effect::Change(Change::Reset(name.clone())),
+            Kind::ResetAll => Effect::Change(Change::ResetAll),
+            Kind::Savepoint(name) => Effect::Savepoint(name.clone()),
+            Kind::RollbackTo(name) => Effect::RollbackTo(name.clone()),
+            Kind::Release(name) => Effect::Release(name.clone()),
+            Kind::Commit { .. } => Effect::Commit,
+            Kind::Rollback { .. } => Effect::Rollback,
+            Kind::Ddl => Effect::Ddl,
+            Kind::Deallocate(None) | Kind::Discard => Effect::ForgetPrepared,
+            Kind::DiscardAll => Effect::DiscardAll,
+            _ => Effect::None,
+        }
+    }
+
+    pub(super) fn is_committing(&self) -> bool {
+        self.effects.iter().any(|effect| matches!(effect, Effect::Commit))
+            && self.relay.is_busy()
+            && self.tx.phase() == Phase::Open
+    }
+}
+
+fn has_effect(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Set { .. }
+            | Kind::SetConfig { .. }
+            | Kind::Reset { .. }
+            | Kind::ResetAll
+            | Kind::Savepoint(_)
+            | Kind::RollbackTo(_)
+            | Kind::Release(_)
+            | Kind::Commit { .. }
+            | Kind::Rollback { .. }
+            | Kind::Ddl
+            | Kind::Deallocate(_)
+            | Kind::Discard
+            | Kind::DiscardAll
+    )
+}
+
+/// The server was lost between getting it and using it.
+pub(super) fn lost_at_once() -> ClientError {
+    ClientError::error(SqlState::SERVER_LOST, "the connection to the shard was lost")
+        .with_hint("The next statement gets a new connection.")
+}

@@ -1,0 +1,228 @@
+//! What a session is made of, and how it ends.
+
+use super::cancel::{Control, Registration};
+use super::directory::{Database, Directory};
+use super::extended::Batch;
+use super::own::OwnSettings;
+use super::prepared::Prepared;
+use super::ready::Effect;
+use super::worker::Worker;
+use crate::backend::{ServerError, Settings, Stream};
+use crate::error::{ClientError, Severity, SqlState};
+use crate::execute::{Event, Relay};
+use crate::pool::{Lease, ShardAccess, ShardUser};
+use crate::ring::ShardId;
+use crate::sql::{Access, KeyType, Pin};
+use crate::telemetry::Metrics;
+use crate::txn::{Phase, Transaction};
+use crate::wire::{self, Buffer, TxStatus};
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A client after its login. Fields are grouped by which file's business they are.
+pub struct Session {
+    pub(super) worker: Rc<Worker>,
+    pub(super) registration: Registration,
+    pub(super) directory: Arc<Directory>,
+    pub(super) database: Arc<Database>,
+    pub(super) user: Arc<ShardUser>,
+    pub(super) user_name: String,
+
+    // io
+    pub(super) stream: Stream,
+    pub(super) inbox: Buffer,
+    pub(super) outbox: Buffer,
+    /// What of a client's frame is still to be passed on to the server as it comes.
+    pub(super) passing: usize,
+    pub(super) events: Vec<Event>,
+
+    // attach
+    pub(super) access: Box<[ShardAccess]>,
+    pub(super) held: Option<Held>,
+    /// Servers kept for the session while it uses another one.
+    pub(super) parked: Vec<Held>,
+    pub(super) relay: Relay,
+    /// Where a statement goes that may go anywhere.
+    pub(super) favourite: ShardId,
+
+    // transaction, settings
+    pub(super) tx: Transaction,
+    /// What the session began with: what `RESET` goes back to.
+    pub(super) initial: Arc<Settings>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) own: OwnSettings,
+    /// Before the session changes it.
+    pub(super) default_path: Rc<[String]>,
+    pub(super) search_path: Rc<[String]>,
+    pub(super) standard_conforming_strings: bool,
+    /// What the analysis depends on, as a number of the thread's; with the schema's epoch.
+    pub(super) context: Option<(u64, u64)>,
+
+    // simple, extended
+    pub(super) statements: HashMap<Box<[u8]>, Rc<Prepared>>,
+    pub(super) unnamed: Option<Rc<Prepared>>,
+    pub(super) portals: HashMap<Box<[u8]>, Rc<Prepared>>,
+    pub(super) unnamed_portal: Option<Rc<Prepared>>,
+    pub(super) batch: Batch,
+    /// What the statements under way will do to the session, by note.
+    pub(super) effects: Vec<Effect>,
+    /// The last statement's route, for `SHOW pgring.route`.
+    pub(super) last_route: super::own::LastRoute,
+    /// How keys of the database are typed.
+    pub(super) key_type: KeyType,
+    /// What the statement that was routed last may do.
+    pub(super) access_kind: Access,
+    /// When the statement under way was sent, and what it is counted as.
+    pub(super) began: Option<(Instant, Access)>,
+    /// Since when the session waits for the client.
+    pub(super) idle_since: Instant,
+}
+
+/// A server the session has.
+pub(super) struct Held {
+    pub(super) shard: ShardId,
+    pub(super) lease: Lease,
+    /// Why it stays after the transaction.
+    pub(super) pin: Option<Pin>,
+}
+
+/// How a session ends.
+#[derive(Debug)]
+pub enum End {
+    /// The client said goodbye.
+    Terminated,
+    /// The client is gone without a word.
+    Vanished(io::Error),
+    /// The client has to be told this first.
+    Fatal(ClientError),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> End {
+        End::Vanished(error)
+    }
+}
+
+impl From<ClientError> for End {
+    fn from(error: ClientError) -> End {
+        End::Fatal(ClientError { severity: Severity::Fatal, ..error })
+    }
+}
+
+impl From<wire::FrameError> for End {
+    fn from(error: wire::FrameError) -> End {
+        ClientError::protocol(error.to_string()).into()
+    }
+}
+
+impl From<wire::BodyError> for End {
+    fn from(error: wire::BodyError) -> End {
+        ClientError::protocol(error.to_string()).into()
+    }
+}
+
+impl Session {
+    pub(super) fn control(&self) -> &Control {
+        &self.registration.control
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.worker.metrics
+    }
+
+    /// Serves the client to its end, and says how it came.
+    pub async fn run(mut self) -> End {
+        let end = match self.work().await {
+            Ok(()) => End::Terminated,
+            Err(end) => end,
+        };
+        if let End::Fatal(error) = &end {
+            wire::put_error(&mut self.outbox, error);
+            // A client that does not read its last message does not get it.
+            let farewell = self.stream.drain(&mut self.outbox);
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), farewell).await;
+        }
+        self.leave().await;
+        end
+    }
+
+    async fn work(&mut self) -> Result<(), End> {
+        loop {
+            while let Some(head) = self.next_frame()? {
+                if head.tag == b'X' {
+                    return Ok(());
+                }
+                self.frame(head).await?;
+            }
+            self.io().await?;
+            self.settle().await?;
+        }
+    }
+
+    /// What the client is told of its transaction.
+    pub(super) fn status(&self) -> TxStatus {
+        if self.tx.is_failed() {
+            return TxStatus::Failed;
+        }
+        match (self.tx.phase(), &self.held) {
+            (Phase::Idle, _) => TxStatus::Idle,
+            (Phase::Pending, _) | (Phase::Open, None) => TxStatus::Open,
+            (Phase::Open, Some(held)) => held.lease.status,
+        }
+    }
+
+    /// Says something to the client after everything that is still to come from the server.
+    pub(super) fn say(&mut self, bytes: &'static [u8]) {
+        if self.relay.is_busy() {
+            self.relay.expect(crate::execute::Expect::Emit(crate::execute::Emit::Static(bytes)));
+        } else {
+            self.outbox.put(bytes);
+        }
+    }
+
+    /// As [`Session::say`], of messages that `write` makes.
+    pub(super) fn say_with(&mut self, write: impl FnOnce(&mut Buffer)) {
+        if self.relay.is_busy() {
+            let mut made = Buffer::new();
+            write(&mut made);
+            let bytes = made.filled().into();
+            self.relay.expect(crate::execute::Expect::Emit(crate::execute::Emit::Bytes(bytes)));
+        } else {
+            write(&mut self.outbox);
+        }
+    }
+
+    /// What the client is told of a server that failed it.
+    pub(super) fn server_error(&self, error: &ServerError, committing: bool) -> ClientError {
+        let shard = self.held.as_ref().map(|held| self.database.topology.name(held.shard).to_owned());
+        let shard = shard.unwrap_or_default();
+        let error = match error {
+            ServerError::Refused { body, .. } => match wire::error_field(body, b'C') {
+                Some(b"57P01" | b"57P02" | b"57P03") => ClientError::error(
+                    SqlState::SHUTTING_DOWN,
+                    format!("shard \"{shard}\" terminated the connection due to administrator command"),
+                ),
+                _ => ClientError::error(SqlState::SERVER_LOST, format!("shard \"{shard}\" ended the connection")),
+            },
+            ServerError::Closed | ServerError::Io(_) => ClientError::error(
+                SqlState::SERVER_LOST,
+                format!("the connection to shard \"{shard}\" was lost"),
+            ),
+            ServerError::Protocol(_) => ClientError::error(
+                SqlState::SERVER_LOST,
+                format!("shard \"{shard}\" sent what pgring does not understand"),
+            ),
+        };
+        if committing {
+            return ClientError::error(
+                SqlState::OUTCOME_UNKNOWN,
+                format!("the connection to shard \"{shard}\" was lost before it answered COMMIT"),
+            )
+            .with_hint("Whether the transaction was committed is not known: look before you repeat it.");
+        }
+        error.with_hint("The next statement gets a new connection.")
+    }
+}

@@ -1,0 +1,292 @@
+//! Statements that pgring answers itself, because they are about the session and no server has
+//! to hear of them (yet): a transaction that has no shard, pgring's own settings, the session's
+//! prepared statements.
+
+use super::settings::{literal, statement_texts};
+use super::state::{End, Session};
+use crate::error::{ClientError, SqlState};
+use crate::sql::{Kind, Shape};
+use crate::txn::{Change, Phase};
+use crate::wire::{self, ColumnType};
+
+/// What pgring answers in a server's stead.
+pub(super) enum Own {
+    /// This command tag.
+    Tag(&'static str),
+    /// A warning, and the tag.
+    Warned(ClientError, &'static str),
+    /// One row of one column, and the tag `SHOW`.
+    Row {
+        /// The column.
+        name: String,
+        /// Its value.
+        value: String,
+    },
+    /// An error.
+    Error(ClientError),
+    /// It is a server's to answer.
+    NotOurs,
+    /// It is a server's to answer, asked for this instead.
+    Instead(&'static str),
+}
+
+impl Session {
+    /// Is this statement one that pgring answers itself, the session being as it is?
+    pub(super) fn may_be_own(kind: &Kind) -> bool {
+        matches!(
+            kind,
+            Kind::Begin
+                | Kind::Commit { .. }
+                | Kind::Rollback { .. }
+                | Kind::Savepoint(_)
+                | Kind::RollbackTo(_)
+                | Kind::Release(_)
+                | Kind::SetTransaction
+                | Kind::Set { .. }
+                | Kind::Reset { .. }
+                | Kind::ResetAll
+                | Kind::ShowOwn(_)
+                | Kind::DiscardAll
+                | Kind::Deallocate(_)
+        )
+    }
+
+    /// Carries out a statement that pgring answers itself.
+    pub(super) async fn own_statement(&mut self, shape: &Shape, text: &[u8]) -> Result<Own, End> {
+        let Some(statement) = shape.statements.first() else { return Ok(Own::NotOurs) };
+        let source = || statement_texts(text, 1, self.standard_conforming_strings).concat();
+        let phase = self.tx.phase();
+        let pending = phase == Phase::Pending;
+        // An implicit transaction of a pipeline becomes the explicit one: its server's business.
+        let elsewhere = phase == Phase::Open || self.batch.has_run();
+        Ok(match &statement.kind {
+            Kind::Begin if elsewhere => Own::NotOurs,
+            Kind::Begin if pending => Own::Warned(
+                ClientError::error(SqlState("25001"), "there is already a transaction in progress"),
+                begin_tag(text),
+            ),
+            Kind::Begin => {
+                self.tx.begin(source());
+                Own::Tag(begin_tag(text))
+            }
+            Kind::Commit { chain } => self.end(true, *chain, elsewhere),
+            Kind::Rollback { chain } => self.end(false, *chain, elsewhere),
+            Kind::Savepoint(name) if pending => {
+                self.tx.savepoint(name.clone(), Some(source()));
+                Own::Tag("SAVEPOINT")
+            }
+            Kind::RollbackTo(name) if pending => {
+                if self.tx.rollback_to(name) { Own::Tag("ROLLBACK") } else { Own::Error(no_savepoint(name)) }
+            }
+            Kind::Release(name) if pending => {
+                if self.tx.release(name, Some(source())) {
+                    Own::Tag("RELEASE")
+                } else {
+                    Own::Error(no_savepoint(name))
+                }
+            }
+            Kind::SetTransaction if pending => {
+                let source = source();
+                let constraints = source.split_whitespace().nth(1).is_some_and(|w| w.eq_ignore_ascii_case("constraints"));
+                self.tx.record(source);
+                Own::Tag(if constraints { "SET CONSTRAINTS" } else { "SET" })
+            }
+            Kind::Set { name, default, value, .. } if name.starts_with("pgring.") => {
+                let value = match value {
+                    Some(slot) if !default => match literal(text, slot, self.standard_conforming_strings) {
+                        Some(value) => Some(value),
+                        None => return Ok(Own::Error(needs_constant(name))),
+                    },
+                    _ => None,
+                };
+                let name = name.clone();
+                self.own_change(&name, value, "SET")
+            }
+            Kind::Reset { name } if name.starts_with("pgring.") => {
+                let name = name.clone();
+                self.own_change(&name, None, "RESET")
+            }
+            Kind::Set { name, local, default, .. } if pending => {
+                let source = source();
+                let change = if *default && !local {
+                    Change::Reset(name.clone())
+                } else {
+                    Change::Set(name.clone(), source.clone(), *local)
+                };
+                self.tx.record(source);
+                self.tx.change(change);
+                self.settings_changed();
+                Own::Tag("SET")
+            }
+            Kind::Reset { name } if pending => {
+                self.tx.record(source());
+                self.tx.change(Change::Reset(name.clone()));
+                self.settings_changed();
+                Own::Tag("RESET")
+            }
+            Kind::ResetAll if pending => {
+                self.tx.record(source());
+                self.tx.change(Change::ResetAll);
+                self.own.reset();
+                self.settings_changed();
+                Own::Tag("RESET")
+            }
+            Kind::ShowOwn(name) => match self.show_own(name) {
+                Ok(value) => Own::Row { name: name.clone(), value },
+                Err(error) => Own::Error(error),
+            },
+            Kind::DiscardAll if phase != Phase::Idle || self.batch.has_run() => Own::Error(ClientError::error(
+                SqlState("25001"),
+                "DISCARD ALL cannot run inside a transaction block",
+            )),
+            Kind::DiscardAll => self.discard_all().await?,
+            Kind::Deallocate(name) => self.deallocate(name.as_deref()),
+            _ => Own::NotOurs,
+        })
+    }
+
+    /// `COMMIT` and `ROLLBACK`.
+    fn end(&mut self, commit: bool, chain: bool, elsewhere: bool) -> Own {
+        let failed = self.tx.is_failed();
+        if elsewhere {
+            // The server does not know that pgring has failed the transaction.
+            return match (failed, chain) {
+                (false, _) => Own::NotOurs,
+                (true, false) => Own::Instead("ROLLBACK"),
+                (true, true) => Own::Instead("ROLLBACK AND CHAIN"),
+            };
+        }
+        let verb = if commit { "COMMIT" } else { "ROLLBACK" };
+        if self.tx.phase() == Phase::Idle {
+            if chain {
+                return Own::Error(ClientError::error(
+                    SqlState::NO_TRANSACTION,
+                    format!("{verb} AND CHAIN can only be used in transaction blocks"),
+                ));
+            }
+            return Own::Warned(
+                ClientError::error(SqlState::NO_TRANSACTION, "there is no transaction in progress"),
+                verb,
+            );
+        }
+        let commits = commit && !failed;
+        if commits && !self.tx.changes().is_empty() {
+            // The settings made in it have to be checked by a server before they stand.
+            return Own::NotOurs;
+        }
+        if commits {
+            self.own.keep();
+        } else {
+            self.own.undo();
+        }
+        if chain {
+            self.tx.chain();
+        } else {
+            self.tx.finish();
+        }
+        self.settings_changed();
+        Own::Tag(if commits { "COMMIT" } else { "ROLLBACK" })
+    }
+
+    fn own_change(&mut self, name: &str, value: Option<String>, tag: &'static str) -> Own {
+        match self.set_own(name, value) {
+            Ok(()) => {
+                if self.tx.phase() == Phase::Idle {
+                    self.own.keep();
+                }
+                Own::Tag(tag)
+            }
+            Err(error) => Own::Error(error),
+        }
+    }
+
+    async fn discard_all(&mut self) -> Result<Own, End> {
+        self.statements.clear();
+        self.unnamed = None;
+        self.portals.clear();
+        self.unnamed_portal = None;
+        self.own = Default::default();
+        self.settings = std::sync::Arc::clone(&self.initial);
+        self.settings_changed();
+        self.registration.control.pinned.set(None);
+        let held = self.held.take();
+        self.registration.control.detached();
+        for mut held in self.parked.drain(..).chain(held) {
+            match held.lease.discard_all().await {
+                Ok(()) => self.worker.local.give_back(held.lease),
+                // Closed: its state goes with it, which is what was asked.
+                Err(error) => tracing::info!("a server connection was closed instead of being reset: {error}"),
+            }
+        }
+        Ok(Own::Tag("DISCARD ALL"))
+    }
+
+    fn deallocate(&mut self, name: Option<&str>) -> Own {
+        let has_sql_level = self.held.iter().chain(&self.parked).any(|held| held.pin.is_some());
+        match name {
+            None => {
+                self.statements.retain(|name, _| name.is_empty());
+                if has_sql_level { Own::NotOurs } else { Own::Tag("DEALLOCATE ALL") }
+            }
+            Some(name) => {
+                if self.statements.remove(name.as_bytes()).is_some() {
+                    Own::Tag("DEALLOCATE")
+                } else if has_sql_level {
+                    Own::NotOurs
+                } else {
+                    Own::Error(ClientError::error(
+                        SqlState::NO_STATEMENT,
+                        format!("prepared statement \"{name}\" does not exist"),
+                    ))
+                }
+            }
+        }
+    }
+
+    /// Writes what pgring answers; `describe` puts a row's description before it. False when it
+    /// is an error, which is the caller's to tell.
+    pub(super) fn answer(&mut self, own: &Own, describe: bool) {
+        match own {
+            Own::Tag(tag) => self.say_with(|out| wire::put_complete(out, tag)),
+            Own::Warned(warning, tag) => self.say_with(|out| {
+                wire::put_warning(out, warning);
+                wire::put_complete(out, tag);
+            }),
+            Own::Row { name, value } => self.say_with(|out| {
+                if describe {
+                    wire::put_row_description(out, [(name.as_str(), ColumnType::Text)].into_iter());
+                }
+                wire::put_data_row(out, [Some(value.as_str())].into_iter());
+                wire::put_complete(out, "SHOW");
+            }),
+            Own::Error(_) | Own::NotOurs | Own::Instead(_) => {}
+        }
+    }
+
+    /// In a transaction that pgring has failed only its end is accepted.
+    pub(super) fn refuse_if_failed(&self, shape: &Shape) -> Result<(), ClientError> {
+        if !self.tx.is_failed() {
+            return Ok(());
+        }
+        match shape.statements.first().map(|statement| &statement.kind) {
+            Some(Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_)) if shape.statements.len() == 1 => Ok(()),
+            _ => Err(ClientError::error(
+                SqlState::FAILED_TRANSACTION,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            )),
+        }
+    }
+}
+
+fn begin_tag(text: &[u8]) -> &'static str {
+    let word = text.trim_ascii_start().get(..5).unwrap_or_default();
+    if word.eq_ignore_ascii_case(b"start") { "START TRANSACTION" } else { "BEGIN" }
+}
+
+fn no_savepoint(name: &str) -> ClientError {
+    ClientError::error(SqlState::NO_SAVEPOINT, format!("savepoint \"{name}\" does not exist"))
+}
+
+fn needs_constant(name: &str) -> ClientError {
+    ClientError::error(SqlState::BAD_VALUE, format!("parameter \"{name}\" takes one constant"))
+}

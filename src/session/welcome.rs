@@ -1,0 +1,417 @@
+//! What a client is told once it has proven who it is: the parameters a real server would
+//! report, its cancel key, and that it may go on.
+
+use super::cancel::Registration;
+use super::attach::server_refusal;
+use super::directory::{Database, Directory, Greeting, User};
+use super::ready::is_ascii_superset;
+use super::settings::{path_of_statement, path_of_value};
+use super::startup::{Door, Turned};
+use super::state::{End, Session};
+use super::worker::Worker;
+use crate::backend::{ServerError, Settings, set_config_statement};
+use crate::error::{ClientError, SqlState};
+use crate::pool::{Lease, PoolError, ShardAccess, ShardUser};
+use crate::ring::ShardId;
+use crate::sql::Access;
+use crate::wire::{self, TxStatus};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+/// A client that will be a session.
+pub(super) struct Admitted {
+    worker: Rc<Worker>,
+    directory: Arc<Directory>,
+    database: Arc<Database>,
+    user: Arc<ShardUser>,
+    user_name: String,
+    registration: Registration,
+    settings: Arc<Settings>,
+    default_path: Rc<[String]>,
+    search_path: Rc<[String]>,
+    standard_conforming_strings: bool,
+}
+
+impl Admitted {
+    pub(super) fn session(self, door: Door) -> Session {
+        let shards = self.database.shards.len();
+        let favourite = self.registration.control.pid as usize % shards.max(1);
+        let favourite = ShardId(u16::try_from(favourite).expect("a database has at most 1024 shards"));
+        Session {
+            key_type: self.database.key_type(),
+            worker: self.worker,
+            registration: self.registration,
+            directory: self.directory,
+            user: self.user,
+            user_name: self.user_name,
+            stream: door.stream,
+            inbox: door.inbox,
+            outbox: door.outbox,
+            passing: 0,
+            events: Vec::new(),
+            access: (0..shards).map(|_| ShardAccess::default()).collect(),
+            held: None,
+            parked: Vec::new(),
+            relay: Default::default(),
+            favourite,
+            tx: Default::default(),
+            initial: Arc::clone(&self.settings),
+            settings: self.settings,
+            own: Default::default(),
+            default_path: self.default_path,
+            search_path: self.search_path,
+            standard_conforming_strings: self.standard_conforming_strings,
+            context: None,
+            statements: HashMap::new(),
+            unnamed: None,
+            portals: HashMap::new(),
+            unnamed_portal: None,
+            batch: Default::default(),
+            effects: Vec::new(),
+            last_route: Default::default(),
+            access_kind: Access::Write,
+            began: None,
+            idle_since: Instant::now(),
+            database: self.database,
+        }
+    }
+}
+
+/// Admits to the console.
+pub(super) fn welcome_to_console(
+    worker: &Rc<Worker>,
+    directory: &Arc<Directory>,
+    door: &mut Door,
+    registration: Registration,
+    user: &Arc<User>,
+    user_name: &str,
+) -> Result<Admitted, Turned> {
+    if !directory.console.admits(user_name) {
+        return Err(ClientError::fatal(
+            SqlState::NOT_ALLOWED,
+            format!("user \"{user_name}\" may not use the database \"{}\"", crate::config::CONSOLE_DATABASE),
+        )
+        .with_hint("List the user in admin.users or admin.stats_users.")
+        .into());
+    }
+    for (name, value) in directory.console.parameters() {
+        wire::put_parameter(&mut door.outbox, &name, &value);
+    }
+    finish(door, &registration);
+    Ok(Admitted {
+        worker: Rc::clone(worker),
+        directory: Arc::clone(directory),
+        database: Arc::clone(&directory.console_database),
+        user: Arc::new(user.server.clone()),
+        user_name: user_name.to_owned(),
+        registration,
+        settings: Arc::default(),
+        default_path: Rc::from([]),
+        search_path: Rc::from([]),
+        standard_conforming_strings: true,
+    })
+}
+
+/// Admits to a database.
+#[expect(clippy::too_many_arguments, reason = "the parts of one login")]
+pub(super) async fn welcome(
+    worker: &Rc<Worker>,
+    directory: &Arc<Directory>,
+    door: &mut Door,
+    registration: Registration,
+    user: &Arc<User>,
+    user_name: &str,
+    database_name: &str,
+    startup: &wire::Startup,
+) -> Result<Admitted, Turned> {
+    let Some(database) = directory.databases.get(database_name).cloned() else {
+        return Err(ClientError::fatal(
+            SqlState::NO_DATABASE,
+            format!("database \"{database_name}\" does not exist"),
+        )
+        .into());
+    };
+    let shard_user = Arc::new(user.server.clone());
+    let greeting = greeting(worker, &database, &shard_user).await?;
+    let wanted = wanted_settings(startup)?;
+    let mut settings = Settings::default();
+    let mut reported: Vec<(String, String)> = greeting.reported.clone();
+    let mut to_check = false;
+    for (name, value) in wanted {
+        if greeting.reported(&name).is_some_and(|known| same_value(&name, known, &value)) {
+            continue;
+        }
+        settings.set(&name, set_config_statement(&name, &value));
+        if name == "application_name" {
+            // Any text is one (but for what is not printable ASCII, as in PostgreSQL).
+            let clean: String = value.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+            replace(&mut reported, &name, clean);
+        } else {
+            to_check = true;
+        }
+    }
+    let settings = Arc::new(settings);
+    if to_check {
+        let lease = checked_settings(worker, &database, &shard_user, &settings).await?;
+        for (name, value) in &lease.reported {
+            replace(&mut reported, name, value.clone());
+        }
+        worker.local.give_back(lease);
+    }
+    let find = |name: &str| reported.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    if let Some(encoding) = find("client_encoding")
+        && !database.is_one_shard()
+        && !is_ascii_superset(encoding)
+    {
+        return Err(ClientError::refused(
+            format!("client_encoding {encoding} cannot be routed: its characters may contain quotes"),
+            "Use UTF8.",
+        )
+        .into());
+    }
+    *registration.control.application_name.borrow_mut() = find("application_name").unwrap_or_default().to_owned();
+    let standard_conforming_strings = find("standard_conforming_strings") != Some("off");
+    for (name, value) in &reported {
+        wire::put_parameter(&mut door.outbox, name, value);
+    }
+    finish(door, &registration);
+    let default_path: Rc<[String]> = match settings.get("search_path") {
+        Some(statement) => path_of_statement(statement, user_name).into(),
+        None => path_of_value(&greeting.search_path, user_name).into(),
+    };
+    Ok(Admitted {
+        worker: Rc::clone(worker),
+        directory: Arc::clone(directory),
+        database,
+        user: shard_user,
+        user_name: user_name.to_owned(),
+        registration,
+        settings,
+        search_path: Rc::clone(&default_path),
+        default_path,
+        standard_conforming_strings,
+    })
+}
+
+fn finish(door: &mut Door, registration: &Registration) {
+    wire::put_backend_key(&mut door.outbox, registration.control.pid, registration.control.secret());
+    wire::put_ready(&mut door.outbox, TxStatus::Idle);
+}
+
+/// What servers report to this user, from memory or from any shard that is up.
+async fn greeting(
+    worker: &Worker,
+    database: &Arc<Database>,
+    user: &ShardUser,
+) -> Result<Arc<Greeting>, ClientError> {
+    {
+        let greetings = database.greetings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = greetings.get(&user.name).filter(|known| known.taken.elapsed() < Greeting::LASTS) {
+            return Ok(Arc::clone(known));
+        }
+    }
+    let mut lease = any_server(worker, database, user).await?;
+    // A connection that has served others has their settings; what it began with is asked for.
+    lease.align(&Arc::default()).await.map_err(|error| lost(&error))?;
+    let search_path = lease.ask("SHOW search_path").await.map_err(|error| lost(&error))?;
+    let greeting = Arc::new(Greeting {
+        reported: lease.reported.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        search_path: search_path.unwrap_or_default(),
+        taken: Instant::now(),
+    });
+    worker.local.give_back(lease);
+    let mut greetings = database.greetings.lock().unwrap_or_else(PoisonError::into_inner);
+    greetings.insert(user.name.clone(), Arc::clone(&greeting));
+    Ok(greeting)
+}
+
+/// A server with these settings, which it has accepted.
+async fn checked_settings(
+    worker: &Worker,
+    database: &Arc<Database>,
+    user: &ShardUser,
+    settings: &Arc<Settings>,
+) -> Result<Lease, ClientError> {
+    let mut lease = any_server(worker, database, user).await?;
+    match lease.align(settings).await {
+        Ok(()) => Ok(lease),
+        Err(ServerError::Refused { body, .. }) => Err(server_refusal(&body)),
+        Err(error) => Err(lost(&error)),
+    }
+}
+
+fn lost(error: &ServerError) -> ClientError {
+    tracing::warn!("a server was lost during a login: {error}");
+    ClientError::error(SqlState::SERVER_LOST, "the connection to the shard was lost")
+}
+
+/// A server of the home shard, or of another one if that is down.
+async fn any_server(worker: &Worker, database: &Arc<Database>, user: &ShardUser) -> Result<Lease, ClientError> {
+    let home = database.topology.home;
+    let mut failure: Option<PoolError> = None;
+    let others = database.topology.ids().filter(|shard| *shard != home);
+    for shard in std::iter::once(home).chain(others) {
+        let shard = &database.shards[shard.index()];
+        let mut access = ShardAccess::default();
+        let found = match access.primary(shard, user) {
+            Ok(pool) => worker.local.checkout(pool).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(lease) => return Ok(lease),
+            Err(error) => {
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    let error = failure.map(|error| error.client_error());
+    Err(error.unwrap_or_else(|| ClientError::error(SqlState::UNAVAILABLE, "the database has no shard")))
+}
+
+/// The run-time parameters of a start-up packet: those given by name, and those in `options`.
+fn wanted_settings(startup: &wire::Startup) -> Result<Vec<(String, String)>, ClientError> {
+    let mut wanted = Vec::new();
+    for (name, value) in &startup.parameters {
+        match name.as_str() {
+            "user" | "database" | "replication" => {}
+            "options" => wanted.extend(options(value)?),
+            name if name.starts_with("_pq_.") => {}
+            name => wanted.push((name.to_lowercase(), value.clone())),
+        }
+    }
+    Ok(wanted)
+}
+
+/// `-c name=value` and `--name=value`, separated by white space that a backslash escapes
+/// (`pg_split_opts` and `process_postgres_switches` in `utils/init/postinit.c`, `tcop/postgres.c`).
+fn options(text: &str) -> Result<Vec<(String, String)>, ClientError> {
+    let mut words: Vec<String> = Vec::new();
+    let mut word: Option<String> = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => word.get_or_insert_default().extend(chars.next()),
+            c if c.is_ascii_whitespace() => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    let mut settings = Vec::new();
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let setting = if word == "-c" {
+            words.next()
+        } else {
+            word.strip_prefix("--").or_else(|| word.strip_prefix("-c")).map(str::to_owned)
+        };
+        let setting = setting.as_deref().and_then(|setting| setting.split_once('='));
+        let Some((name, value)) = setting else {
+            return Err(ClientError::error(
+                SqlState::SYNTAX,
+                format!("invalid command-line argument for server process: {word}"),
+            ));
+        };
+        settings.push((name.replace('-', "_").to_lowercase(), value.to_owned()));
+    }
+    Ok(settings)
+}
+
+/// Would setting `name` to `value` change nothing? Encodings have many spellings.
+fn same_value(name: &str, known: &str, value: &str) -> bool {
+    if known == value {
+        return true;
+    }
+    let plain = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+    name == "client_encoding" && plain(known) == plain(value)
+}
+
+fn replace(reported: &mut Vec<(String, String)>, name: &str, value: String) {
+    // Names of reported parameters are matched without regard to case, as settings are.
+    match reported.iter_mut().find(|(key, _)| key.eq_ignore_ascii_case(name)) {
+        Some((_, known)) => *known = value,
+        None => reported.push((name.to_owned(), value)),
+    }
+}
+
+impl Session {
+    pub(super) fn is_console(&self) -> bool {
+        Arc::ptr_eq(&self.database, &self.directory.console_database)
+    }
+
+    pub(super) async fn run_as_console(mut self) -> End {
+        let end = match self.run_console().await {
+            Ok(()) => End::Terminated,
+            Err(end) => end,
+        };
+        if let End::Fatal(error) = &end {
+            wire::put_error(&mut self.outbox, error);
+            // A client that does not read its last message does not get it.
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), self.stream.drain(&mut self.outbox)).await;
+        }
+        end
+    }
+
+    /// Takes up a configuration that was published since, between transactions.
+    pub(super) fn refresh_directory(&mut self) -> Result<(), End> {
+        if self.worker.directory.load().generation == self.directory.generation || !self.is_free_to_move() {
+            return Ok(());
+        }
+        let directory = self.worker.directory.load_full();
+        let gone = |what: &str| {
+            End::Fatal(ClientError::fatal(SqlState::SHUTTING_DOWN, format!("{what} was removed from the configuration")))
+        };
+        let Some(user) = directory.users.get(&self.user_name) else { return Err(gone("the user")) };
+        let Some(database) = directory.databases.get(&self.database.name).cloned() else {
+            return Err(gone("the database"));
+        };
+        self.user = Arc::new(user.server.clone());
+        if !Arc::ptr_eq(&database, &self.database) {
+            database.clients.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.database.clients.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+            self.access = database.shards.iter().map(|_| ShardAccess::default()).collect();
+            self.favourite = ShardId(self.favourite.0 % u16::try_from(database.shards.len()).unwrap_or(1).max(1));
+            self.key_type = database.key_type();
+            self.context = None;
+            self.last_route = Default::default();
+            self.database = database;
+        } else {
+            self.access.iter_mut().for_each(|access| *access = ShardAccess::default());
+        }
+        self.directory = directory;
+        Ok(())
+    }
+
+    /// Nothing ties the session to a server.
+    fn is_free_to_move(&self) -> bool {
+        self.held.is_none() && self.parked.is_empty() && self.tx.phase() == crate::txn::Phase::Idle
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_up_options() {
+        let check = |text: &str, expect: &[(&str, &str)]| {
+            let got = options(text).unwrap();
+            let got: Vec<_> = got.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+            assert_eq!(got, expect, "{text}");
+        };
+        check("", &[]);
+        check("-c search_path=a,b -c geqo=off", &[("search_path", "a,b"), ("geqo", "off")]);
+        check("--statement-timeout=5s", &[("statement_timeout", "5s")]);
+        check(r"-csearch_path=a\ b", &[("search_path", "a b")]);
+        assert!(options("-x").is_err());
+        assert!(options("-c").is_err());
+    }
+
+    #[test]
+    fn encodings_have_many_spellings() {
+        assert!(same_value("client_encoding", "UTF8", "utf-8"));
+        assert!(!same_value("client_encoding", "UTF8", "LATIN1"));
+        assert!(!same_value("TimeZone", "Etc/UTC", "EtcUTC"));
+    }
+}

@@ -1,0 +1,194 @@
+//! What all sessions of a thread share. Nothing in it is locked: they run one at a time.
+
+use super::cancel::Control;
+use super::directory::Directory;
+use super::prepared::Interner;
+use crate::error::{ClientError, SqlState};
+use crate::pool::Local;
+use crate::sql::{Lexed, PlanCache};
+use crate::telemetry::Metrics;
+use arc_swap::ArcSwap;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::SystemTime;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
+
+/// A process id in a cancel key holds the thread's number in its upper bits, so that a cancel
+/// finds its way without a table that threads would share.
+const THREAD_SHIFT: u32 = 22;
+
+/// See the module.
+pub struct Worker {
+    /// Which thread.
+    pub thread: usize,
+    /// Its part of the pools.
+    pub local: Rc<Local>,
+    /// What is configured, for all threads.
+    pub directory: Arc<ArcSwap<Directory>>,
+    /// The process's counters.
+    pub metrics: Arc<Metrics>,
+    /// Clients of the whole process.
+    pub clients: Arc<AtomicUsize>,
+    /// The other threads' mailboxes, by thread, for cancels that arrive at the wrong one.
+    pub peers: Arc<Vec<UnboundedSender<WorkerMessage>>>,
+    pub(super) plans: RefCell<PlanCache>,
+    pub(super) lexed: RefCell<Lexed>,
+    pub(super) interner: RefCell<Interner>,
+    pub(super) contexts: RefCell<HashMap<(u64, Rc<[String]>, bool), u64>>,
+    pub(super) controls: RefCell<HashMap<u32, Rc<Control>>>,
+    pub(super) draining: Cell<bool>,
+    next_pid: Cell<u32>,
+}
+
+/// What is asked of a thread from outside.
+pub enum WorkerMessage {
+    /// A cancel request whose key names this thread.
+    Cancel {
+        /// The key's process id.
+        pid: u32,
+        /// The rest of it.
+        secret: Vec<u8>,
+    },
+    /// Who is here?
+    Clients(oneshot::Sender<Vec<ClientInfo>>),
+    /// No new transactions: sessions end when they are idle.
+    Drain,
+    /// Ends one session, or all of a database, or all.
+    Kill {
+        /// Only this session.
+        pid: Option<u32>,
+        /// Only sessions of this database.
+        database: Option<String>,
+    },
+    /// Closes idle server connections that are of no use any more.
+    Tidy,
+}
+
+/// A session, for the console.
+#[derive(Clone, Debug)]
+pub struct ClientInfo {
+    /// The process id of its cancel key.
+    pub pid: u32,
+    /// Its user.
+    pub user: String,
+    /// Its database.
+    pub database: String,
+    /// What it calls itself.
+    pub application_name: String,
+    /// Where it comes from.
+    pub address: String,
+    /// Encrypted?
+    pub tls: bool,
+    /// Since when.
+    pub connected: SystemTime,
+    /// Has a transaction or a statement under way.
+    pub active: bool,
+    /// Waits for a server connection.
+    pub waiting: bool,
+    /// The shard it is on, and the server process.
+    pub server: Option<(String, u32)>,
+    /// Why it keeps its server.
+    pub pinned: Option<&'static str>,
+    /// Prepared statements it has.
+    pub prepared: usize,
+}
+
+impl Worker {
+    /// For one thread.
+    pub fn new(
+        thread: usize,
+        local: Rc<Local>,
+        directory: Arc<ArcSwap<Directory>>,
+        metrics: Arc<Metrics>,
+        clients: Arc<AtomicUsize>,
+        peers: Arc<Vec<UnboundedSender<WorkerMessage>>>,
+    ) -> Rc<Worker> {
+        Rc::new(Worker {
+            thread,
+            local,
+            directory,
+            metrics,
+            clients,
+            peers,
+            plans: RefCell::new(PlanCache::new(PlanCache::DEFAULT_BYTES)),
+            lexed: RefCell::default(),
+            interner: RefCell::new(Interner::new(thread)),
+            contexts: RefCell::default(),
+            controls: RefCell::default(),
+            draining: Cell::new(false),
+            next_pid: Cell::new(1),
+        })
+    }
+
+    /// A process id for a new session, not in use.
+    pub(super) fn new_pid(&self) -> u32 {
+        let controls = self.controls.borrow();
+        loop {
+            let counter = self.next_pid.get();
+            self.next_pid.set((counter + 1) & ((1 << THREAD_SHIFT) - 1));
+            let thread = u32::try_from(self.thread).expect("threads are as many as cores");
+            // Positive as an i32, which drivers take it for; and never 0.
+            let pid = ((thread & 0xff) << THREAD_SHIFT) | counter;
+            if counter != 0 && !controls.contains_key(&pid) {
+                return pid;
+            }
+        }
+    }
+
+    /// Sends a cancel to the thread its key names. A key that names none is ignored, as
+    /// PostgreSQL does.
+    pub(super) fn forward_cancel(&self, pid: u32, secret: Vec<u8>) {
+        let thread = (pid >> THREAD_SHIFT) as usize;
+        if let Some(peer) = self.peers.get(thread) {
+            // A thread that has ended has nothing to cancel.
+            let _ = peer.send(WorkerMessage::Cancel { pid, secret });
+        }
+    }
+
+    /// Sessions of this thread.
+    pub fn sessions(&self) -> usize {
+        self.controls.borrow().len()
+    }
+
+    /// Serves what is asked from outside, until nobody can ask any more.
+    pub async fn answer(self: Rc<Self>, mut messages: UnboundedReceiver<WorkerMessage>) {
+        while let Some(message) = messages.recv().await {
+            match message {
+                WorkerMessage::Cancel { pid, secret } => {
+                    let control = self.controls.borrow().get(&pid).cloned();
+                    if let Some(control) = control {
+                        tokio::task::spawn_local(async move { control.cancel(&secret).await });
+                    }
+                }
+                WorkerMessage::Clients(reply) => {
+                    let clients = self.controls.borrow().values().map(|control| control.info()).collect();
+                    // Whoever asked may have given up.
+                    let _ = reply.send(clients);
+                }
+                WorkerMessage::Drain => {
+                    self.draining.set(true);
+                    for control in self.controls.borrow().values() {
+                        control.wake();
+                    }
+                }
+                WorkerMessage::Kill { pid, database } => {
+                    for control in self.controls.borrow().values() {
+                        let meant = pid.is_none_or(|pid| pid == control.pid)
+                            && database.as_deref().is_none_or(|name| name == control.database.borrow().as_str());
+                        if meant {
+                            control.kill(ClientError::fatal(
+                                SqlState::SHUTTING_DOWN,
+                                "terminating connection due to administrator command",
+                            ));
+                        }
+                    }
+                }
+                WorkerMessage::Tidy => self.local.tidy(),
+            }
+        }
+    }
+}
