@@ -2,6 +2,10 @@
 //!
 //! Pure: bytes and a [`Schema`] in, a [`Shape`] out. Nothing here knows of shards.
 
+mod hints;
+mod lexer;
 mod shape;
 
+pub use hints::{Hints, ReadHint};
+pub use lexer::{LexError, LexFault, Lexed, Literal, Token, TokenKind, tokenize};
 pub use shape::*;
