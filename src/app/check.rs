@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::schema::{self, Catalog, DatabaseRules, Difference, Discovered, SchemaError};
+use super::schema::{self, Catalog, DatabaseRules, Difference, SchemaError};
 use crate::backend::tls::{TlsError, client_config};
 use crate::config::{Endpoint, Settings};
 use crate::pool::health::board::Watched;
@@ -18,7 +18,7 @@ use crate::pool::health::{
     Ask, ControlConnection, EndpointIndex, HealthSettings, Login, Observation, Probe, ProbeFailure, Purpose,
     Role, State, Tls,
 };
-use crate::sql::{Schema, TableKind};
+use crate::sql::TableKind;
 
 /// The versions of PostgreSQL that pgring is made for.
 const VERSIONS: std::ops::RangeInclusive<u32> = 12..=18;
@@ -450,8 +450,8 @@ async fn check_schema(
         return;
     };
     let subject = format!("{prefix}{home}");
-    let (tables, functions, warnings) = match catalog.judge(&database.rules) {
-        Ok(judged) => judged,
+    let expected = match catalog.judge(&database.rules, 0) {
+        Ok(expected) => expected,
         Err(SchemaError::Unroutable(problems)) => {
             for problem in problems {
                 report.say(Level::Error, &subject, problem);
@@ -463,10 +463,9 @@ async fn check_schema(
             return;
         }
     };
-    for warning in &warnings {
+    for warning in &expected.warnings {
         report.say(Level::Warning, &subject, warning.as_str());
     }
-    let expected = Discovered { schema: Schema::new(0, tables, functions), catalog, warnings };
     let (mut compared, mut same) = (1, true);
     for (shard, catalog) in shards().zip(&catalogs) {
         let Some(catalog) = catalog else { continue };

@@ -85,9 +85,7 @@ pub struct Discovered {
 
 /// Reads a shard's catalogs and judges them.
 pub async fn discover(client: &Client, rules: &DatabaseRules, epoch: u64) -> Result<Discovered, SchemaError> {
-    let catalog = read(client).await?;
-    let (tables, functions, warnings) = catalog.judge(rules)?;
-    Ok(Discovered { schema: Schema::new(epoch, tables, functions), catalog, warnings })
+    read(client).await?.judge(rules, epoch)
 }
 
 /// A shard's relations and functions, sorted by schema and name.
@@ -285,27 +283,26 @@ impl Catalog {
         hasher.finish()
     }
 
-    /// What each table, view and function is to routing. The warnings come last.
-    pub fn judge(
-        &self,
-        rules: &DatabaseRules,
-    ) -> Result<(Vec<Table>, Vec<Function>, Vec<String>), SchemaError> {
-        let mut judge = Judge { catalog: self, rules, problems: Vec::new(), warnings: Vec::new() };
+    /// What each table, view and function is to routing.
+    pub fn judge(self, rules: &DatabaseRules, epoch: u64) -> Result<Discovered, SchemaError> {
+        let mut judge = Judge { catalog: &self, rules, problems: Vec::new(), warnings: Vec::new() };
         let mut tables: Vec<Table> =
             (0..self.relations.len()).filter_map(|index| judge.table(index)).collect();
         if judge.problems.is_empty() {
             judge.inheritance(&tables);
         }
         tables.extend(judge.absent());
-        if !judge.problems.is_empty() {
-            return Err(SchemaError::Unroutable(judge.problems));
+        let (problems, warnings) = (judge.problems, judge.warnings);
+        if !problems.is_empty() {
+            return Err(SchemaError::Unroutable(problems));
         }
         let function = |routine: &Routine| Function {
             schema: routine.schema.clone(),
             name: routine.name.clone(),
             immutable: routine.immutable,
         };
-        Ok((tables, self.routines.iter().map(function).collect(), judge.warnings))
+        let functions = self.routines.iter().map(function).collect();
+        Ok(Discovered { schema: Schema::new(epoch, tables, functions), catalog: self, warnings })
     }
 }
 

@@ -76,8 +76,8 @@ fn rules(text: &str) -> DatabaseRules {
 
 /// What each relation is, or the problems.
 fn check(lines: &[&str], rule: &str, expect: &[&str]) {
-    let shown: Vec<String> = match catalog(lines).judge(&rules(rule)) {
-        Ok((tables, _, warnings)) => {
+    let shown: Vec<String> = match catalog(lines).judge(&rules(rule), 1) {
+        Ok(found) => {
             let kind = |table: &Table| match &table.kind {
                 TableKind::Sharded { key_type, .. } => {
                     format!("{} {key_type:?}", table.key_column().unwrap())
@@ -87,9 +87,9 @@ fn check(lines: &[&str], rule: &str, expect: &[&str]) {
                 TableKind::View { .. } => "view".to_owned(),
                 TableKind::Sequence => "sequence".to_owned(),
             };
-            let shown =
-                tables.iter().map(|table| format!("{}.{}: {}", table.schema, table.name, kind(table)));
-            shown.chain(warnings.iter().map(|text| format!("! {text}"))).collect()
+            let tables = found.schema.tables();
+            let shown = tables.map(|table| format!("{}.{}: {}", table.schema, table.name, kind(table)));
+            shown.chain(found.warnings.iter().map(|text| format!("! {text}"))).collect()
         }
         Err(SchemaError::Unroutable(problems)) => problems,
         Err(other) => panic!("{other}"),
@@ -214,9 +214,7 @@ fn differences() {
     ];
     let compare_with = |lines: &[&str]| {
         let rules = rules("user_id users=id later=id");
-        let read = catalog(&home);
-        let (tables, functions, warnings) = read.judge(&rules).unwrap();
-        let expected = Discovered { schema: Schema::new(1, tables, functions), catalog: read, warnings };
+        let expected = catalog(&home).judge(&rules, 1).unwrap();
         compare("s1", &expected, "s2", &catalog(lines))
             .iter()
             .map(|difference| match difference {

@@ -107,11 +107,7 @@ impl Watched {
     /// Another list of endpoints, other settings; what is known of endpoints that stay is kept.
     /// Where none stays of those that belong to the shard's cluster, or may, the shard is now
     /// another cluster, and starts from nothing.
-    pub fn configure(
-        &mut self,
-        endpoints: Vec<(Purpose, Endpoint)>,
-        settings: HealthSettings,
-    ) -> Vec<Event> {
+    pub fn configure(&mut self, endpoints: Vec<(Purpose, Endpoint)>, settings: HealthSettings) -> Vec<Event> {
         let mut before = std::mem::take(&mut self.current.endpoints);
         let mut same_cluster = false;
         for (purpose, address) in endpoints {
