@@ -2,13 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its stage has failed")]
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pgring::app::check::{DatabasePlan, Level, Plan, Report, ShardPlan, connect_report};
 use pgring::app::schema::{self, DatabaseRules, Rule, SchemaError, TableRule};
-use pgring::config::{Endpoint, Secret};
-use pgring::demo::cluster::{Cluster, SUPERUSER, Settings, free_port};
+use pgring::backend::tls::client_config;
+use pgring::config::{Endpoint, Secret, TlsMode};
+use pgring::demo::cluster::{Cluster, Installation, SUPERUSER, Settings, free_port};
 use pgring::demo::sample::{APP, CONTROL};
 use pgring::pool::health::{
     EndpointSpec, HealthSettings, Login, NoPrimary, Prober, Purpose, Role, ShardBoard, ShardSnapshot, State,
@@ -243,6 +246,55 @@ async fn a_replica_that_nobody_sends_to_falls_behind() {
     assert!(snapshot.endpoints[1].health.lag.is_none_or(|lag| lag > near.max_replica_lag));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_probed_over_tls_as_its_mode_says() {
+    let server = own_servers(1).remove(0);
+    let name = ["localhost".to_owned()];
+    let certified = rcgen::generate_simple_self_signed(name).unwrap();
+    let account = Installation::find().unwrap().account;
+    account.write(&server.data().join("server.key"), &certified.signing_key.serialize_pem()).unwrap();
+    account.write(&server.data().join("server.crt"), &certified.cert.pem()).unwrap();
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(server.data().join("server.key"), private).unwrap();
+
+    let trusted = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(trusted.path(), certified.cert.pem()).unwrap();
+    let probed = async |mode, ca: Option<&Path>, host: &str| {
+        support::eventually("the last probe's connection has ended", || {
+            superuser(&server, "SELECT count(*) FROM pg_stat_activity WHERE usename = 'pgring'") == "0"
+        });
+        let tls = Tls { mode, config: client_config(mode, ca).unwrap() };
+        let address = Endpoint::Tcp { host: host.to_owned(), port: server.port() };
+        let (_prober, board) = watch(vec![EndpointSpec { tls, ..spec(Purpose::Serving, address) }]);
+        let heard = |now: &ShardSnapshot| now.endpoints[0].health.state != State::Unknown;
+        let state = until(&board, "it is heard of", heard).await.endpoints[0].health.state.clone();
+        let encrypted = superuser(
+            &server,
+            "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                                WHERE ssl AND usename = 'pgring'",
+        );
+        match state {
+            State::Up { .. } => format!("up {encrypted}"),
+            State::Down { error, .. } => error.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(probed(TlsMode::Prefer, None, "127.0.0.1").await, "up 0", "the server has no TLS yet");
+    assert_eq!(probed(TlsMode::Require, None, "127.0.0.1").await, "server does not support TLS");
+    superuser(&server, "ALTER SYSTEM SET ssl = on");
+    superuser(&server, "SELECT pg_reload_conf()");
+    // Backends see a reload when they next start.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(probed(TlsMode::Prefer, None, "127.0.0.1").await, "up 1");
+    assert_eq!(probed(TlsMode::Require, None, "127.0.0.1").await, "up 1");
+    assert_eq!(probed(TlsMode::Disable, None, "127.0.0.1").await, "up 0");
+    assert_eq!(probed(TlsMode::VerifyFull, Some(trusted.path()), "localhost").await, "up 1");
+    let other_name = probed(TlsMode::VerifyFull, Some(trusted.path()), "127.0.0.1").await;
+    assert!(other_name.contains("certificate"), "{other_name}");
+    let unknown_authority = probed(TlsMode::VerifyFull, None, "localhost").await;
+    assert!(unknown_authority.contains("certificate"), "{unknown_authority}");
+}
+
 fn rules(tables: &[(&str, Option<&str>)]) -> DatabaseRules {
     let tables = tables.iter().map(|(name, key)| TableRule {
         name: (*name).to_owned(),
@@ -335,6 +387,11 @@ async fn what_a_catalog_can_hold() {
     };
     assert_eq!(problems.len(), 1);
     assert!(problems[0].contains("table public.d is of type jsonb"), "{problems:?}");
+    let nocase = "CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false); \
+                  DROP TABLE d; CREATE TABLE d (user_id text COLLATE nocase)";
+    client.batch_execute(nocase).await.unwrap();
+    let refused = schema::discover(&client, &rules(&[]), 3).await.unwrap_err().to_string();
+    assert!(refused.contains("table public.d has the collation nocase"), "{refused}");
 }
 
 fn plan(name: &str, shards: &[&Cluster]) -> Plan {
