@@ -1,1 +1,4 @@
 //! (room `app`)
+
+pub mod check;
+pub mod schema;

@@ -5,9 +5,11 @@
 mod cache;
 mod hints;
 mod lexer;
+mod schema;
 mod shape;
 
 pub use cache::PlanCache;
 pub use hints::{Hints, ReadHint};
 pub use lexer::{LexError, LexFault, Lexed, Literal, Token, TokenKind, tokenize};
+pub use schema::{Function, Schema, Table, TableKind};
 pub use shape::*;

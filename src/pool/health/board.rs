@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{Notify, watch};
 
-use super::connector::Address;
 use super::lag::PrimaryTrack;
 use super::roles::{self, EndpointIndex, Memory, NoPrimary, Refusal, Seen, ShardRoles};
 use super::state::{EndpointHealth, HealthSettings, Observation, Purpose, Transition};
+use crate::config::Endpoint;
 
 /// An endpoint in a snapshot.
 #[derive(Clone, PartialEq, Debug)]
 pub struct EndpointSnapshot {
     /// Where it listens.
-    pub address: Address,
+    pub address: Endpoint,
     /// What it is configured for.
     pub purpose: Purpose,
     /// What it is.
@@ -88,7 +88,7 @@ impl Watched {
     pub fn new(
         database: &str,
         shard: &str,
-        endpoints: Vec<(Purpose, Address)>,
+        endpoints: Vec<(Purpose, Endpoint)>,
         settings: HealthSettings,
     ) -> Watched {
         let current = ShardSnapshot {
@@ -105,23 +105,25 @@ impl Watched {
     }
 
     /// Another list of endpoints, other settings; what is known of endpoints that stay is kept.
-    /// Where none stays, the shard may now be another cluster, and starts from nothing.
-    pub fn configure(
-        &mut self,
-        endpoints: Vec<(Purpose, Address)>,
-        settings: HealthSettings,
-    ) -> Vec<Event> {
+    /// Where none stays of those that belong to the shard's cluster, or may, the shard is now
+    /// another cluster, and starts from nothing.
+    pub fn configure(&mut self, endpoints: Vec<(Purpose, Endpoint)>, settings: HealthSettings) -> Vec<Event> {
         let mut before = std::mem::take(&mut self.current.endpoints);
-        let known = before.len();
+        let mut same_cluster = false;
         for (purpose, address) in endpoints {
             let same = |old: &EndpointSnapshot| old.address == address && old.purpose == purpose;
             let endpoint = match before.iter().position(same) {
-                Some(position) => before.swap_remove(position),
+                Some(position) => {
+                    let kept = before.swap_remove(position);
+                    let found = kept.health.probe.as_ref().and_then(|probe| probe.system_identifier);
+                    same_cluster |= found.is_none() || found == self.memory.system_identifier;
+                    kept
+                }
                 None => EndpointSnapshot { address, purpose, health: EndpointHealth::default() },
             };
             self.current.endpoints.push(endpoint);
         }
-        if before.len() == known {
+        if !same_cluster {
             self.memory = Memory::default();
             self.track = PrimaryTrack::default();
         }

@@ -3,9 +3,7 @@
 //! They are tokio-postgres's. Names are resolved at every connect, so that a name which moves to
 //! another server is followed.
 
-use std::fmt;
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,74 +17,44 @@ use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream}
 use tokio_postgres::{Client, Config};
 
 use super::state::ProbeFailure;
-
-/// Where a server listens.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Address {
-    /// A name or an IP address, and a port.
-    Tcp {
-        /// Without brackets, also for IPv6.
-        host: String,
-        /// Port.
-        port: u16,
-    },
-    /// The socket `.s.PGSQL.<port>` in a directory.
-    Unix {
-        /// Absolute.
-        directory: PathBuf,
-        /// Names the socket.
-        port: u16,
-    },
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Address::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Address::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Address::Unix { directory, port } => write!(f, "unix:{}:{port}", directory.display()),
-        }
-    }
-}
+use crate::auth;
+use crate::config::{Endpoint, Secret, TlsMode};
 
 /// Who logs in.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Login {
     /// The role.
     pub user: String,
     /// Not needed under `trust` and `peer`.
-    pub password: Option<String>,
+    pub password: Option<Secret>,
 }
 
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+/// Whether a connection is encrypted. On a Unix socket PostgreSQL has no TLS, and none of this
+/// applies.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// When.
+    pub mode: TlsMode,
+    /// How, and whom to trust; `None` with [`TlsMode::Disable`].
+    pub config: Option<Arc<ClientConfig>>,
+}
+
+impl Tls {
+    /// Never.
+    pub fn disabled() -> Tls {
+        Tls { mode: TlsMode::Disable, config: None }
     }
 }
 
-/// Whether the connection is encrypted. What is verified is the rustls configuration's affair:
-/// `require` brings one that accepts any certificate, `verify-full` one that does not.
-/// On a Unix socket PostgreSQL has no TLS, and none of this applies.
-#[derive(Clone, Debug, Default)]
-pub enum Tls {
-    /// Never.
-    #[default]
-    Disable,
-    /// If the server offers it.
-    Prefer(Arc<ClientConfig>),
-    /// Or no connection.
-    Require(Arc<ClientConfig>),
-}
-
 impl PartialEq for Tls {
-    /// Two configurations made apart are taken as different: reloading makes new ones only
-    /// where the files have changed.
+    /// Two configurations made apart are taken as different.
     fn eq(&self, other: &Tls) -> bool {
-        match (self, other) {
-            (Tls::Disable, Tls::Disable) => true,
-            (Tls::Prefer(a), Tls::Prefer(b)) | (Tls::Require(a), Tls::Require(b)) => Arc::ptr_eq(a, b),
+        let same = match (&self.config, &other.config) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
             _ => false,
-        }
+        };
+        same && self.mode == other.mode
     }
 }
 
@@ -107,7 +75,7 @@ impl ControlConnection {
     /// Connects and logs in, within `timeout`. Nothing is left open when this is dropped.
     /// `closed` is called when the connection ends before it is dropped.
     pub async fn open(
-        address: &Address,
+        address: &Endpoint,
         dbname: &str,
         login: &Login,
         tls: &Tls,
@@ -117,17 +85,17 @@ impl ControlConnection {
         let mut config = Config::new();
         config.user(&login.user).dbname(dbname).application_name("pgring").connect_timeout(timeout);
         if let Some(password) = &login.password {
-            config.password(password);
+            config.password(password.reveal());
         }
-        let (mode, rustls) = match (tls, address) {
-            (Tls::Disable, _) | (_, Address::Unix { .. }) => (SslMode::Disable, None),
-            (Tls::Prefer(rustls), _) => (SslMode::Prefer, Some(Arc::clone(rustls))),
-            (Tls::Require(rustls), _) => (SslMode::Require, Some(Arc::clone(rustls))),
+        let (mode, rustls) = match (tls.mode, address) {
+            (TlsMode::Disable, _) | (_, Endpoint::Unix { .. }) => (SslMode::Disable, None),
+            (TlsMode::Prefer, _) => (SslMode::Prefer, tls.config.clone()),
+            (TlsMode::Require | TlsMode::VerifyFull, _) => (SslMode::Require, tls.config.clone()),
         };
         config.ssl_mode(mode);
         match address {
-            Address::Tcp { host, port } => config.host(host).port(*port),
-            Address::Unix { directory, port } => config.host_path(directory).port(*port),
+            Endpoint::Tcp { host, port } => config.host(host).port(*port),
+            Endpoint::Unix { dir, port } => config.host_path(dir).port(*port),
         };
         let connecting = config.connect(Connector(rustls));
         let (client, connection) = tokio::time::timeout(timeout, connecting)
@@ -222,7 +190,7 @@ where
     fn connect(self, stream: S) -> Self::Future {
         Box::pin(async move {
             let Some((config, name)) = self.0 else {
-                return Err(std::io::Error::other("TLS was asked for where it is disabled"));
+                return Err(std::io::Error::other("TLS is wanted, and there is no configuration for it"));
             };
             let connector = tokio_rustls::TlsConnector::from(config);
             connector.connect(name, stream).await.map(|stream| Encrypted(Box::new(stream)))
@@ -233,9 +201,15 @@ where
 struct Encrypted<S>(Box<tokio_rustls::client::TlsStream<S>>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Encrypted<S> {
-    /// SCRAM without channel binding: the certificate's own verification is what counts here.
     fn channel_binding(&self) -> ChannelBinding {
-        ChannelBinding::none()
+        let certificates = self.0.get_ref().1.peer_certificates().unwrap_or_default();
+        match certificates.first().map(|leaf| auth::tls_server_end_point(leaf)) {
+            Some(Ok(auth::ChannelBinding::TlsServerEndPoint(hash))) => {
+                ChannelBinding::tls_server_end_point(hash)
+            }
+            // SCRAM works without, and a server that insists says so.
+            _ => ChannelBinding::none(),
+        }
     }
 }
 

@@ -99,7 +99,11 @@ mod tests {
         }
         let none = PrimaryTrack::default();
         let check = |track: &PrimaryTrack, seconds, probe: Probe, expect: Option<u64>| {
-            assert_eq!(track.lag(at(seconds), &probe), expect.map(Duration::from_secs), "{probe:?} at {seconds}");
+            assert_eq!(
+                track.lag(at(seconds), &probe),
+                expect.map(Duration::from_secs),
+                "{probe:?} at {seconds}"
+            );
         };
         // has all, or more than was seen
         check(&busy, 10, replica(Some(109), true, Some(3)), Some(0));

@@ -24,8 +24,10 @@ pub mod roles;
 pub mod state;
 
 pub use board::{Board, ClusterHealth, ShardBoard, ShardSnapshot};
-pub use connector::{Address, ControlConnection, Login, Tls};
+pub use connector::{ControlConnection, Login, Tls};
 pub use probe::{EndpointSpec, Prober};
 pub use question::Ask;
 pub use roles::{EndpointIndex, NoPrimary, Refusal, ShardRoles};
-pub use state::{EndpointHealth, HealthSettings, Lsn, Observation, Probe, ProbeFailure, Purpose, Role, State};
+pub use state::{
+    EndpointHealth, HealthSettings, Lsn, Observation, Probe, ProbeFailure, Purpose, Role, State,
+};

@@ -16,10 +16,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::board::{Board, Event, ShardBoard, ShardName, Watched};
-use super::connector::{Address, ControlConnection, Login, Tls};
+use super::connector::{ControlConnection, Login, Tls};
 use super::question::Ask;
 use super::roles::EndpointIndex;
 use super::state::{HealthSettings, Observation, Probe, ProbeFailure, Purpose, Transition};
+use crate::config::Endpoint;
 
 /// Between two probes, however urgently they are asked for.
 const LEAST_GAP: Duration = Duration::from_millis(50);
@@ -32,7 +33,7 @@ pub struct EndpointSpec {
     /// The shard's name.
     pub shard: String,
     /// Where it listens.
-    pub address: Address,
+    pub address: Endpoint,
     /// What it is configured for.
     pub purpose: Purpose,
     /// The database's name on the server.
@@ -222,8 +223,8 @@ impl EndpointTask {
             // This task may have been stopped, too late to know, by a reload after which its
             // index is another endpoint's.
             let target = watched.snapshot().endpoints.get(self.index.index());
-            let same = target
-                .is_some_and(|at| at.address == self.spec.address && at.purpose == self.spec.purpose);
+            let same =
+                target.is_some_and(|at| at.address == self.spec.address && at.purpose == self.spec.purpose);
             if same { watched.observe(self.index, observation) } else { Vec::new() }
         });
         log(&self.board, &events);

@@ -122,7 +122,8 @@ impl Ask {
             Some(row) => row,
             None => {
                 self.find_forbidden(client).await?;
-                let unexplained = || ProbeFailure::Nonsense("permission denied to read the settings".to_owned());
+                let unexplained =
+                    || ProbeFailure::Nonsense("permission denied to read the settings".to_owned());
                 row(client, &self.text).await?.ok_or_else(unexplained)?
             }
         };

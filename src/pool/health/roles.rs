@@ -191,9 +191,8 @@ struct Disagree;
 impl Memory {
     /// Remembers what the endpoints show now, before [`decide`].
     pub fn learn(&mut self, endpoints: &[Seen<'_>]) {
-        let heard = |(purpose, health): &Seen<'_>| {
-            *purpose == Purpose::Analytics || health.state != State::Unknown
-        };
+        let heard =
+            |(purpose, health): &Seen<'_>| *purpose == Purpose::Analytics || health.state != State::Unknown;
         self.complete |= endpoints.iter().all(heard);
         if self.complete && self.system_identifier.is_none() {
             self.system_identifier = common_system(endpoints).unwrap_or(None);
@@ -279,7 +278,10 @@ fn primary(
         }
         (several, timeline) => {
             refused.extend(several.iter().map(|(index, _)| (*index, Refusal::Conflict)));
-            Err(NoPrimary::Conflict { timeline, claimants: several.iter().map(|(index, _)| *index).collect() })
+            Err(NoPrimary::Conflict {
+                timeline,
+                claimants: several.iter().map(|(index, _)| *index).collect(),
+            })
         }
     }
 }

@@ -9,6 +9,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use crate::config;
+
 /// How endpoints are probed and judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HealthSettings {
@@ -29,6 +31,17 @@ impl Default for HealthSettings {
             timeout: Duration::from_secs(2),
             failures: 3,
             max_replica_lag: Duration::from_secs(10),
+        }
+    }
+}
+
+impl From<&config::Health> for HealthSettings {
+    fn from(health: &config::Health) -> HealthSettings {
+        HealthSettings {
+            interval: health.interval,
+            timeout: health.timeout,
+            failures: health.failures,
+            max_replica_lag: health.max_replica_lag,
         }
     }
 }
@@ -282,7 +295,9 @@ impl fmt::Display for Transition {
             Transition::Lagging { lag: Some(lag) } => {
                 write!(f, "is {:.1} s behind and serves no reads", lag.as_secs_f64())
             }
-            Transition::Lagging { lag: None } => f.write_str("is behind by an unknown time and serves no reads"),
+            Transition::Lagging { lag: None } => {
+                f.write_str("is behind by an unknown time and serves no reads")
+            }
             Transition::CaughtUp => f.write_str("has caught up and serves reads"),
             Transition::Down { error, failures: 1 } => write!(f, "is down: {error}"),
             Transition::Down { error, failures } => {

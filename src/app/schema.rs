@@ -1,0 +1,603 @@
+//! What the shards' catalogs hold, and what routing makes of it.
+//!
+//! Reading ([`read`]) and judging ([`Catalog::judge`]) are apart: the first is a few catalog
+//! queries in one snapshot, the second a pure function of rows and configuration that a table
+//! test can hold. The routing schema comes from the home shard; the other shards' catalogs are
+//! compared with it ([`compare`]).
+//!
+//! What would make routing a guess is a [`SchemaError::Unroutable`] that names every such table
+//! at once: a key of a type that has no canonical form, a key column that is missing, a table
+//! whose inheritance children live elsewhere than it does.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::Hasher as _;
+
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+use twox_hash::XxHash3_64;
+
+use crate::config;
+use crate::sql::{Function, KeyType, Schema, Table, TableKind};
+
+/// A database's rules: its part of the configuration.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DatabaseRules {
+    /// Every table with this column is sharded by it.
+    pub key: Option<String>,
+    /// Tables that differ.
+    pub tables: Vec<TableRule>,
+}
+
+impl From<&config::Database> for DatabaseRules {
+    fn from(database: &config::Database) -> DatabaseRules {
+        let rule = |table: &config::TableSetting| match &table.key {
+            Some(key) => Rule::Key(key.clone()),
+            // The validation has seen that it is exactly one of the two.
+            None => Rule::Reference,
+        };
+        let tables =
+            database.tables.iter().map(|table| TableRule { name: table.name.clone(), rule: rule(table) });
+        DatabaseRules { key: database.key.clone(), tables: tables.collect() }
+    }
+}
+
+/// `[[database.table]]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TableRule {
+    /// As the catalog spells it; `schema.table`, or a table of that name in any schema.
+    pub name: String,
+    /// What it is.
+    pub rule: Rule,
+}
+
+/// How a table differs from the database's rule.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Rule {
+    /// Sharded by this column.
+    Key(String),
+    /// The same rows on every shard.
+    Reference,
+}
+
+/// Why there is no schema to route by.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// The catalogs could not be read.
+    #[error("the catalogs could not be read: {0}")]
+    Query(#[from] tokio_postgres::Error),
+    /// An answer that no PostgreSQL gives.
+    #[error("the catalogs were not understood: {0}")]
+    Nonsense(&'static str),
+    /// Tables that cannot be routed, each with what to change.
+    #[error("{}", .0.join("; "))]
+    Unroutable(Vec<String>),
+}
+
+/// A schema to route by.
+#[derive(Debug)]
+pub struct Discovered {
+    /// For analysis.
+    pub schema: Schema,
+    /// What it was made of, to compare with other shards.
+    pub catalog: Catalog,
+    /// Worth a line in the log.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a shard's catalogs and judges them.
+pub async fn discover(client: &Client, rules: &DatabaseRules, epoch: u64) -> Result<Discovered, SchemaError> {
+    read(client).await?.judge(rules, epoch)
+}
+
+/// A shard's relations and functions, sorted by schema and name.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Catalog {
+    /// The database's encoding: `UTF8`.
+    pub encoding: String,
+    /// The database's default collation: `en_US.UTF-8`.
+    pub collation: String,
+    relations: Vec<Relation>,
+    routines: Vec<Routine>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Relation {
+    schema: String,
+    name: String,
+    class: Class,
+    columns: Vec<Column>,
+    /// Indexes in the catalog's relations.
+    parents: Vec<usize>,
+}
+
+/// A function, procedure or aggregate that is no extension's; overloads taken together.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Routine {
+    schema: String,
+    name: String,
+    immutable: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Class {
+    Table,
+    Foreign,
+    /// Materialized ones too: their rows are what the definition gave on the shard they are on.
+    View(String),
+    Sequence,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Column {
+    name: String,
+    /// As `format_type` shows it: `numeric(10,2)`.
+    shown: String,
+    /// Where it can be a key's type. Domains are resolved.
+    key_type: Option<KeyType>,
+    /// Empty where the type has none.
+    collation: String,
+    deterministic: bool,
+    not_null: bool,
+}
+
+impl Relation {
+    fn full_name(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+
+    fn column(&self, name: &str) -> Option<(usize, &Column)> {
+        self.columns.iter().enumerate().find(|(_, column)| column.name == name)
+    }
+}
+
+/// One simple query is one transaction, and `SET TRANSACTION` in front makes it one snapshot.
+/// `pg_get_viewdef` qualifies what the search path does not find: with an empty one, everything.
+/// pgring's own tables are left out: no statement of a client is routed by them.
+const QUERY: &str = r"
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
+SET LOCAL search_path = '';
+SELECT pg_encoding_to_char(encoding), datcollate
+  FROM pg_database WHERE datname = current_database();
+SELECT c.oid, n.nspname, c.relname, c.relkind,
+       CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND c.relpersistence <> 't'
+   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'pgring')
+   AND n.nspname !~ '^pg_(toast_)?temp_'
+ ORDER BY n.nspname, c.relname;
+WITH RECURSIVE domain(oid, base) AS (
+  SELECT oid, typbasetype FROM pg_type WHERE typtype = 'd'
+  UNION ALL
+  SELECT d.oid, t.typbasetype FROM domain d JOIN pg_type t ON t.oid = d.base WHERE t.typtype = 'd')
+SELECT a.attrelid, a.attname, format_type(a.atttypid, a.atttypmod),
+       b.typname, b.typnamespace = 'pg_catalog'::regnamespace,
+       coalesce(l.collname, ''), coalesce(l.collisdeterministic, true), a.attnotnull
+  FROM pg_attribute a
+  JOIN pg_class c ON c.oid = a.attrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN (SELECT d.oid, d.base FROM domain d JOIN pg_type t ON t.oid = d.base AND t.typtype <> 'd') d
+    ON d.oid = a.atttypid
+  JOIN pg_type b ON b.oid = coalesce(d.base, a.atttypid)
+  LEFT JOIN pg_collation l ON l.oid = a.attcollation
+ WHERE a.attnum > 0 AND NOT a.attisdropped
+   AND c.relkind IN ('r', 'p', 'f', 'v', 'm') AND c.relpersistence <> 't'
+   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'pgring')
+   AND n.nspname !~ '^pg_(toast_)?temp_'
+ ORDER BY a.attrelid, a.attnum;
+SELECT i.inhrelid, i.inhparent FROM pg_inherits i ORDER BY i.inhrelid, i.inhseqno;
+SELECT n.nspname, p.proname, bool_and(p.provolatile = 'i')
+  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+ WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'pgring')
+   AND n.nspname !~ '^pg_(toast_)?temp_'
+   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
+                    AND d.objid = p.oid AND d.deptype = 'e')
+ GROUP BY n.nspname, p.proname ORDER BY n.nspname, p.proname";
+
+/// Reads the catalogs of the database the client is connected to. Leaves the session as it was,
+/// also when dropped half-way.
+pub async fn read(client: &Client) -> Result<Catalog, SchemaError> {
+    let mut answers: Vec<Vec<SimpleQueryRow>> = vec![Vec::new()];
+    for message in client.simple_query(QUERY).await? {
+        match message {
+            SimpleQueryMessage::Row(row) => {
+                if let Some(rows) = answers.last_mut() {
+                    rows.push(row);
+                }
+            }
+            SimpleQueryMessage::CommandComplete(_) => answers.push(Vec::new()),
+            _ => {}
+        }
+    }
+    let [_, _, database, relations, columns, parents, routines, ..] = answers.as_slice() else {
+        return Err(SchemaError::Nonsense("fewer answers than queries"));
+    };
+    let database = database.first().ok_or(SchemaError::Nonsense("no row for the current database"))?;
+    let mut catalog = Catalog {
+        encoding: text(database, 0)?.to_owned(),
+        collation: text(database, 1)?.to_owned(),
+        ..Catalog::default()
+    };
+    let mut by_oid: HashMap<&str, usize> = HashMap::new();
+    for row in relations {
+        let class = match (text(row, 3)?, row.get(4)) {
+            ("S", _) => Class::Sequence,
+            ("f", _) => Class::Foreign,
+            ("v" | "m", Some(definition)) => Class::View(definition.to_owned()),
+            // Dropped by someone since the snapshot was taken.
+            ("v" | "m", None) => continue,
+            _ => Class::Table,
+        };
+        by_oid.insert(text(row, 0)?, catalog.relations.len());
+        let (schema, name) = (text(row, 1)?.to_owned(), text(row, 2)?.to_owned());
+        catalog.relations.push(Relation { schema, name, class, columns: Vec::new(), parents: Vec::new() });
+    }
+    for row in columns {
+        let relation = by_oid.get(text(row, 0)?).and_then(|index| catalog.relations.get_mut(*index));
+        let Some(relation) = relation else { continue };
+        relation.columns.push(Column {
+            name: text(row, 1)?.to_owned(),
+            shown: text(row, 2)?.to_owned(),
+            key_type: if text(row, 4)? == "t" { key_type(text(row, 3)?) } else { None },
+            collation: text(row, 5)?.to_owned(),
+            deterministic: text(row, 6)? == "t",
+            not_null: text(row, 7)? == "t",
+        });
+    }
+    for row in parents {
+        // Indexes of partitioned tables have parents too; they are no relations of ours.
+        let (child, parent) = (by_oid.get(text(row, 0)?), by_oid.get(text(row, 1)?));
+        let (Some(child), Some(parent)) = (child, parent) else { continue };
+        if let Some(relation) = catalog.relations.get_mut(*child) {
+            relation.parents.push(*parent);
+        }
+    }
+    for row in routines {
+        let (schema, name) = (text(row, 0)?.to_owned(), text(row, 1)?.to_owned());
+        catalog.routines.push(Routine { schema, name, immutable: text(row, 2)? == "t" });
+    }
+    Ok(catalog)
+}
+
+fn text(row: &SimpleQueryRow, column: usize) -> Result<&str, SchemaError> {
+    match row.try_get(column) {
+        Ok(Some(text)) => Ok(text),
+        Ok(None) | Err(_) => Err(SchemaError::Nonsense("a value is missing")),
+    }
+}
+
+/// Of a type in `pg_catalog`.
+fn key_type(name: &str) -> Option<KeyType> {
+    match name {
+        "int2" | "int4" | "int8" => Some(KeyType::Integer),
+        "text" | "varchar" => Some(KeyType::Text),
+        "uuid" => Some(KeyType::Uuid),
+        _ => None,
+    }
+}
+
+impl Catalog {
+    /// Changes whenever anything here does: to notice DDL that did not go through pgring.
+    pub fn fingerprint(&self) -> u64 {
+        use std::hash::Hash as _;
+        let mut hasher = XxHash3_64::with_seed(0);
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// What each table, view and function is to routing.
+    pub fn judge(self, rules: &DatabaseRules, epoch: u64) -> Result<Discovered, SchemaError> {
+        let mut judge = Judge { catalog: &self, rules, problems: Vec::new(), warnings: Vec::new() };
+        let mut tables: Vec<Table> =
+            (0..self.relations.len()).filter_map(|index| judge.table(index)).collect();
+        if judge.problems.is_empty() {
+            judge.inheritance(&tables);
+        }
+        tables.extend(judge.absent());
+        let (problems, warnings) = (judge.problems, judge.warnings);
+        if !problems.is_empty() {
+            return Err(SchemaError::Unroutable(problems));
+        }
+        let function = |routine: &Routine| Function {
+            schema: routine.schema.clone(),
+            name: routine.name.clone(),
+            immutable: routine.immutable,
+        };
+        let functions = self.routines.iter().map(function).collect();
+        Ok(Discovered { schema: Schema::new(epoch, tables, functions), catalog: self, warnings })
+    }
+}
+
+struct Judge<'a> {
+    catalog: &'a Catalog,
+    rules: &'a DatabaseRules,
+    problems: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Judge<'a> {
+    /// The configured rule of a table, or else of the nearest that it inherits from.
+    fn rule(&self, index: usize) -> Option<&'a TableRule> {
+        let mut waiting = VecDeque::from([index]);
+        let mut seen = HashSet::from([index]);
+        while let Some(relation) = waiting.pop_front().and_then(|index| self.catalog.relations.get(index)) {
+            let (full, rules) = (relation.full_name(), &self.rules.tables);
+            let qualified = rules.iter().find(|rule| rule.name == full);
+            if let Some(rule) = qualified.or_else(|| rules.iter().find(|rule| rule.name == relation.name)) {
+                return Some(rule);
+            }
+            waiting.extend(relation.parents.iter().filter(|parent| seen.insert(**parent)));
+        }
+        None
+    }
+
+    /// One entry for each relation, unless there is a problem.
+    fn table(&mut self, index: usize) -> Option<Table> {
+        let relation = self.catalog.relations.get(index)?;
+        let rule = self.rule(index);
+        let kind = match &relation.class {
+            Class::Sequence => TableKind::Sequence,
+            Class::View(definition) => {
+                if let Some(rule) = rule {
+                    self.warnings.push(format!(
+                        "{} is a view: it is routed by its definition, and [[database.table]] {:?} is not used",
+                        relation.full_name(),
+                        rule.name
+                    ));
+                }
+                TableKind::View { definition: definition.clone() }
+            }
+            class @ (Class::Table | Class::Foreign) => match (rule.map(|rule| &rule.rule), &self.rules.key) {
+                (Some(Rule::Reference), _) => TableKind::Reference,
+                (Some(Rule::Key(column)), _) => self.sharded(relation, column)?,
+                (None, Some(column)) if relation.column(column).is_some() => {
+                    if *class == Class::Foreign && relation.parents.is_empty() {
+                        self.warnings.push(format!(
+                            "foreign table {} has the column {column}, but its rows may be the same from \
+                             every shard: it is taken as a table of the home shard; if each shard has rows \
+                             of its own there, say so with [[database.table]] name and key",
+                            relation.full_name()
+                        ));
+                        TableKind::Home
+                    } else {
+                        self.sharded(relation, column)?
+                    }
+                }
+                (None, _) => TableKind::Home,
+            },
+        };
+        let columns = relation.columns.iter().map(|column| column.name.clone()).collect();
+        Some(Table { schema: relation.schema.clone(), name: relation.name.clone(), columns, kind })
+    }
+
+    fn sharded(&mut self, relation: &Relation, key: &str) -> Option<TableKind> {
+        let problem = match relation.column(key) {
+            None => format!(
+                "table {} has no column {key}, by which the configuration shards it: correct its \
+                 [[database.table]], or write its name with its schema if another table is meant",
+                relation.full_name()
+            ),
+            Some((index, column)) => match column.key_type {
+                Some(KeyType::Text) if !column.deterministic => format!(
+                    "key column {key} of table {} has the collation {}, under which different texts are \
+                     equal: give the column a deterministic collation, or the table another key in \
+                     [[database.table]]",
+                    relation.full_name(),
+                    column.collation
+                ),
+                Some(key_type) => return Some(TableKind::Sharded { key: index, key_type }),
+                None => format!(
+                    "key column {key} of table {} is of type {}; a key is smallint, integer, bigint, text, \
+                     varchar or uuid: change the column, or name the table in [[database.table]] with \
+                     another key or reference = true",
+                    relation.full_name(),
+                    column.shown
+                ),
+            },
+        };
+        self.problems.push(problem);
+        None
+    }
+
+    /// A statement on a table also touches the rows of those that inherit from it: they have
+    /// to be in the same places. `tables` runs parallel to the catalog's relations.
+    fn inheritance(&mut self, tables: &[Table]) {
+        for (relation, child) in self.catalog.relations.iter().zip(tables) {
+            for parent in relation.parents.iter().filter_map(|parent| tables.get(*parent)) {
+                let alike = match (&parent.kind, &child.kind) {
+                    (TableKind::Sharded { key_type: a, .. }, TableKind::Sharded { key_type: b, .. }) => {
+                        a == b && parent.key_column() == child.key_column()
+                    }
+                    (parent, child) => parent == child,
+                };
+                if !alike {
+                    self.problems.push(format!(
+                        "table {}.{} ({}) inherits from {}.{} ({}), and a statement on the latter would \
+                         look for the rows in the wrong place: name both in [[database.table]] with the \
+                         same key, or both with reference = true",
+                        child.schema,
+                        child.name,
+                        shown(child),
+                        parent.schema,
+                        parent.name,
+                        shown(parent)
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Tables that are configured and not there: `CREATE TABLE` has to know what they will be.
+    fn absent(&mut self) -> Vec<Table> {
+        let mut absent = Vec::new();
+        for rule in &self.rules.tables {
+            let named = |relation: &Relation| rule.name == relation.name || rule.name == relation.full_name();
+            if self.catalog.relations.iter().any(named) {
+                continue;
+            }
+            self.warnings.push(format!("[[database.table]] {:?}: there is no such table", rule.name));
+            let (schema, name) = rule.name.split_once('.').unwrap_or(("public", &rule.name));
+            let (columns, kind) = match &rule.rule {
+                Rule::Reference => (Vec::new(), TableKind::Reference),
+                // The type is not known; no statement but its CREATE can succeed before it is.
+                Rule::Key(key) => {
+                    (vec![key.clone()], TableKind::Sharded { key: 0, key_type: KeyType::Integer })
+                }
+            };
+            absent.push(Table { schema: schema.to_owned(), name: name.to_owned(), columns, kind });
+        }
+        absent
+    }
+}
+
+fn shown(table: &Table) -> String {
+    match (&table.kind, table.key_column()) {
+        (TableKind::Sharded { .. }, Some(key)) => format!("sharded by {key}"),
+        (TableKind::Sharded { .. }, None) => "sharded".to_owned(),
+        (TableKind::Reference, _) => "a reference table".to_owned(),
+        (TableKind::Home, _) => "not sharded".to_owned(),
+        (TableKind::View { .. }, _) => "a view".to_owned(),
+        (TableKind::Sequence, _) => "a sequence".to_owned(),
+    }
+}
+
+/// How a shard's catalog differs from the home shard's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Difference {
+    /// Statements would fail, or mean something else, on this shard.
+    Error(String),
+    /// Only what is not routed to this shard by itself.
+    Warning(String),
+}
+
+impl Difference {
+    /// What differs.
+    pub fn text(&self) -> &str {
+        match self {
+            Difference::Error(text) | Difference::Warning(text) => text,
+        }
+    }
+}
+
+/// Compares a shard's catalog with the one statements are routed by. A table of the home shard
+/// need not be on the others.
+pub fn compare(home: &str, expected: &Discovered, shard: &str, found: &Catalog) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    let by_name = |catalog: &'_ Catalog| -> HashMap<(String, String), Relation> {
+        let named =
+            |relation: &Relation| ((relation.schema.clone(), relation.name.clone()), relation.clone());
+        catalog.relations.iter().map(named).collect()
+    };
+    let (wanted, mut present) = (by_name(&expected.catalog), by_name(found));
+    if expected.catalog.encoding != found.encoding {
+        differences.push(Difference::Error(format!(
+            "the database's encoding is {} on {shard} and {} on {home}",
+            found.encoding, expected.catalog.encoding
+        )));
+    }
+    if expected.catalog.collation != found.collation {
+        differences.push(Difference::Warning(format!(
+            "the database's collation is {} on {shard} and {} on {home}: texts sort differently",
+            found.collation, expected.catalog.collation
+        )));
+    }
+    for table in expected.schema.tables() {
+        let key = (table.schema.clone(), table.name.clone());
+        let have = present.remove(&key);
+        let name = format!("{}.{}", table.schema, table.name);
+        let Some(want) = wanted.get(&key) else {
+            // Configured, and not on the home shard.
+            if have.is_some() {
+                differences.push(Difference::Error(format!("shard {home} lacks table {name}")));
+            }
+            continue;
+        };
+        let Some(have) = have else {
+            match &table.kind {
+                TableKind::Home => {}
+                TableKind::Sharded { .. } | TableKind::Reference => {
+                    differences.push(Difference::Error(format!("shard {shard} lacks table {name}")));
+                }
+                TableKind::View { .. } => {
+                    differences.push(Difference::Warning(format!("shard {shard} lacks view {name}")));
+                }
+                TableKind::Sequence => {
+                    differences.push(Difference::Warning(format!("shard {shard} lacks sequence {name}")));
+                }
+            }
+            continue;
+        };
+        match &table.kind {
+            TableKind::Home | TableKind::Sequence => {}
+            TableKind::Sharded { .. } | TableKind::Reference => {
+                differences.extend(columns(home, want, shard, &have).map(Difference::Error));
+            }
+            TableKind::View { .. } if want.class != have.class => {
+                differences.push(Difference::Warning(format!(
+                    "view {name} is defined differently on {shard} and {home}"
+                )));
+            }
+            TableKind::View { .. } => {}
+        }
+    }
+    let mut extra: Vec<String> = present
+        .values()
+        .filter(|relation| matches!(relation.class, Class::Table | Class::Foreign))
+        .map(Relation::full_name)
+        .collect();
+    extra.sort_unstable();
+    differences.extend(extra.into_iter().map(|name| {
+        Difference::Warning(format!(
+            "table {name} is on shard {shard}, but not on {home}: no statement reaches it"
+        ))
+    }));
+    for routine in &expected.catalog.routines {
+        if !found.routines.contains(routine) {
+            differences.push(Difference::Warning(format!(
+                "function {}.{} is missing on shard {shard}, or of another volatility",
+                routine.schema, routine.name
+            )));
+        }
+    }
+    differences
+}
+
+/// The first thing in which two tables' columns differ.
+fn columns(home: &str, want: &Relation, shard: &str, have: &Relation) -> Option<String> {
+    let name = want.full_name();
+    if want.columns == have.columns {
+        return None;
+    }
+    for column in &want.columns {
+        let Some((_, other)) = have.column(&column.name) else {
+            return Some(format!("table {name} has no column {} on shard {shard}", column.name));
+        };
+        if other != column {
+            return Some(format!(
+                "column {} of table {name} is {} on shard {shard} and {} on {home}",
+                column.name,
+                described(other),
+                described(column)
+            ));
+        }
+    }
+    for column in &have.columns {
+        if want.column(&column.name).is_none() {
+            return Some(format!(
+                "table {name} has a column {} on shard {shard}, but not on {home}",
+                column.name
+            ));
+        }
+    }
+    Some(format!("the columns of table {name} are in another order on shard {shard} than on {home}"))
+}
+
+fn described(column: &Column) -> String {
+    let collation = match column.collation.as_str() {
+        "" | "default" => String::new(),
+        collation => format!(" COLLATE {collation}"),
+    };
+    format!("{}{collation}{}", column.shown, if column.not_null { " NOT NULL" } else { "" })
+}
+
+#[cfg(test)]
+#[path = "schema_tests.rs"]
+mod tests;

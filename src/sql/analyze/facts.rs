@@ -1,0 +1,151 @@
+//! What is known of keys, and what follows from it.
+//!
+//! A *node* stands for a column that holds keys: a sharded table's key column in one place of
+//! the statement, or a column of a derived table that is a copy of one. A *seed* says: rows
+//! whose key is not among these do not matter to the statement's outcome. An *edge* `a → b`
+//! says: once only rows of `a` with keys in a set `S` matter, only rows of `b` with keys in
+//! `S` do. Both must hold whatever rows the tables have, because they are applied one after
+//! another: each step leaves out rows of one table without changing the outcome, and the next
+//! one argues about what is left.
+
+use std::collections::HashSet;
+
+use super::super::shape::{KeySource, KeyType, Target};
+
+/// A node's number.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct NodeId(usize);
+
+#[derive(Debug)]
+struct Node {
+    key_type: KeyType,
+    /// The table whose rows must be found, and its key column; none for a copied column.
+    table: Option<(String, String)>,
+    seeds: Vec<Vec<KeySource>>,
+    edges: Vec<NodeId>,
+}
+
+/// All that one statement says.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    nodes: Vec<Node>,
+    equal: Vec<(NodeId, NodeId)>,
+}
+
+/// What the facts amount to.
+pub(super) enum Outcome {
+    /// No sharded table.
+    Unsharded,
+    /// Every sharded table's key is known; `connected`: all through one another.
+    Known { keys: Vec<KeySource>, connected: bool },
+    /// This table's is not.
+    Missing(Target),
+}
+
+impl Facts {
+    /// A sharded table that the statement reads or writes.
+    pub(super) fn table(&mut self, table: &str, column: &str, key_type: KeyType) -> NodeId {
+        self.node(key_type, Some((table.to_owned(), column.to_owned())))
+    }
+
+    /// A column that is a copy of a node's.
+    pub(super) fn copy(&mut self, of: NodeId) -> NodeId {
+        let key_type = self.key_type(of);
+        let copy = self.node(key_type, None);
+        self.edge(of, copy);
+        self.equal.push((of, copy));
+        copy
+    }
+
+    fn node(&mut self, key_type: KeyType, table: Option<(String, String)>) -> NodeId {
+        self.nodes.push(Node { key_type, table, seeds: Vec::new(), edges: Vec::new() });
+        NodeId(self.nodes.len() - 1)
+    }
+
+    pub(super) fn key_type(&self, node: NodeId) -> KeyType {
+        self.nodes[node.0].key_type
+    }
+
+    /// Whether the node is a sharded table's own key column.
+    pub(super) fn is_table(&self, node: NodeId) -> bool {
+        self.nodes[node.0].table.is_some()
+    }
+
+    /// How many sharded tables there are so far.
+    pub(super) fn tables(&self) -> usize {
+        self.nodes.iter().filter(|node| node.table.is_some()).count()
+    }
+
+    /// Only these keys matter.
+    pub(super) fn seed(&mut self, node: NodeId, keys: Vec<KeySource>) {
+        if !keys.is_empty() {
+            self.nodes[node.0].seeds.push(keys);
+        }
+    }
+
+    /// What is known of `from` holds of `to`.
+    pub(super) fn edge(&mut self, from: NodeId, to: NodeId) {
+        self.nodes[from.0].edges.push(to);
+    }
+
+    /// Rows of the two meet only where their keys are equal.
+    pub(super) fn equal(&mut self, one: NodeId, other: NodeId) {
+        self.equal.push((one, other));
+    }
+
+    /// Follows the edges from every seed, the shortest list first: any list a node is reached
+    /// by is sound, and a shorter one means fewer shards.
+    pub(super) fn outcome(mut self) -> Outcome {
+        if self.tables() == 0 {
+            return Outcome::Unsharded;
+        }
+        let mut seeds: Vec<(usize, Vec<KeySource>)> = Vec::new();
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            seeds.extend(std::mem::take(&mut node.seeds).into_iter().map(|keys| (index, keys)));
+        }
+        seeds.sort_by_key(|(_, keys)| keys.len());
+        let mut known: Vec<Option<usize>> = vec![None; self.nodes.len()];
+        for (seed, (start, _)) in seeds.iter().enumerate() {
+            let mut reached = vec![*start];
+            while let Some(node) = reached.pop() {
+                if known[node].is_none() {
+                    known[node] = Some(seed);
+                    reached.extend(self.nodes[node].edges.iter().map(|next| next.0));
+                }
+            }
+        }
+        let mut used = HashSet::new();
+        let mut keys = Vec::new();
+        for (index, node) in self.nodes.iter().enumerate() {
+            let Some((table, column)) = &node.table else { continue };
+            let Some(seed) = known[index] else {
+                return Outcome::Missing(Target::Everywhere { table: table.clone(), column: column.clone() });
+            };
+            if used.insert(seed) {
+                keys.append(&mut seeds[seed].1);
+            }
+        }
+        let connected = self.connected();
+        Outcome::Known { keys, connected }
+    }
+
+    /// Whether equalities join all sharded tables into one group.
+    fn connected(&self) -> bool {
+        let mut group: Vec<usize> = (0..self.nodes.len()).collect();
+        fn root(group: &mut [usize], mut node: usize) -> usize {
+            while group[node] != node {
+                group[node] = group[group[node]];
+                node = group[node];
+            }
+            node
+        }
+        for (one, other) in &self.equal {
+            let (one, other) = (root(&mut group, one.0), root(&mut group, other.0));
+            group[one] = other;
+        }
+        let mut tables = self.nodes.iter().enumerate().filter(|(_, node)| node.table.is_some());
+        let Some((first, _)) = tables.next() else { return true };
+        let first = root(&mut group, first);
+        tables.all(|(node, _)| root(&mut group, node) == first)
+    }
+}

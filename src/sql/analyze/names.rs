@@ -1,0 +1,60 @@
+//! Which table a name means: `search_path`, quoting, catalogs.
+
+use sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
+
+use super::super::schema::{Schema, Table};
+use super::tokens::{Name, fold};
+
+/// What a name means.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Named<'a> {
+    /// A table, view or sequence of the snapshot.
+    Table(&'a Table),
+    /// A system catalog, or a view of `information_schema`.
+    Catalog,
+    /// Not in the snapshot: a temporary table, or one made a moment ago on the home shard.
+    Unknown,
+}
+
+/// As PostgreSQL looks a relation's name up: `pg_catalog` comes first where the path does not
+/// name it. A table of the snapshot goes before a catalog of the same name, since to take a
+/// catalog for a table costs a refusal at most.
+pub(super) fn resolve<'a>(schema: &'a Schema, search_path: &[String], name: &Name) -> Named<'a> {
+    if let Some(qualifier) = &name.schema {
+        return match schema.table(qualifier, &name.name) {
+            Some(table) => Named::Table(table),
+            None if is_system_schema(qualifier) => Named::Catalog,
+            None => Named::Unknown,
+        };
+    }
+    for candidate in search_path {
+        if let Some(table) = schema.table(candidate, &name.name) {
+            return Named::Table(table);
+        }
+    }
+    if name.name.starts_with("pg_") { Named::Catalog } else { Named::Unknown }
+}
+
+/// Schemas that hold nothing of the user's.
+fn is_system_schema(schema: &str) -> bool {
+    matches!(schema, "pg_catalog" | "information_schema" | "pg_toast")
+}
+
+/// An identifier of the tree as PostgreSQL would look it up.
+pub(super) fn ident(ident: &Ident) -> String {
+    fold(&ident.value, ident.quote_style.is_some())
+}
+
+/// A name of the tree. `None` where a part of it is computed.
+pub(super) fn object(name: &ObjectName) -> Option<Name> {
+    let mut parts = name.0.iter().rev().map(|part| match part {
+        ObjectNamePart::Identifier(part) => Some(ident(part)),
+        ObjectNamePart::Function(_) => None,
+    });
+    let last = parts.next()??;
+    let schema = match parts.next() {
+        Some(part) => Some(part?),
+        None => None,
+    };
+    Some(Name { schema, name: last })
+}

@@ -1,0 +1,183 @@
+//! Why a statement is not run on several shards, and what to change. All wordings stand here.
+
+/// A reason, for the client.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Refusal {
+    pub(super) message: String,
+    pub(super) hint: String,
+}
+
+/// What was found while a statement was read. The first one counts, except that one which
+/// says what to change goes before one which only says that pgring cannot tell.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    refusal: Option<Refusal>,
+    unreadable: bool,
+}
+
+impl Refusals {
+    pub(super) fn push(&mut self, refusal: Refusal) {
+        self.refusal.get_or_insert(refusal);
+    }
+
+    /// The tree holds what PostgreSQL's grammar does not have, or what was not accounted for.
+    pub(super) fn unreadable(&mut self) {
+        self.unreadable = true;
+    }
+
+    /// Nothing may be concluded from the tree.
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.unreadable
+    }
+
+    pub(super) fn first(&mut self) -> Option<Refusal> {
+        self.refusal.take().or_else(|| self.unreadable.then(Refusal::unreadable))
+    }
+}
+
+const HINT: &str =
+    "Say where it belongs with a comment: /* pgring: key=… */, or /* pgring: shard=… */ with a name or all.";
+
+impl Refusal {
+    fn new(message: impl Into<String>, hint: impl Into<String>) -> Refusal {
+        Refusal { message: message.into(), hint: hint.into() }
+    }
+
+    pub(super) fn unreadable() -> Refusal {
+        Refusal::new("statement cannot be read by pgring's parser, and names a sharded table", HINT)
+    }
+
+    pub(super) fn too_deep() -> Refusal {
+        Refusal::new("statement is nested too deeply", HINT)
+    }
+
+    pub(super) fn user_function(name: &str) -> Refusal {
+        Refusal::new(
+            format!("function \"{name}\" may read any table"),
+            format!("Declare it IMMUTABLE if it reads none. {HINT}"),
+        )
+    }
+
+    pub(super) fn reading_function(name: &str) -> Refusal {
+        Refusal::new(format!("function \"{name}\" reads tables it is given by name"), HINT)
+    }
+
+    pub(super) fn home_into_reference() -> Refusal {
+        Refusal::new(
+            "rows of the home shard cannot be written into a reference table",
+            "Read them first, and write them as constants.",
+        )
+    }
+
+    pub(super) fn sharded_into_reference() -> Refusal {
+        Refusal::new(
+            "rows of a sharded table cannot be written into a reference table",
+            "Read them first, and write them as constants.",
+        )
+    }
+
+    pub(super) fn home_beside_unknown(table: &str, column: &str) -> Refusal {
+        Refusal::new(
+            format!(
+                "table \"{table}\", whose key is not known, stands beside tables of the home shard"
+            ),
+            format!("Add a condition on {table}.{column}, or read the two apart."),
+        )
+    }
+
+    pub(super) fn key_missing(table: &str, column: &str) -> Refusal {
+        Refusal::new(
+            format!("INSERT into \"{table}\" does not give its key, column \"{column}\""),
+            format!("Name {column} among the columns and give it a constant or a parameter."),
+        )
+    }
+
+    pub(super) fn key_not_constant(table: &str, column: &str) -> Refusal {
+        Refusal::new(
+            format!("the value of \"{table}\"'s key, column \"{column}\", is not a constant"),
+            format!("Give {column} a constant or a parameter in each row. {HINT}"),
+        )
+    }
+
+    pub(super) fn key_null(table: &str, column: &str) -> Refusal {
+        Refusal::new(
+            format!("the key of \"{table}\", column \"{column}\", cannot be NULL"),
+            format!("Give {column} a value."),
+        )
+    }
+
+    pub(super) fn key_changed(table: &str, column: &str) -> Refusal {
+        Refusal::new(
+            format!("the key of \"{table}\", column \"{column}\", cannot be changed"),
+            format!("Rows do not move between shards: delete the row and insert it with its new {column}."),
+        )
+    }
+
+    pub(super) fn view_written(name: &str) -> Refusal {
+        Refusal::new(
+            format!("view \"{name}\" reads sharded tables and cannot be written through pgring"),
+            format!("Write to its table. {HINT}"),
+        )
+    }
+
+    pub(super) fn catalog_written() -> Refusal {
+        Refusal::new("system catalogs cannot be written on several shards", HINT)
+    }
+
+    pub(super) fn merge_by_source(table: &str) -> Refusal {
+        Refusal::new(
+            format!("WHEN NOT MATCHED BY SOURCE may touch every row of \"{table}\""),
+            HINT,
+        )
+    }
+
+    pub(super) fn copied_in(table: &str) -> Refusal {
+        Refusal::new(
+            format!("COPY into \"{table}\" would need each row's key"),
+            "Use INSERT with several rows, or /* pgring: shard=… */ if all rows belong there.",
+        )
+    }
+
+    pub(super) fn file_copied(table: &str) -> Refusal {
+        Refusal::new(
+            format!("COPY of \"{table}\" with a file of the server would read or write only one shard's"),
+            "Use STDIN or STDOUT.",
+        )
+    }
+
+    pub(super) fn any_code(what: &str) -> Refusal {
+        Refusal::new(format!("{what} may touch any table"), HINT)
+    }
+
+    pub(super) fn prepared() -> Refusal {
+        Refusal::new(
+            "PREPARE of a statement on sharded tables fixes its shard before its parameters are known",
+            "Use your driver's prepared statements (the extended query protocol): they are routed each time.",
+        )
+    }
+
+    pub(super) fn derived_table(what: &str) -> Refusal {
+        Refusal::new(
+            format!("{what} from sharded tables would hold a part of their rows on each shard"),
+            HINT,
+        )
+    }
+
+    pub(super) fn temporary_name(name: &str) -> Refusal {
+        Refusal::new(
+            format!("a temporary table \"{name}\" would hide the sharded table of that name"),
+            "Give it another name.",
+        )
+    }
+
+    pub(super) fn mixed_objects() -> Refusal {
+        Refusal::new(
+            "the statement names sharded tables and tables of the home shard",
+            "Split it: one statement for each kind.",
+        )
+    }
+
+    pub(super) fn server_wide(what: &str) -> Refusal {
+        Refusal::new(format!("{what} concerns a whole server"), "Run it on each server directly.")
+    }
+}

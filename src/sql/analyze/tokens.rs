@@ -1,0 +1,197 @@
+//! A text's tokens as the analysis reads them: words compared without case, names as
+//! PostgreSQL folds them, and statements told apart.
+
+use std::ops::Range;
+
+use super::super::lexer::{Token, TokenKind};
+
+/// PostgreSQL cuts identifiers off at this length (`NAMEDATALEN - 1`).
+const IDENTIFIER_BYTES: usize = 63;
+
+/// A text, its tokens, and which literal each of them is.
+pub(super) struct Tokens<'t> {
+    text: &'t [u8],
+    tokens: Vec<Token>,
+    slots: Vec<u32>,
+}
+
+/// A possibly qualified name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Name {
+    pub(super) schema: Option<String>,
+    pub(super) name: String,
+}
+
+impl<'t> Tokens<'t> {
+    pub(super) fn new(text: &'t [u8], tokens: Vec<Token>) -> Tokens<'t> {
+        let mut next = 0;
+        let slots = tokens
+            .iter()
+            .map(|token| {
+                let slot = next;
+                next += u32::from(token.kind.is_literal());
+                slot
+            })
+            .collect();
+        Tokens { text, tokens, slots }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    pub(super) fn kind(&self, index: usize) -> Option<TokenKind> {
+        self.tokens.get(index).map(|token| token.kind)
+    }
+
+    /// The token's bytes; nothing beyond the end.
+    pub(super) fn raw(&self, index: usize) -> &'t [u8] {
+        self.tokens
+            .get(index)
+            .and_then(|token| self.text.get(token.span.start as usize..token.span.end as usize))
+            .unwrap_or(&[])
+    }
+
+    /// Which literal the token is.
+    pub(super) fn slot(&self, index: usize) -> Option<u32> {
+        let token = self.tokens.get(index)?;
+        token.kind.is_literal().then(|| self.slots[index])
+    }
+
+    /// Whether the token is this word, without quotes.
+    pub(super) fn is_word(&self, index: usize, word: &str) -> bool {
+        self.kind(index) == Some(TokenKind::Word) && self.raw(index).eq_ignore_ascii_case(word.as_bytes())
+    }
+
+    /// Whether the token is one of these words.
+    pub(super) fn is_one_of(&self, index: usize, words: &[&str]) -> bool {
+        words.iter().any(|word| self.is_word(index, word))
+    }
+
+    /// Whether these words stand here in a row.
+    pub(super) fn are_words(&self, index: usize, words: &[&str]) -> bool {
+        words.iter().enumerate().all(|(offset, word)| self.is_word(index + offset, word))
+    }
+
+    /// Whether the token is this operator or punctuation mark.
+    pub(super) fn is_mark(&self, index: usize, mark: &str) -> bool {
+        matches!(self.kind(index), Some(TokenKind::Operator | TokenKind::Punct))
+            && self.raw(index) == mark.as_bytes()
+    }
+
+    /// The word in lower case; empty if it is none.
+    pub(super) fn word(&self, index: usize) -> String {
+        match self.kind(index) {
+            Some(TokenKind::Word) => String::from_utf8_lossy(self.raw(index)).to_ascii_lowercase(),
+            _ => String::new(),
+        }
+    }
+
+    /// An identifier as PostgreSQL would look it up. `None`: no identifier, or one only the
+    /// server can read.
+    pub(super) fn identifier(&self, index: usize) -> Option<String> {
+        let raw = self.raw(index);
+        match self.kind(index)? {
+            TokenKind::Word => Some(fold(std::str::from_utf8(raw).ok()?, false)),
+            TokenKind::QuotedIdent => Some(fold(&unquoted(raw)?, true)),
+            _ => None,
+        }
+    }
+
+    /// The contents of `"…"` as written between the quotes, doubled ones undone.
+    pub(super) fn quoted_contents(&self, index: usize) -> Option<String> {
+        unquoted(self.raw(index))
+    }
+
+    /// A name at `index`, and the token behind it.
+    pub(super) fn name(&self, index: usize, end: usize) -> Option<(Name, usize)> {
+        let mut parts = vec![self.identifier(index).filter(|_| index < end)?];
+        let mut at = index + 1;
+        while at + 1 < end && self.is_mark(at, ".") {
+            parts.push(self.identifier(at + 1)?);
+            at += 2;
+        }
+        let name = parts.pop()?;
+        Some((Name { schema: parts.pop(), name }, at))
+    }
+
+    /// The token behind the parenthesis that closes the one at `open`.
+    pub(super) fn behind_parenthesis(&self, open: usize, end: usize) -> usize {
+        let mut depth = 0usize;
+        for at in open..end {
+            if self.is_mark(at, "(") {
+                depth += 1;
+            } else if self.is_mark(at, ")") {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return at + 1;
+                }
+            }
+        }
+        end
+    }
+
+    /// The first of these words outside parentheses.
+    pub(super) fn find_word(&self, range: Range<usize>, words: &[&str]) -> Option<usize> {
+        let mut depth = 0usize;
+        for at in range {
+            if self.is_mark(at, "(") {
+                depth += 1;
+            } else if self.is_mark(at, ")") {
+                depth = depth.saturating_sub(1);
+            } else if depth == 0 && self.is_one_of(at, words) {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// The statements' tokens, empty ones left out. A semicolon within parentheses (`CREATE
+    /// RULE`) or within `BEGIN ATOMIC … END` ends no statement.
+    pub(super) fn statements(&self) -> Vec<Range<usize>> {
+        let mut statements = Vec::new();
+        let mut start = 0;
+        let mut parentheses = 0usize;
+        let mut blocks = 0usize;
+        for at in 0..self.len() {
+            if self.kind(at) == Some(TokenKind::Semicolon) {
+                if parentheses == 0 && blocks == 0 {
+                    if start < at {
+                        statements.push(start..at);
+                    }
+                    start = at + 1;
+                }
+            } else if self.is_mark(at, "(") {
+                parentheses += 1;
+            } else if self.is_mark(at, ")") {
+                parentheses = parentheses.saturating_sub(1);
+            } else if blocks == 0 && self.are_words(at, &["begin", "atomic"]) && self.is_word(start, "create")
+            {
+                blocks = 1;
+            } else if blocks > 0 && self.is_word(at, "case") {
+                blocks += 1;
+            } else if blocks > 0 && self.is_word(at, "end") {
+                blocks -= 1;
+            }
+        }
+        if start < self.len() {
+            statements.push(start..self.len());
+        }
+        statements
+    }
+}
+
+/// An identifier as it stands in the catalogs.
+pub(super) fn fold(identifier: &str, quoted: bool) -> String {
+    let mut name = if quoted { identifier.to_owned() } else { identifier.to_ascii_lowercase() };
+    if name.len() > IDENTIFIER_BYTES {
+        let cut = (0..=IDENTIFIER_BYTES).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
+        name.truncate(cut);
+    }
+    name
+}
+
+fn unquoted(raw: &[u8]) -> Option<String> {
+    let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    Some(std::str::from_utf8(inner).ok()?.replace("\"\"", "\""))
+}

@@ -1,0 +1,125 @@
+//! What the shards' catalogs say about tables and functions, as one immutable snapshot.
+//!
+//! Analysis trusts a snapshot blindly: a table it does not hold is taken for one of the home
+//! shard. So whoever reads it must list every table, view and sequence outside the system
+//! schemas, partitions too, and every table the configuration names even while it does not
+//! exist yet (a `CREATE TABLE` asks the snapshot whether it is to be sharded). View
+//! definitions must be read with an empty `search_path`, which makes `pg_get_viewdef` qualify
+//! every name. A snapshot that is behind the catalogs is told apart by its epoch.
+
+use std::collections::HashMap;
+
+use super::KeyType;
+
+/// An immutable snapshot of a database's tables and functions.
+#[derive(Debug, Default)]
+pub struct Schema {
+    /// Grows with each snapshot; part of the plan cache's key.
+    pub epoch: u64,
+    one_shard: bool,
+    tables: Vec<Table>,
+    by_name: HashMap<String, Vec<usize>>,
+    functions: HashMap<String, Vec<Function>>,
+}
+
+/// A table, view or sequence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Table {
+    /// The schema it is in.
+    pub schema: String,
+    /// Its name within the schema.
+    pub name: String,
+    /// In the order of `attnum`, dropped ones left out.
+    pub columns: Vec<String>,
+    /// Where its rows are.
+    pub kind: TableKind,
+}
+
+/// Where a table's rows are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TableKind {
+    /// Each row on its key's owner.
+    Sharded {
+        /// The key column's index in [`Table::columns`].
+        key: usize,
+        /// How it is typed.
+        key_type: KeyType,
+    },
+    /// The same rows on every shard.
+    Reference,
+    /// On the home shard.
+    Home,
+    /// Wherever its definition's tables are.
+    View {
+        /// What `pg_get_viewdef` says under an empty `search_path`.
+        definition: String,
+    },
+    /// On the home shard.
+    Sequence,
+}
+
+/// A function that is neither PostgreSQL's own nor an extension's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Function {
+    /// The schema it is in.
+    pub schema: String,
+    /// Its name within the schema.
+    pub name: String,
+    /// Declared `IMMUTABLE`: it reads no table.
+    pub immutable: bool,
+}
+
+impl Schema {
+    /// A snapshot of a database with several shards.
+    pub fn new(epoch: u64, tables: Vec<Table>, functions: Vec<Function>) -> Schema {
+        let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
+        for (index, table) in tables.iter().enumerate() {
+            by_name.entry(table.name.clone()).or_default().push(index);
+        }
+        let mut by_function: HashMap<String, Vec<Function>> = HashMap::new();
+        for function in functions {
+            by_function.entry(function.name.clone()).or_default().push(function);
+        }
+        Schema { epoch, one_shard: false, tables, by_name, functions: by_function }
+    }
+
+    /// A database with one shard: nothing is sharded and everything may be passed on.
+    pub fn one_shard() -> Schema {
+        Schema { one_shard: true, ..Schema::default() }
+    }
+
+    /// May everything be passed on?
+    pub fn is_one_shard(&self) -> bool {
+        self.one_shard
+    }
+
+    /// The table of this name in this schema; both as the catalogs spell them.
+    pub fn table(&self, schema: &str, name: &str) -> Option<&Table> {
+        self.named(name).find(|table| table.schema == schema)
+    }
+
+    /// Every table of this name, whatever its schema.
+    pub fn named(&self, name: &str) -> impl Iterator<Item = &Table> {
+        self.by_name.get(name).into_iter().flatten().filter_map(|index| self.tables.get(*index))
+    }
+
+    /// All tables, views and sequences.
+    pub fn tables(&self) -> impl Iterator<Item = &Table> {
+        self.tables.iter()
+    }
+
+    /// The functions of this name; overloads and schemas are not told apart.
+    pub fn functions_named(&self, name: &str) -> &[Function] {
+        self.functions.get(name).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl Table {
+    /// The key column's name, where there is one.
+    pub fn key_column(&self) -> Option<&str> {
+        match self.kind {
+            TableKind::Sharded { key, .. } => self.columns.get(key).map(String::as_str),
+            _ => None,
+        }
+    }
+}
