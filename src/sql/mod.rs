@@ -2,10 +2,14 @@
 //!
 //! Pure: bytes and a [`Schema`] in, a [`Shape`] out. Nothing here knows of shards.
 
+mod analyze;
 mod hints;
 mod lexer;
+mod schema;
 mod shape;
 
+pub use analyze::{Context, analyze};
 pub use hints::{Hints, ReadHint};
 pub use lexer::{LexError, LexFault, Lexed, Literal, Token, TokenKind, tokenize};
+pub use schema::{Function, Schema, Table, TableKind};
 pub use shape::*;
