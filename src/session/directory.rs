@@ -7,7 +7,7 @@ use crate::auth::Verifier;
 use crate::config;
 use crate::pool::{Shard, ShardUser};
 use crate::ring::Topology;
-use crate::sql::{KeyType, Schema};
+use crate::sql::{KeyType, Schema, TableKind};
 use crate::telemetry::{DatabaseMetrics, ShardMetrics};
 use arc_swap::ArcSwapOption;
 use std::collections::HashMap;
@@ -82,9 +82,16 @@ impl Database {
         self.shards.len() == 1
     }
 
-    /// How keys of this database are typed.
+    /// How keys of this database are typed: as the first sharded table's.
     pub fn key_type(&self) -> KeyType {
-        self.schema.load().as_ref().and_then(|schema| schema.key_type()).unwrap_or(KeyType::Integer)
+        let schema = self.schema.load();
+        let mut kinds = schema.iter().flat_map(|schema| schema.tables()).map(|table| &table.kind);
+        kinds
+            .find_map(|kind| match kind {
+                TableKind::Sharded { key_type, .. } => Some(*key_type),
+                _ => None,
+            })
+            .unwrap_or(KeyType::Integer)
     }
 }
 

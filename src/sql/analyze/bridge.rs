@@ -110,8 +110,14 @@ pub(super) fn parse(
             continue;
         }
         let here = location(at);
-        let token = convert(tokens, at).ok_or(Unreadable::Grammar)?;
-        converted.push(TokenWithSpan { token, span: Span::new(here, here) });
+        let span = Span::new(here, here);
+        if begins_table_query(tokens, &range, at) {
+            let words = [Token::make_word("SELECT", None), Token::Mul, Token::make_word("FROM", None)];
+            converted.extend(words.map(|token| TokenWithSpan { token, span }));
+        } else if !is_inheritance_only(tokens, &range, at) {
+            let token = convert(tokens, at).ok_or(Unreadable::Grammar)?;
+            converted.push(TokenWithSpan { token, span });
+        }
         at += 1;
     }
     let mut parser = Parser::new(&PostgreSqlDialect {})
@@ -125,6 +131,27 @@ pub(super) fn parse(
         Token::EOF => Ok(statement),
         _ => Err(Unreadable::Grammar),
     }
+}
+
+/// `TABLE name` is `SELECT * FROM name`. sqlparser swallows what stands behind it.
+fn begins_table_query(tokens: &Tokens<'_>, statement: &Range<usize>, at: usize) -> bool {
+    tokens.is_word(at, "table")
+        && (at == statement.start
+            || tokens.is_mark(at - 1, "(")
+            || tokens.is_one_of(at - 1, &["union", "intersect", "except", "all", "distinct"]))
+}
+
+/// `FROM ONLY name`: sqlparser takes the word for the table and the table for its alias. It is
+/// reserved, so that it is no name here; that it leaves out a table's children does not matter
+/// to where the table's rows are.
+fn is_inheritance_only(tokens: &Tokens<'_>, statement: &Range<usize>, at: usize) -> bool {
+    tokens.is_word(at, "only")
+        && at > statement.start
+        && (tokens.is_one_of(at - 1, &["from", "join", "update", "using", "into", "table"])
+            || tokens.is_mark(at - 1, ",")
+            || tokens.is_mark(at - 1, "("))
+        && (matches!(tokens.kind(at + 1), Some(TokenKind::Word | TokenKind::QuotedIdent))
+            || tokens.is_mark(at + 1, "("))
 }
 
 /// A token's number as the position sqlparser carries along.

@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use sqlparser::ast::{BinaryOperator, Expr, InTarget};
+use sqlparser::ast::{BinaryOperator, Expr};
 
 use super::super::shape::KeySource;
 use super::facts::NodeId;
@@ -34,8 +34,8 @@ impl Analyzer<'_> {
                         }
                     }
                 }
-                Expr::In { expr, target: InTarget::Subquery(query), negated: false, .. } => {
-                    self.in_query(self.key(expr, scope), address(&**query), restricted);
+                Expr::InSubquery { expr, subquery, negated: false } => {
+                    self.in_query(self.key(expr, scope), address(&**subquery), restricted);
                 }
                 _ => {}
             }
@@ -147,7 +147,7 @@ impl Analyzer<'_> {
                     Some((node, vec![self.constant(constant, self.facts.key_type(node))?]))
                 })
                 .collect(),
-            Expr::In { expr, target: InTarget::List(list), negated: false, global: false } => {
+            Expr::InList { expr, list, negated: false } => {
                 self.pinned_by_list(expr, list, &node)
             }
             Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => {

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use sqlparser::ast::{
-    JoinConstraint, JoinOperator, ObjectName, TableAlias, TableFactor, TableWithJoins,
+    JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, TableAlias, TableFactor, TableWithJoins,
 };
 
-use super::names::{ident, object};
+use super::names::{ident, may_name_table, object};
 use super::query::{Analyzer, Env, rename};
 use super::scope::{Found, Level, Merged, Scope, Side, Source};
 use super::tokens::Name;
@@ -90,7 +90,7 @@ impl Analyzer<'_> {
                 self.walk(condition, &scope, env);
                 self.condition(condition, &scope, &restricted);
             }
-            JoinConstraint::Using(columns) | JoinConstraint::UsingAlias(columns, _) => {
+            JoinConstraint::Using(columns) => {
                 for column in columns {
                     match object(column) {
                         Some(Name { schema: None, name }) => {
@@ -98,10 +98,6 @@ impl Analyzer<'_> {
                         }
                         _ => self.refusals.unreadable(),
                     }
-                }
-                if let JoinConstraint::UsingAlias(_, alias) = constraint {
-                    let columns = Some(Vec::new());
-                    level.sources.push(Source { name: Some(ident(alias)), columns, ..Source::default() });
                 }
             }
             JoinConstraint::Natural => {
@@ -153,7 +149,8 @@ impl Analyzer<'_> {
         level.merged.push(merged);
     }
 
-    fn factor(
+    /// One item, pushed onto the level.
+    pub(super) fn factor(
         &mut self,
         factor: &TableFactor,
         level: &mut Level,
@@ -234,7 +231,7 @@ impl Analyzer<'_> {
             partitions,
             json_path,
             sample,
-            index_directives,
+            index_hints,
             ..
         } = factor
         else {
@@ -244,7 +241,7 @@ impl Analyzer<'_> {
             || version.is_some()
             || !partitions.is_empty()
             || json_path.is_some()
-            || !index_directives.is_empty()
+            || !index_hints.is_empty()
         {
             self.refusals.unreadable();
         }
@@ -258,10 +255,14 @@ impl Analyzer<'_> {
             self.called(name, &args.args);
             return self.aliased(function_source(name), alias.as_ref());
         }
+        let is_reserved = matches!(name.0.as_slice(), [ObjectNamePart::Identifier(name)] if !may_name_table(name));
         let Some(name) = object(name).filter(|_| name.0.len() <= 3) else {
             self.refusals.unreadable();
             return None;
         };
+        if is_reserved {
+            self.refusals.unreadable();
+        }
         let source = self.relation(&name, env);
         self.aliased(source, alias.as_ref())
     }
@@ -276,7 +277,7 @@ impl Analyzer<'_> {
     /// Under its alias, if it has one, nothing is known by its own name.
     pub(super) fn aliased(&mut self, source: Source, alias: Option<&TableAlias>) -> Option<Source> {
         let Some(alias) = alias else { return Some(source) };
-        if alias.at.is_some() {
+        if alias.at.is_some() || !may_name_table(&alias.name) {
             self.refusals.unreadable();
         }
         let mut source = Source { name: Some(ident(&alias.name)), schema: None, ..source };

@@ -100,9 +100,30 @@ impl<'a> Literals<'a> {
         }
     }
 
-    /// The constant that `range` of the tokens spells, if nothing else stands there: what an
-    /// `INSERT`'s rows are read by that sqlparser is not shown.
-    pub(super) fn spelled(&self, mut range: std::ops::Range<usize>, key_type: KeyType) -> Option<KeySource> {
+    /// The constant at a position of an `INSERT`'s row that sqlparser is not shown. No
+    /// parentheses are in such a row, so that each comma separates two values.
+    pub(super) fn in_row(
+        &self,
+        row: std::ops::Range<usize>,
+        position: usize,
+        key_type: KeyType,
+    ) -> Option<KeySource> {
+        let mut start = row.start;
+        let mut left = position;
+        for at in row.clone() {
+            if self.tokens.is_mark(at, ",") {
+                if left == 0 {
+                    return self.spelled(start..at, key_type);
+                }
+                left -= 1;
+                start = at + 1;
+            }
+        }
+        if left == 0 { self.spelled(start..row.end, key_type) } else { None }
+    }
+
+    /// The constant that `range` of the tokens spells, if nothing else stands there.
+    fn spelled(&self, mut range: std::ops::Range<usize>, key_type: KeyType) -> Option<KeySource> {
         while range.len() >= 2 && self.tokens.is_mark(range.end - 2, "::") {
             if spelled_family(&self.tokens.word(range.end - 1)) != Some(key_type) {
                 return None;

@@ -58,3 +58,32 @@ pub(super) fn object(name: &ObjectName) -> Option<Name> {
     };
     Some(Name { schema, name: last })
 }
+
+/// Whether PostgreSQL could take this for a table's name or alias. sqlparser knows fewer
+/// reserved words, and takes the others for names.
+pub(super) fn may_name_table(ident: &Ident) -> bool {
+    ident.quote_style.is_some() || RESERVED.binary_search(&&*ident.value.to_ascii_lowercase()).is_err()
+}
+
+/// The words PostgreSQL's `ColId` leaves out that are no types. Sorted.
+const RESERVED: &[&str] = &[
+    "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "authorization",
+    "binary", "both", "case", "cast", "check", "collate", "collation", "column", "concurrently",
+    "constraint", "create", "cross", "current_catalog", "current_date", "current_role",
+    "current_schema", "current_time", "current_timestamp", "current_user", "default", "deferrable",
+    "desc", "distinct", "do", "else", "end", "except", "false", "fetch", "for", "foreign", "freeze",
+    "from", "full", "grant", "group", "having", "ilike", "in", "initially", "inner", "intersect",
+    "into", "is", "isnull", "join", "lateral", "leading", "left", "like", "limit", "localtime",
+    "localtimestamp", "natural", "not", "notnull", "null", "offset", "on", "only", "or", "order",
+    "outer", "overlaps", "placing", "primary", "references", "returning", "right", "select",
+    "session_user", "similar", "some", "symmetric", "table", "tablesample", "then", "to", "trailing",
+    "true", "union", "unique", "user", "using", "variadic", "verbose", "when", "where", "window", "with",
+];
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_list_is_sorted() {
+        assert!(super::RESERVED.is_sorted());
+    }
+}

@@ -18,14 +18,16 @@ use sqlparser::ast::{
 
 use super::super::schema::{Table, TableKind};
 use super::super::shape::{KeySource, KeyType, Pin, Target};
+use super::super::lexer::tokenize;
 use super::Context;
+use super::bridge::{self, Depth};
 use super::facts::{Facts, NodeId, Outcome};
 use super::functions::{Effect, effect};
 use super::literals::Literals;
 use super::names::{Named, ident, object, resolve};
 use super::refusals::{Refusal, Refusals};
 use super::scope::{Column, Level, Scope, Source};
-use super::tokens::Name;
+use super::tokens::{Name, Tokens};
 
 /// Views may stand on views; PostgreSQL sees to it that they are no circle.
 const MOST_VIEWS_DEEP: usize = 16;
@@ -87,7 +89,7 @@ pub(super) struct Analyzer<'a> {
     /// Several owners cannot answer apart.
     pub(super) apart: bool,
     /// The outermost query's own tables are sharded.
-    outermost_sharded: bool,
+    pub(super) outermost_sharded: bool,
     pub(super) writes: bool,
     pub(super) pin: Option<Pin>,
     /// `SELECT … INTO`: is the table temporary?
@@ -97,8 +99,10 @@ pub(super) struct Analyzer<'a> {
     ctes: Vec<Cte>,
     /// A select list folds rows.
     folds: bool,
-    views: Vec<Rc<Statement>>,
+    views: Vec<(Rc<Statement>, Depth)>,
     views_deep: usize,
+    /// Rows of an `INSERT` that the tree does not have: their tokens between the parentheses.
+    pub(super) rows: Vec<Range<usize>>,
 }
 
 /// A tree node's identity, for as long as the tree stands.
@@ -125,6 +129,7 @@ impl<'a> Analyzer<'a> {
             folds: false,
             views: Vec::new(),
             views_deep: 0,
+            rows: Vec::new(),
         }
     }
 
@@ -162,6 +167,9 @@ impl<'a> Analyzer<'a> {
                     self.facts.edge(*copy, *original);
                 }
             }
+        }
+        for (view, depth) in std::mem::take(&mut self.views) {
+            bridge::with_stack(depth, || drop(view));
         }
         if let Some(Refusal { message, hint }) = self.refusals.first() {
             return Target::Refused(message, hint);
@@ -202,8 +210,9 @@ impl<'a> Analyzer<'a> {
         if self.views_deep > 0 { None } else { self.literals.array(expr, key_type) }
     }
 
-    pub(super) fn spelled(&self, range: Range<usize>, key_type: KeyType) -> Option<KeySource> {
-        self.literals.spelled(range, key_type)
+    /// The constant at a position of a row that the tree does not have.
+    pub(super) fn in_row(&self, row: Range<usize>, position: usize, key_type: KeyType) -> Option<KeySource> {
+        self.literals.in_row(row, position, key_type)
     }
 
     /// A query, wherever it stands.
@@ -297,14 +306,10 @@ impl<'a> Analyzer<'a> {
                 self.modification(statement, env);
                 Output { columns: None, plain: false, sharded: true }
             }
-            SetExpr::Table(table) => {
-                let Some(name) = &table.table_name else {
-                    self.refusals.unreadable();
-                    return Output::default();
-                };
-                let name = Name { schema: table.schema_name.as_ref().map(ident), name: ident(name) };
-                let source = self.relation(&name, env);
-                Output { plain: true, sharded: source.sharded, columns: source.columns }
+            // The bridge makes a SELECT of it.
+            SetExpr::Table(_) => {
+                self.refusals.unreadable();
+                Output::default()
             }
         }
     }
@@ -371,12 +376,12 @@ impl<'a> Analyzer<'a> {
         let mut columns = Vec::new();
         for item in items {
             match item {
-                SelectItem::UnnamedExpr(expr) => columns
-                    .push(Column { name: name_of(expr), node: self.key(expr, scope).map(|found| found.node) }),
-                SelectItem::ExprWithAlias { expr, alias } => columns.push(Column {
-                    name: Some(ident(alias)),
-                    node: self.key(expr, scope).map(|found| found.node),
-                }),
+                SelectItem::UnnamedExpr(expr) => {
+                    columns.push(Column { name: name_of(expr), node: self.own_key(expr, scope) });
+                }
+                SelectItem::ExprWithAlias { expr, alias } => {
+                    columns.push(Column { name: Some(ident(alias)), node: self.own_key(expr, scope) });
+                }
                 SelectItem::Wildcard(options) => {
                     if !is_bare(options) {
                         self.refusals.unreadable();
@@ -406,6 +411,12 @@ impl<'a> Analyzer<'a> {
             }
         }
         Some(columns)
+    }
+
+    /// A key of this level's own tables: a condition on one of an outer level's, seen through
+    /// this query, would not say anything about its rows.
+    fn own_key(&self, expr: &Expr, scope: &Scope<'_>) -> Option<NodeId> {
+        self.key(expr, scope).filter(|found| found.source.is_some()).map(|found| found.node)
     }
 
     /// What a name in `FROM` stands for, without an alias.
@@ -473,20 +484,23 @@ impl<'a> Analyzer<'a> {
             self.refusals.unreadable();
             return Output::default();
         }
-        let Some(statement) = super::parse_definition(definition).map(Rc::new) else {
+        let Some((statement, depth)) = definition_tree(definition) else {
             self.refusals.unreadable();
             return Output::default();
         };
         // Kept until the analysis is over: the tree's addresses must stay its own.
-        self.views.push(Rc::clone(&statement));
+        self.views.push((Rc::clone(&statement), depth));
         let Statement::Query(query) = &*statement else {
             self.refusals.unreadable();
             return Output::default();
         };
         self.views_deep += 1;
-        let output = self.query(query, None, &Env::EMPTY);
+        let output = bridge::with_stack(depth, || {
+            let output = self.query(query, None, &Env::EMPTY);
+            self.cross_check(&statement);
+            output
+        });
         self.views_deep -= 1;
-        self.cross_check(&statement);
         output
     }
 
@@ -620,13 +634,8 @@ impl Visitor for Walk<'_, '_, '_> {
             | Expr::Prior(_)
             | Expr::Lambda(_)
             | Expr::MemberOf(_)
-            | Expr::RLike { .. } => self.analyzer.refusals.unreadable(),
-            Expr::In { target, global, .. } => {
-                use sqlparser::ast::InTarget::{List, Subquery};
-                if *global || !matches!(target, List(_) | Subquery(_)) {
-                    self.analyzer.refusals.unreadable();
-                }
-            }
+            | Expr::RLike { .. }
+            | Expr::InUnnest { .. } => self.analyzer.refusals.unreadable(),
             _ => {}
         }
         ControlFlow::Continue(())
@@ -695,4 +704,17 @@ fn is_postgresql(select: &Select) -> bool {
         && select.value_table_mode.is_none()
         && select.flavor == SelectFlavor::Standard
         && matches!(&select.group_by, GroupByExpr::Expressions(_, modifiers) if modifiers.is_empty())
+}
+
+/// The tree of a view's definition, and how deep it may be.
+fn definition_tree(definition: &str) -> Option<(Rc<Statement>, Depth)> {
+    let definition = definition.trim_end().trim_end_matches(';').as_bytes();
+    let tokens = Tokens::new(definition, tokenize(definition, true).ok()?);
+    let everything = 0..tokens.len();
+    let depth = Depth::of(&tokens, everything.clone());
+    if depth.is_too_deep() {
+        return None;
+    }
+    let tree = bridge::with_stack(depth, || bridge::parse(&tokens, everything, &[]).ok().map(Rc::new))?;
+    Some((tree, depth))
 }

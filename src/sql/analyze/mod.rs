@@ -1,0 +1,321 @@
+//! What a statement means: which tables it touches and where their keys stand.
+//!
+//! A key is *known* only where it follows from SQL's meaning; whatever is not understood says
+//! nothing, and what cannot be read at all is refused. A wrong "known" would silently leave
+//! out rows, which is the worst this program could do; a missed one costs a hint.
+//!
+//! The way of a statement: its words tell what it is to the session ([`session`]) or to the
+//! schema ([`objects`]); queries and modifications go to sqlparser ([`bridge`]), their tree is
+//! walked ([`query`], [`from`], [`modify`]), conditions become facts about keys
+//! ([`conditions`], [`facts`]), and what the facts amount to is the statement's target.
+//!
+//! Time is linear in the text: a tree's depth is bounded before there is a tree, sub-queries
+//! nest at most as deep as their parentheses, and the rows of a long `INSERT` are read off the
+//! tokens.
+
+mod bridge;
+mod conditions;
+mod facts;
+mod from;
+mod functions;
+mod literals;
+mod modify;
+mod names;
+mod objects;
+mod query;
+mod refusals;
+mod rows;
+mod scope;
+mod session;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+use std::ops::Range;
+
+use self::bridge::{Depth, Unreadable};
+use self::literals::Literals;
+use self::objects::{mentioned, refused};
+use self::query::{Analyzer, Env};
+use self::refusals::Refusal;
+use self::rows::Rows;
+use self::session::plain;
+use self::tokens::Tokens;
+use super::lexer::{Lexed, tokenize};
+use super::schema::Schema;
+use super::shape::{Access, Kind, Pin, Shape, Statement, Target};
+
+/// What a statement's meaning depends on beside its text.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The tables.
+    pub schema: &'a Schema,
+    /// The session's, `"$user"` replaced; `pg_catalog` is implicitly first.
+    pub search_path: &'a [String],
+    /// The session's.
+    pub standard_conforming_strings: bool,
+    /// The name of the database's key column: a new table with it will be sharded.
+    pub default_key: &'a str,
+}
+
+/// What a text means. `lexed` has read the same text. Never fails: what cannot be understood
+/// is a statement with [`Target::Refused`], or is passed on where there is one shard.
+pub fn analyze(text: &[u8], lexed: &Lexed, cx: &Context<'_>) -> Shape {
+    let Ok(tokens) = tokenize(text, cx.standard_conforming_strings) else {
+        let target = if cx.schema.is_one_shard() { Target::Nothing } else { refused(Refusal::unreadable()) };
+        return Shape { statements: vec![plain(Kind::Other, target, Access::Write)] };
+    };
+    let reader = Reader { tokens: &Tokens::new(text, tokens), text, lexed, cx };
+    Shape {
+        statements: reader.tokens.statements().into_iter().map(|range| reader.statement(range)).collect(),
+    }
+}
+
+/// Words that begin what sqlparser reads.
+const QUERIES: &[&str] = &["select", "with", "values", "table", "insert", "update", "delete", "merge"];
+
+#[derive(Clone, Copy)]
+struct Reader<'r> {
+    tokens: &'r Tokens<'r>,
+    text: &'r [u8],
+    lexed: &'r Lexed,
+    cx: &'r Context<'r>,
+}
+
+impl Reader<'_> {
+    fn statement(&self, range: Range<usize>) -> Statement {
+        let mut statement = self.meaning(&range);
+        if self.cx.schema.is_one_shard() {
+            statement.target = Target::Nothing;
+        } else if statement.kind == Kind::TwoPhase {
+            statement.target = refused(Refusal::server_wide("a prepared transaction"));
+        }
+        statement
+    }
+
+    fn meaning(&self, range: &Range<usize>) -> Statement {
+        let tokens = self.tokens;
+        let config_name = |slot| {
+            let value = self.lexed.literal_value(self.text, slot)?;
+            String::from_utf8(value.into_owned()).ok()
+        };
+        if let Some(statement) = session::set_config(tokens, range, config_name) {
+            return statement;
+        }
+        if self.begins_query(range.start) {
+            return self.query(range);
+        }
+        session::classify(tokens, range)
+            .or_else(|| self.carrier(range))
+            .or_else(|| objects::classify(tokens, range, self.cx))
+            .unwrap_or_else(|| plain(Kind::Other, self.by_words(range), Access::Write))
+    }
+
+    /// Statements that carry another one.
+    fn carrier(&self, range: &Range<usize>) -> Option<Statement> {
+        let (tokens, start, end) = (self.tokens, range.start, range.end);
+        match tokens.word(start).as_str() {
+            "explain" => {
+                let mut at = start + 1;
+                let mut runs = false;
+                if tokens.is_mark(at, "(") && !self.begins_query(at + 1) {
+                    let behind = tokens.behind_parenthesis(at, end);
+                    runs = (at..behind).any(|at| tokens.is_one_of(at, &["analyze", "analyse"]));
+                    at = behind;
+                }
+                while at < end && tokens.is_one_of(at, &["analyze", "analyse", "verbose"]) {
+                    runs |= !tokens.is_word(at, "verbose");
+                    at += 1;
+                }
+                let inner = at..end;
+                let inner = if self.begins_query(at) {
+                    self.query(&inner)
+                } else {
+                    match tokens.word(at).as_str() {
+                        "create" => objects::classify(tokens, &inner, self.cx)?,
+                        "execute" => session::classify(tokens, &inner)?,
+                        "declare" => self.declare(&inner)?,
+                        _ => return None,
+                    }
+                };
+                let kind = if runs && inner.kind == Kind::Ddl { Kind::Ddl } else { Kind::Query };
+                Some(Statement { kind, ..inner })
+            }
+            "prepare" => {
+                let name = tokens.identifier(start + 1)?;
+                let body = tokens.find_word(start + 2..end, &["as"])? + 1;
+                let inner = self.carried(body..end);
+                let target = match inner.target {
+                    Target::Keys { .. } | Target::Everywhere { .. } => refused(Refusal::prepared()),
+                    target => target,
+                };
+                let (kind, pin) = (Kind::Prepare(name), Some(Pin::Prepare));
+                Some(Statement { kind, target, access: inner.access, pin })
+            }
+            "declare" => self.declare(range),
+            "copy" => Some(self.copy(range)),
+            word @ ("call" | "do") => {
+                let target = refused(Refusal::any_code(&word.to_ascii_uppercase()));
+                Some(plain(Kind::Other, target, Access::Write))
+            }
+            _ => None,
+        }
+    }
+
+    /// Only queries and modifications are carried: nothing nests without end.
+    fn carried(&self, range: Range<usize>) -> Statement {
+        if self.begins_query(range.start) {
+            self.query(&range)
+        } else {
+            plain(Kind::Other, self.by_words(&range), Access::Write)
+        }
+    }
+
+    fn begins_query(&self, at: usize) -> bool {
+        self.tokens.is_one_of(at, QUERIES) || self.tokens.is_mark(at, "(")
+    }
+
+    fn declare(&self, range: &Range<usize>) -> Option<Statement> {
+        let tokens = self.tokens;
+        let name = tokens.identifier(range.start + 1)?;
+        let body = tokens.find_word(range.start + 2..range.end, &["for"])? + 1;
+        let holds = (range.start + 2..body).any(|at| tokens.are_words(at, &["with", "hold"]));
+        let inner = self.carried(body..range.end);
+        let pin = inner.pin.or(holds.then_some(Pin::HoldCursor));
+        Some(Statement { kind: Kind::Declare(name), pin, ..inner })
+    }
+
+    fn copy(&self, range: &Range<usize>) -> Statement {
+        let (tokens, end) = (self.tokens, range.end);
+        let mut at = range.start + 1;
+        at += usize::from(tokens.is_word(at, "binary"));
+        if at < end && tokens.is_mark(at, "(") {
+            let behind = tokens.behind_parenthesis(at, end);
+            let inner = self.carried(at + 1..behind.saturating_sub(1).max(at + 1));
+            let target = match inner.target {
+                Target::Keys { .. } | Target::Everywhere { .. } if !tokens.is_word(behind + 1, "stdout") => {
+                    refused(Refusal::file_copied("a query"))
+                }
+                target => target,
+            };
+            return Statement { kind: Kind::CopyOut, target, ..inner };
+        }
+        let Some((name, mut behind)) = tokens.name(at, end) else {
+            return plain(Kind::Other, self.by_words(range), Access::Write);
+        };
+        if behind < end && tokens.is_mark(behind, "(") {
+            behind = tokens.behind_parenthesis(behind, end);
+        }
+        let inward = tokens.is_word(behind, "from");
+        let streamed = tokens.is_one_of(behind + 1, &["stdin", "stdout"]);
+        let kind = match (inward, streamed) {
+            (true, true) => Kind::CopyIn,
+            (false, true) => Kind::CopyOut,
+            (_, false) => Kind::Other,
+        };
+        let mut analyzer = Analyzer::new(self.cx, Literals::new(tokens));
+        analyzer.relation(&name, &Env::EMPTY);
+        let target = match (analyzer.target(), inward, streamed) {
+            (Target::Everywhere { table, .. }, true, true) => refused(Refusal::copied_in(&table)),
+            (Target::Everywhere { table, .. }, _, false) => refused(Refusal::file_copied(&table)),
+            (target, ..) => target,
+        };
+        let access = if inward || !streamed { Access::Write } else { Access::Read };
+        plain(kind, target, access)
+    }
+
+    /// A query or a modification.
+    fn query(&self, range: &Range<usize>) -> Statement {
+        let tokens = self.tokens;
+        let kind = if modifies(tokens, range) { Kind::Write } else { Kind::Query };
+        let unread = |target| {
+            let into = tokens.is_word(range.start, "select").then(|| into_table(tokens, range)).flatten();
+            let pin = pin_by_words(tokens, range).or(into.filter(|temporary| *temporary).map(|_| Pin::TemporaryTable));
+            let kind = if into.is_some() { Kind::Ddl } else { kind.clone() };
+            Statement { kind, target, access: Access::Write, pin }
+        };
+        if self.cx.schema.is_one_shard() {
+            return unread(Target::Nothing);
+        }
+        let depth = Depth::of(tokens, range.clone());
+        if depth.is_too_deep() {
+            return unread(refused(Refusal::too_deep()));
+        }
+        bridge::with_stack(depth, || {
+            let rows = Rows::of(tokens, range);
+            let tree = match bridge::parse(tokens, range.clone(), &rows.left_out) {
+                Ok(tree) => tree,
+                Err(Unreadable::TooDeep) => return unread(refused(Refusal::too_deep())),
+                Err(Unreadable::Grammar) => return unread(self.by_words(range)),
+            };
+            let mut analyzer = Analyzer::new(self.cx, Literals::new(tokens));
+            analyzer.rows = rows.values;
+            analyzer.read(&tree);
+            let into = analyzer.into;
+            let reads = !analyzer.writes && kind == Kind::Query && into.is_none();
+            let access = if reads { Access::Read } else { Access::Write };
+            let pin = analyzer.pin;
+            let unreadable = analyzer.refusals.is_unreadable();
+            let target = match analyzer.target() {
+                Target::Refused(..) if unreadable => return unread(self.by_words(range)),
+                target => target,
+            };
+            match into {
+                None => Statement { kind: kind.clone(), target, access, pin },
+                Some(_) => Statement { target: self.selected_into(range, target), ..unread(Target::Nothing) },
+            }
+        })
+    }
+
+    /// `SELECT … INTO` makes a table of the home shard.
+    fn selected_into(&self, range: &Range<usize>, target: Target) -> Target {
+        match target {
+            Target::Refused(..) => target,
+            _ if mentioned(self.tokens, range.clone(), self.cx).sharded => {
+                refused(Refusal::derived_table("a table filled"))
+            }
+            _ => Target::Home,
+        }
+    }
+
+    /// Where a statement may run of which only its words are known.
+    fn by_words(&self, range: &Range<usize>) -> Target {
+        let mentioned = mentioned(self.tokens, range.clone(), self.cx);
+        if mentioned.sharded || mentioned.reference || mentioned.function {
+            refused(Refusal::unreadable())
+        } else if mentioned.catalog && !mentioned.other {
+            Target::Catalog
+        } else {
+            Target::Home
+        }
+    }
+}
+
+/// Whether rows are modified, by the main statement or by one in `WITH`.
+fn modifies(tokens: &Tokens<'_>, range: &Range<usize>) -> bool {
+    range.clone().any(|at| {
+        tokens.is_one_of(at, &["insert", "update", "delete", "merge"])
+            && (at == range.start || tokens.is_mark(at - 1, "(") || tokens.is_mark(at - 1, ")"))
+    })
+}
+
+/// `SELECT … INTO [TEMP] name`: is the table temporary?
+fn into_table(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<bool> {
+    let into = tokens.find_word(range.clone(), &["into"])?;
+    Some((into..into + 3).any(|at| tokens.is_one_of(at, &["temp", "temporary"])))
+}
+
+/// Why the session must keep its connection, as far as the functions' names tell.
+fn pin_by_words(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Pin> {
+    const ARGUMENT_TOKENS: usize = 64;
+    range.clone().find_map(|at| {
+        if !tokens.is_mark(at + 1, "(") {
+            return None;
+        }
+        let pin = functions::pin_by_name(&tokens.identifier(at)?)?;
+        let behind = tokens.behind_parenthesis(at + 1, range.end.min(at + ARGUMENT_TOKENS));
+        // `set_config(…, true)` ends with the transaction.
+        let local = pin == Pin::Setting && tokens.is_word(behind - 2, "true") && tokens.is_mark(behind - 1, ")");
+        (!local).then_some(pin)
+    })
+}

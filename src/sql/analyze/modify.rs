@@ -1,0 +1,455 @@
+//! `INSERT`, `UPDATE`, `DELETE`, `MERGE`: where rows are written, and that they stay where
+//! their key belongs.
+
+use std::ops::Range;
+
+use sqlparser::ast::{
+    Assignment, AssignmentTarget, Delete, Expr, FromTable, GroupByExpr, Insert, Merge, MergeAction, MergeClauseKind,
+    MergeInsertKind, MergeUpdateKind, ObjectName, OnConflictAction, OnInsert, OutputClause, Query, Select,
+    SelectItem, SetExpr, Statement, TableFactor, TableObject, TableWithJoins, Update, UpdateTableFromKind,
+};
+
+use super::super::schema::{Table, TableKind};
+use super::super::shape::{KeySlot, KeySource, KeyType};
+use super::facts::NodeId;
+use super::names::{Named, ident, object, resolve};
+use super::query::{Analyzer, Env};
+use super::refusals::Refusal;
+use super::scope::{Level, Scope, Source};
+use super::tokens::Name;
+
+/// A sharded table that is written to.
+struct Target<'t> {
+    table: &'t str,
+    column: &'t str,
+    position: usize,
+    key_type: KeyType,
+    node: NodeId,
+}
+
+impl<'a> Analyzer<'a> {
+    /// A statement that is no query.
+    pub(super) fn modification(&mut self, statement: &Statement, env: &Env<'_>) {
+        self.writes = true;
+        match statement {
+            Statement::Insert(insert) => self.insert(insert, env),
+            Statement::Update(update) => self.update(update, env),
+            Statement::Delete(delete) => self.delete(delete, env),
+            Statement::Merge(merge) => self.merge_into(merge, env),
+            _ => self.refusals.unreadable(),
+        }
+    }
+
+    /// The table that is written to. `WITH` does not shadow it.
+    fn target_table(&mut self, name: &ObjectName) -> Option<(Source, Option<&'a Table>)> {
+        self.account(name);
+        let Some(name) = object(name).filter(|_| name.0.len() <= 3) else {
+            self.refusals.unreadable();
+            return None;
+        };
+        let mut source = Source { name: Some(name.name.clone()), ..Source::default() };
+        let table = match resolve(self.cx.schema, self.cx.search_path, &name) {
+            Named::Catalog => {
+                self.refusals.push(Refusal::catalog_written());
+                None
+            }
+            Named::Unknown => {
+                self.touched.home = true;
+                None
+            }
+            Named::Table(table) => {
+                source = self.table(table);
+                source.name = Some(name.name);
+                self.touched.reference_written |= table.kind == TableKind::Reference;
+                if matches!(table.kind, TableKind::View { .. }) && (source.sharded || self.touched.reference) {
+                    self.refusals.push(Refusal::view_written(&table.name));
+                }
+                Some(table)
+            }
+        };
+        Some((source, table))
+    }
+
+    fn written<'t>(source: &Source, table: Option<&'t Table>) -> Option<Target<'t>> {
+        let table = table?;
+        let TableKind::Sharded { key, key_type } = table.kind else { return None };
+        let node = source.columns.as_ref()?.get(key)?.node?;
+        let column = table.columns.get(key)?;
+        Some(Target { table: &table.name, column, position: key, key_type, node })
+    }
+
+    fn insert(&mut self, insert: &Insert, env: &Env<'_>) {
+        if !is_postgresql(insert) {
+            self.refusals.unreadable();
+        }
+        // Its rows are split by owner, not united.
+        self.apart = true;
+        let rows = std::mem::take(&mut self.rows);
+        let TableObject::TableName(name) = &insert.table else {
+            self.refusals.unreadable();
+            return;
+        };
+        let Some((mut source, table)) = self.target_table(name) else { return };
+        let target = Self::written(&source, table);
+        if let Some(alias) = &insert.table_alias {
+            source.name = Some(ident(&alias.alias));
+            source.schema = None;
+        }
+        let excluded = Source { name: Some("excluded".to_owned()), ..Source::default() };
+        let level = Level { sources: vec![source, excluded], merged: Vec::new() };
+        let scope = Scope { level: &level, visible: 0..2, outer: None };
+        self.walk(&insert.on, &scope, env);
+        self.walk(&insert.returning, &scope, env);
+
+        // The query must be read even where its rows do not need a key.
+        let output = match &insert.source {
+            Some(query) => Some((&**query, self.query(query, None, env))),
+            None => None,
+        };
+        let Some(target) = target else { return };
+        if let Some(OnInsert::OnConflict(conflict)) = &insert.on
+            && let OnConflictAction::DoUpdate(update) = &conflict.action
+        {
+            self.key_stays(&update.assignments, &target, None);
+        }
+        let position = if insert.columns.is_empty() {
+            Some(target.position)
+        } else {
+            insert.columns.iter().position(|column| first_part(column).as_deref() == Some(target.column))
+        };
+        let (Some(position), Some((query, output))) = (position, output) else {
+            self.refusals.push(Refusal::key_missing(target.table, target.column));
+            return;
+        };
+        match bare_body(query) {
+            Some(SetExpr::Values(values)) => {
+                let mut keys = Vec::with_capacity(values.rows.len() + rows.len());
+                for row in &values.rows {
+                    match row.content.get(position) {
+                        Some(value) => self.key_value(value, &target, &mut keys),
+                        None => self.refusals.push(Refusal::key_missing(target.table, target.column)),
+                    }
+                }
+                for row in rows {
+                    self.key_in_row(row, position, &target, &mut keys);
+                }
+                self.facts.seed(target.node, keys);
+            }
+            Some(SetExpr::Select(select)) => {
+                let copied = output.columns.as_ref().and_then(|columns| columns.get(position)?.node);
+                self.key_selected(select, position, copied, &target);
+            }
+            _ => self.refusals.push(Refusal::key_not_constant(target.table, target.column)),
+        }
+    }
+
+    /// The key of a row of `VALUES`.
+    fn key_value(&mut self, value: &Expr, target: &Target<'_>, keys: &mut Vec<KeySource>) {
+        match self.constant(value, target.key_type) {
+            Some(KeySource { slot: KeySlot::Null, .. }) => {
+                self.refusals.push(Refusal::key_null(target.table, target.column));
+            }
+            Some(key) => keys.push(key),
+            None if is_default(value) => {
+                self.refusals.push(Refusal::key_missing(target.table, target.column));
+            }
+            None => self.refusals.push(Refusal::key_not_constant(target.table, target.column)),
+        }
+    }
+
+    fn key_in_row(
+        &mut self,
+        row: Range<usize>,
+        position: usize,
+        target: &Target<'_>,
+        keys: &mut Vec<KeySource>,
+    ) {
+        match self.in_row(row, position, target.key_type) {
+            Some(KeySource { slot: KeySlot::Null, .. }) => {
+                self.refusals.push(Refusal::key_null(target.table, target.column));
+            }
+            Some(key) => keys.push(key),
+            None => self.refusals.push(Refusal::key_not_constant(target.table, target.column)),
+        }
+    }
+
+    /// `INSERT … SELECT`: the key is the same constant in each row, or that of the row it was
+    /// read from, which is then read where it will be written.
+    fn key_selected(
+        &mut self,
+        select: &Select,
+        position: usize,
+        copied: Option<NodeId>,
+        target: &Target<'_>,
+    ) {
+        let constant = only_expressions(&select.projection)
+            .and_then(|expressions| self.constant(expressions.get(position)?, target.key_type));
+        // Below an outer join, and in the total of a grouping set, a key may be NULL.
+        let inner_joins = select.from.iter().all(|item| item.joins.is_empty())
+            && matches!(&select.group_by, GroupByExpr::Expressions(by, _)
+                if !by.iter().any(|by| matches!(by, Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_))));
+        let copied = copied.filter(|node| {
+            inner_joins && self.facts.is_table(*node) && self.facts.key_type(*node) == target.key_type
+        });
+        match (constant, copied) {
+            (Some(KeySource { slot: KeySlot::Null, .. }), _) => {
+                self.refusals.push(Refusal::key_null(target.table, target.column));
+            }
+            (Some(key), _) => self.facts.seed(target.node, vec![key]),
+            (None, Some(node)) => {
+                self.facts.edge(node, target.node);
+                self.facts.equal(node, target.node);
+            }
+            (None, None) => self.refusals.push(Refusal::key_not_constant(target.table, target.column)),
+        }
+    }
+
+    fn update(&mut self, update: &Update, env: &Env<'_>) {
+        if update.output.is_some()
+            || update.or.is_some()
+            || !update.order_by.is_empty()
+            || update.limit.is_some()
+            || matches!(update.from, Some(UpdateTableFromKind::BeforeSet(_)))
+            || !update.table.joins.is_empty()
+        {
+            self.refusals.unreadable();
+        }
+        let Some((mut level, table)) = self.target_level(&update.table.relation) else { return };
+        let target = level.sources.first().and_then(|source| Self::written(source, table));
+        if let Some(UpdateTableFromKind::AfterSet(from)) = &update.from {
+            for item in from {
+                self.joined(item, &mut level, None, env);
+            }
+        }
+        let everything = 0..level.sources.len();
+        let scope = Scope { level: &level, visible: everything.clone(), outer: None };
+        self.walk(&update.assignments, &scope, env);
+        self.walk(&update.selection, &scope, env);
+        self.walk(&update.returning, &scope, env);
+        if let Some(condition) = &update.selection {
+            self.condition(condition, &scope, &everything);
+        }
+        if let Some(target) = &target {
+            self.key_stays(&update.assignments, target, Some(&scope));
+        }
+    }
+
+    fn delete(&mut self, delete: &Delete, env: &Env<'_>) {
+        if !delete.tables.is_empty()
+            || delete.output.is_some()
+            || !delete.order_by.is_empty()
+            || delete.limit.is_some()
+        {
+            self.refusals.unreadable();
+        }
+        let FromTable::WithFromKeyword(from) = &delete.from else {
+            self.refusals.unreadable();
+            return;
+        };
+        let [TableWithJoins { relation, joins }] = from.as_slice() else {
+            self.refusals.unreadable();
+            return;
+        };
+        if !joins.is_empty() {
+            self.refusals.unreadable();
+        }
+        let Some((mut level, _)) = self.target_level(relation) else { return };
+        for item in delete.using.iter().flatten() {
+            self.joined(item, &mut level, None, env);
+        }
+        let everything = 0..level.sources.len();
+        let scope = Scope { level: &level, visible: everything.clone(), outer: None };
+        self.walk(&delete.selection, &scope, env);
+        self.walk(&delete.returning, &scope, env);
+        if let Some(condition) = &delete.selection {
+            self.condition(condition, &scope, &everything);
+        }
+    }
+
+    /// `MERGE`: rows of the source keep their own keys; of the target only those matter that
+    /// `ON` matches, as on the nullable side of an outer join.
+    fn merge_into(&mut self, merge: &Merge, env: &Env<'_>) {
+        self.apart = true;
+        let Some((mut level, table)) = self.target_level(&merge.table) else { return };
+        let target = level.sources.first().and_then(|source| Self::written(source, table));
+        self.factor(&merge.source, &mut level, None, env);
+        let scope = Scope { level: &level, visible: 0..level.sources.len(), outer: None };
+        self.walk(&merge.on, &scope, env);
+        self.condition(&merge.on, &scope, &(0..1));
+        match &merge.output {
+            None => {}
+            Some(OutputClause::Returning { select_items, .. }) => self.walk(select_items, &scope, env),
+            Some(OutputClause::Output { .. }) => self.refusals.unreadable(),
+        }
+        for clause in &merge.clauses {
+            self.walk(&clause.predicate, &scope, env);
+            if clause.clause_kind == MergeClauseKind::NotMatchedBySource
+                && let Some(target) = &target
+            {
+                self.refusals.push(Refusal::merge_by_source(target.table));
+            }
+            match &clause.action {
+                MergeAction::Insert(insert) => {
+                    self.walk(&insert.insert_predicate, &scope, env);
+                    let MergeInsertKind::Values(values) = &insert.kind else {
+                        self.refusals.unreadable();
+                        continue;
+                    };
+                    for row in &values.rows {
+                        self.walk(&row.content, &scope, env);
+                    }
+                    if let Some(target) = &target {
+                        self.merged_rows(&insert.columns, values, target, &scope);
+                    }
+                }
+                MergeAction::Update(update) => {
+                    self.walk(&update.update_predicate, &scope, env);
+                    self.walk(&update.delete_predicate, &scope, env);
+                    let MergeUpdateKind::Set(assignments) = &update.kind else {
+                        self.refusals.unreadable();
+                        continue;
+                    };
+                    self.walk(assignments, &scope, env);
+                    if let Some(target) = &target {
+                        self.key_stays(assignments, target, None);
+                    }
+                }
+                MergeAction::Delete { .. } | MergeAction::DoNothing { .. } => {}
+            }
+        }
+    }
+
+    /// Rows that `MERGE` inserts count as a table of their own: their key must be known too.
+    fn merged_rows(
+        &mut self,
+        columns: &[ObjectName],
+        values: &sqlparser::ast::Values,
+        target: &Target<'_>,
+        scope: &Scope<'_>,
+    ) {
+        let position = if columns.is_empty() {
+            Some(target.position)
+        } else {
+            columns.iter().position(|column| first_part(column).as_deref() == Some(target.column))
+        };
+        for row in &values.rows {
+            let Some(value) = position.and_then(|position| row.content.get(position)) else {
+                self.refusals.push(Refusal::key_missing(target.table, target.column));
+                continue;
+            };
+            let inserted = self.facts.table(target.table, target.column, target.key_type);
+            let source = self
+                .key(value, scope)
+                .filter(|found| found.source.is_some_and(|source| source > 0))
+                .map(|found| found.node)
+                .filter(|node| self.facts.key_type(*node) == target.key_type);
+            if let Some(node) = source {
+                self.facts.edge(node, inserted);
+                continue;
+            }
+            let mut keys = Vec::new();
+            self.key_value(value, target, &mut keys);
+            self.facts.seed(inserted, keys);
+        }
+    }
+
+    /// The table of an `UPDATE`, `DELETE` or `MERGE` as the first source of a level.
+    fn target_level(&mut self, factor: &TableFactor) -> Option<(Level, Option<&'a Table>)> {
+        let TableFactor::Table {
+            name,
+            alias,
+            args: None,
+            with_hints,
+            version: None,
+            with_ordinality: false,
+            partitions,
+            json_path: None,
+            sample: None,
+            index_hints,
+            ..
+        } = factor
+        else {
+            self.refusals.unreadable();
+            return None;
+        };
+        if !with_hints.is_empty() || !partitions.is_empty() || !index_hints.is_empty() {
+            self.refusals.unreadable();
+        }
+        let (source, table) = self.target_table(name)?;
+        self.outermost_sharded |= source.sharded;
+        let source = self.aliased(source, alias.as_ref())?;
+        Some((Level { sources: vec![source], merged: Vec::new() }, table))
+    }
+
+    /// No assignment may move a row, except that `SET key = key` is none.
+    fn key_stays(&mut self, assignments: &[Assignment], target: &Target<'_>, scope: Option<&Scope<'_>>) {
+        for assignment in assignments {
+            let assigns_key = match &assignment.target {
+                AssignmentTarget::ColumnName(name) => {
+                    let same = scope
+                        .and_then(|scope| scope.find(&assignment.value))
+                        .is_some_and(|found| found.node == target.node);
+                    !same && first_part(name).as_deref() == Some(target.column)
+                }
+                AssignmentTarget::Tuple(names) => {
+                    names.iter().any(|name| first_part(name).as_deref() == Some(target.column))
+                }
+            };
+            if assigns_key {
+                self.refusals.push(Refusal::key_changed(target.table, target.column));
+            }
+        }
+    }
+}
+
+/// The column an assignment or a column list names: `a`, `a.field`, `a[1]`.
+fn first_part(name: &ObjectName) -> Option<String> {
+    let first = ObjectName(name.0.first().cloned().into_iter().collect());
+    object(&first).map(|Name { name, .. }| name)
+}
+
+/// A query's body, through parentheses, if no clause around it matters to its rows' values.
+fn bare_body(query: &Query) -> Option<&SetExpr> {
+    match &*query.body {
+        SetExpr::Query(inner) => bare_body(inner),
+        body => Some(body),
+    }
+}
+
+/// The select list, if each item is one column.
+fn only_expressions(items: &[SelectItem]) -> Option<Vec<&Expr>> {
+    items
+        .iter()
+        .map(|item| match item {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
+            _ => None,
+        })
+        .collect()
+}
+
+fn is_default(value: &Expr) -> bool {
+    matches!(value, Expr::Identifier(name) if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("default"))
+}
+
+/// Only PostgreSQL's clauses.
+fn is_postgresql(insert: &Insert) -> bool {
+    insert.or.is_none()
+        && insert.into
+        && !insert.ignore
+        && !insert.overwrite
+        && insert.assignments.is_empty()
+        && insert.partitioned.is_none()
+        && insert.after_columns.is_empty()
+        && !insert.has_table_keyword
+        && insert.output.is_none()
+        && !insert.replace_into
+        && insert.priority.is_none()
+        && insert.insert_alias.is_none()
+        && insert.settings.is_none()
+        && insert.format_clause.is_none()
+        && insert.multi_table_insert_type.is_none()
+        && insert.multi_table_into_clauses.is_empty()
+        && insert.multi_table_when_clauses.is_empty()
+        && insert.multi_table_else_clause.is_none()
+        && !matches!(insert.on, Some(OnInsert::DuplicateKeyUpdate(_)))
+}

@@ -1,0 +1,235 @@
+//! Statements whose only effect is on the session or its transaction, told by their words.
+//! No parser is asked: these are hot, and sqlparser does not know all of them.
+
+use std::ops::Range;
+
+use super::super::lexer::TokenKind;
+use super::super::shape::{Access, Kind, Pin, Statement, Target, ValueSlot};
+use super::tokens::Tokens;
+
+/// Such a statement, or `None`.
+pub(super) fn classify(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Statement> {
+    let (start, end) = (range.start, range.end);
+    let kind = match tokens.word(start).as_str() {
+        "begin" => Kind::Begin,
+        "start" if tokens.is_word(start + 1, "transaction") => Kind::Begin,
+        "commit" | "end" => {
+            if tokens.is_word(start + 1, "prepared") {
+                Kind::TwoPhase
+            } else {
+                Kind::Commit { chain: chains(tokens, range) }
+            }
+        }
+        "rollback" | "abort" => rollback(tokens, range)?,
+        "savepoint" => Kind::Savepoint(tokens.identifier(start + 1)?),
+        "release" => {
+            let at = if tokens.is_word(start + 1, "savepoint") && start + 2 < end { 2 } else { 1 };
+            Kind::Release(tokens.identifier(start + at)?)
+        }
+        "prepare" if tokens.is_word(start + 1, "transaction") => Kind::TwoPhase,
+        "set" => set(tokens, range)?,
+        "reset" => reset(tokens, range)?,
+        "show" => show(tokens, range),
+        "discard" => {
+            if tokens.is_word(start + 1, "all") { Kind::DiscardAll } else { Kind::Discard }
+        }
+        "deallocate" => {
+            let at = start + 1 + usize::from(tokens.is_word(start + 1, "prepare") && start + 2 < end);
+            Kind::Deallocate(if tokens.is_word(at, "all") { None } else { Some(tokens.identifier(at)?) })
+        }
+        "execute" => {
+            let kind = Kind::Execute(tokens.identifier(start + 1)?);
+            return Some(Statement { kind, target: Target::Nothing, access: Access::Write, pin: None });
+        }
+        "listen" => {
+            let pin = Some(Pin::Listen);
+            return Some(Statement { kind: Kind::Listen, target: Target::Home, access: Access::Write, pin });
+        }
+        "unlisten" => {
+            return Some(Statement {
+                kind: Kind::Listen,
+                target: Target::Home,
+                access: Access::Write,
+                pin: None,
+            });
+        }
+        "notify" => return Some(plain(Kind::Other, Target::Home, Access::Write)),
+        "load" => {
+            let pin = Some(Pin::Load);
+            return Some(Statement { kind: Kind::Other, target: Target::Nothing, access: Access::Write, pin });
+        }
+        "fetch" => return Some(plain(Kind::Query, Target::Nothing, Access::Write)),
+        "move" | "close" => return Some(plain(Kind::Other, Target::Nothing, Access::Write)),
+        _ => return None,
+    };
+    let access = if kind == Kind::TwoPhase { Access::Write } else { Access::Read };
+    Some(plain(kind, Target::Nothing, access))
+}
+
+/// Without a pin.
+pub(super) fn plain(kind: Kind, target: Target, access: Access) -> Statement {
+    Statement { kind, target, access, pin: None }
+}
+
+fn chains(tokens: &Tokens<'_>, range: &Range<usize>) -> bool {
+    range.clone().any(|at| tokens.are_words(at, &["and", "chain"]))
+}
+
+fn rollback(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Kind> {
+    let mut at = range.start + 1;
+    if tokens.is_word(at, "prepared") {
+        return Some(Kind::TwoPhase);
+    }
+    at += usize::from(tokens.is_one_of(at, &["work", "transaction"]));
+    if at < range.end && tokens.is_word(at, "to") {
+        at += 1;
+        at += usize::from(tokens.is_word(at, "savepoint") && at + 1 < range.end);
+        return Some(Kind::RollbackTo(tokens.identifier(at)?));
+    }
+    Some(Kind::Rollback { chain: chains(tokens, range) })
+}
+
+/// The value in these tokens.
+fn value(tokens: &Tokens<'_>, range: Range<usize>) -> Option<ValueSlot> {
+    if range.is_empty() {
+        return None;
+    }
+    if range.len() == 1 {
+        if let Some(slot) = tokens.slot(range.start) {
+            return Some(ValueSlot::Literal(slot));
+        }
+        if tokens.kind(range.start) == Some(TokenKind::Param) {
+            let number = std::str::from_utf8(tokens.raw(range.start)).ok()?.strip_prefix('$')?.parse();
+            return number.ok().map(ValueSlot::Param);
+        }
+    }
+    Some(ValueSlot::Tokens(u32::try_from(range.start).ok()?, u32::try_from(range.end).ok()?))
+}
+
+fn set(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Kind> {
+    let end = range.end;
+    let mut at = range.start + 1;
+    let mut local = false;
+    if tokens.is_one_of(at, &["transaction", "constraints"]) {
+        return Some(Kind::SetTransaction);
+    }
+    if tokens.is_word(at, "local") {
+        local = true;
+        at += 1;
+    } else if tokens.is_word(at, "session") && !tokens.is_word(at + 1, "authorization") {
+        at += 1;
+    }
+    let set = |name: &str, values: Range<usize>| {
+        let default = values.is_empty()
+            || (values.len() == 1 && tokens.is_one_of(values.start, &["default"]))
+            || (name == "timezone" && values.len() == 1 && tokens.is_word(values.start, "local"));
+        let value = if default { None } else { Some(value(tokens, values)?) };
+        Some(Kind::Set { name: name.to_owned(), local, default, value })
+    };
+    if tokens.are_words(at, &["characteristics", "as", "transaction"]) {
+        return set("session characteristics", at + 3..end);
+    }
+    if tokens.are_words(at, &["time", "zone"]) {
+        return set("timezone", at + 2..end);
+    }
+    if tokens.are_words(at, &["session", "authorization"]) {
+        return set("session_authorization", at + 2..end);
+    }
+    if tokens.are_words(at, &["xml", "option"]) {
+        return set("xmloption", at + 2..end);
+    }
+    let assigned = tokens.is_word(at + 1, "to") || tokens.is_mark(at + 1, "=");
+    if !assigned {
+        match tokens.word(at).as_str() {
+            "names" => return set("client_encoding", at + 1..end),
+            "role" => return set("role", at + 1..end),
+            "schema" => return set("search_path", at + 1..end),
+            _ => {}
+        }
+    }
+    let (name, behind) = parameter(tokens, at, end)?;
+    let assigned = tokens.is_word(behind, "to") || tokens.is_mark(behind, "=");
+    if !assigned || behind + 1 >= end {
+        return None;
+    }
+    set(&name, behind + 1..end)
+}
+
+/// A parameter's name and the token behind it. Their names know no case, quoted or not.
+fn parameter(tokens: &Tokens<'_>, at: usize, end: usize) -> Option<(String, usize)> {
+    let mut name = tokens.identifier(at).filter(|_| at < end)?;
+    let mut at = at + 1;
+    while at + 1 < end && tokens.is_mark(at, ".") {
+        name.push('.');
+        name.push_str(&tokens.identifier(at + 1)?);
+        at += 2;
+    }
+    Some((name.to_ascii_lowercase(), at))
+}
+
+fn reset(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Kind> {
+    let at = range.start + 1;
+    let named = |name: &str| Some(Kind::Reset { name: name.to_owned() });
+    if tokens.is_word(at, "all") {
+        return Some(Kind::ResetAll);
+    }
+    if tokens.are_words(at, &["session", "authorization"]) {
+        return named("session_authorization");
+    }
+    if tokens.are_words(at, &["time", "zone"]) {
+        return named("timezone");
+    }
+    if tokens.are_words(at, &["transaction", "isolation", "level"]) {
+        return named("transaction_isolation");
+    }
+    let (name, _) = parameter(tokens, at, range.end)?;
+    Some(Kind::Reset { name })
+}
+
+fn show(tokens: &Tokens<'_>, range: &Range<usize>) -> Kind {
+    match parameter(tokens, range.start + 1, range.end) {
+        Some((name, _)) if name.starts_with("pgring.") => Kind::ShowOwn(name),
+        _ => Kind::Query,
+    }
+}
+
+/// `SELECT set_config(name, value, is_local)` and nothing else, name and value constant.
+/// The name is a literal's value: it is part of the fingerprint (see the lexer).
+pub(super) fn set_config(
+    tokens: &Tokens<'_>,
+    range: &Range<usize>,
+    literal_name: impl Fn(u32) -> Option<String>,
+) -> Option<Statement> {
+    let mut at = range.start;
+    if !tokens.is_word(at, "select") {
+        return None;
+    }
+    at += 1;
+    if tokens.is_word(at, "pg_catalog") && tokens.is_mark(at + 1, ".") {
+        at += 2;
+    }
+    if !tokens.is_word(at, "set_config") || !tokens.is_mark(at + 1, "(") {
+        return None;
+    }
+    let local = match tokens.word(at + 6).as_str() {
+        "true" => true,
+        "false" => false,
+        _ => return None,
+    };
+    let punctuated =
+        tokens.is_mark(at + 3, ",") && tokens.is_mark(at + 5, ",") && tokens.is_mark(at + 7, ")");
+    let aliased = at + 10 == range.end && tokens.is_word(at + 8, "as") && tokens.identifier(at + 9).is_some();
+    if !punctuated || !(at + 8 == range.end || aliased) {
+        return None;
+    }
+    let name = literal_name(tokens.slot(at + 2)?)?.to_ascii_lowercase();
+    let value = match tokens.kind(at + 4)? {
+        TokenKind::String | TokenKind::EscapeString | TokenKind::DollarString | TokenKind::UnicodeString => {
+            ValueSlot::Literal(tokens.slot(at + 4)?)
+        }
+        TokenKind::Param => value(tokens, at + 4..at + 5)?,
+        _ => return None,
+    };
+    let kind = Kind::SetConfig { name, local, value };
+    Some(plain(kind, Target::Nothing, Access::Read))
+}

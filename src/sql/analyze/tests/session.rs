@@ -1,0 +1,170 @@
+//! What a statement is to its session.
+
+use super::*;
+use crate::sql::{Access, Statement};
+
+fn one(sql: &str) -> Statement {
+    let mut statements = shape(sql).statements;
+    assert_eq!(statements.len(), 1, "{sql}");
+    statements.remove(0)
+}
+
+fn set(name: &str, local: bool, value: ValueSlot) -> Kind {
+    Kind::Set { name: name.to_owned(), local, default: false, value: Some(value) }
+}
+
+fn default(name: &str) -> Kind {
+    Kind::Set { name: name.to_owned(), local: false, default: true, value: None }
+}
+
+#[test]
+fn kinds() {
+    let reset = |name: &str| Kind::Reset { name: name.to_owned() };
+    let rows = [
+        ("BEGIN", Kind::Begin),
+        ("begin isolation level serializable", Kind::Begin),
+        ("START TRANSACTION READ ONLY", Kind::Begin),
+        ("COMMIT", Kind::Commit { chain: false }),
+        ("END WORK", Kind::Commit { chain: false }),
+        ("COMMIT AND CHAIN", Kind::Commit { chain: true }),
+        ("COMMIT AND NO CHAIN", Kind::Commit { chain: false }),
+        ("ROLLBACK", Kind::Rollback { chain: false }),
+        ("ABORT TRANSACTION AND CHAIN", Kind::Rollback { chain: true }),
+        ("SAVEPOINT A", Kind::Savepoint("a".to_owned())),
+        ("SAVEPOINT \"A\"", Kind::Savepoint("A".to_owned())),
+        ("ROLLBACK TO a", Kind::RollbackTo("a".to_owned())),
+        ("ROLLBACK WORK TO SAVEPOINT a", Kind::RollbackTo("a".to_owned())),
+        ("RELEASE SAVEPOINT a", Kind::Release("a".to_owned())),
+        ("RELEASE a", Kind::Release("a".to_owned())),
+        ("PREPARE TRANSACTION 'x'", Kind::TwoPhase),
+        ("COMMIT PREPARED 'x'", Kind::TwoPhase),
+        ("ROLLBACK PREPARED 'x'", Kind::TwoPhase),
+        ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", Kind::SetTransaction),
+        ("SET CONSTRAINTS ALL DEFERRED", Kind::SetTransaction),
+        ("SET search_path TO a, b", set("search_path", false, ValueSlot::Tokens(3, 6))),
+        ("SET SESSION statement_timeout = 5000", set("statement_timeout", false, ValueSlot::Literal(0))),
+        ("SET LOCAL work_mem = '4MB'", set("work_mem", true, ValueSlot::Literal(0))),
+        ("SET DateStyle = ISO", set("datestyle", false, ValueSlot::Tokens(3, 4))),
+        ("SET x.y TO on", set("x.y", false, ValueSlot::Tokens(5, 6))),
+        ("SET pgring.key = '42'", set("pgring.key", false, ValueSlot::Literal(0))),
+        ("SET geqo TO DEFAULT", default("geqo")),
+        ("SET TIME ZONE 'UTC'", set("timezone", false, ValueSlot::Literal(0))),
+        ("SET TIME ZONE LOCAL", default("timezone")),
+        ("SET TIME ZONE -5", set("timezone", false, ValueSlot::Tokens(3, 5))),
+        ("SET NAMES 'UTF8'", set("client_encoding", false, ValueSlot::Literal(0))),
+        ("SET ROLE app", set("role", false, ValueSlot::Tokens(2, 3))),
+        ("SET role TO app", set("role", false, ValueSlot::Tokens(3, 4))),
+        ("SET SESSION AUTHORIZATION 'app'", set("session_authorization", false, ValueSlot::Literal(0))),
+        ("SET SESSION AUTHORIZATION DEFAULT", default("session_authorization")),
+        ("SET SCHEMA 'a'", set("search_path", false, ValueSlot::Literal(0))),
+        (
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+            set("session characteristics", false, ValueSlot::Tokens(5, 7)),
+        ),
+        ("RESET ALL", Kind::ResetAll),
+        ("RESET TimeZone", reset("timezone")),
+        ("RESET SESSION AUTHORIZATION", reset("session_authorization")),
+        ("SHOW server_version", Kind::Query),
+        ("SHOW pgring.route", Kind::ShowOwn("pgring.route".to_owned())),
+        ("DISCARD ALL", Kind::DiscardAll),
+        ("DISCARD TEMP", Kind::Discard),
+        ("EXECUTE p", Kind::Execute("p".to_owned())),
+        ("DEALLOCATE p", Kind::Deallocate(Some("p".to_owned()))),
+        ("DEALLOCATE PREPARE p", Kind::Deallocate(Some("p".to_owned()))),
+        ("DEALLOCATE ALL", Kind::Deallocate(None)),
+        ("PREPARE p AS SELECT 1", Kind::Prepare("p".to_owned())),
+        ("DECLARE c CURSOR FOR SELECT 1", Kind::Declare("c".to_owned())),
+        ("LISTEN x", Kind::Listen),
+        ("CREATE TABLE t (a int)", Kind::Ddl),
+        ("VACUUM jobs", Kind::Maintenance),
+        ("CREATE INDEX CONCURRENTLY i ON jobs (id)", Kind::Maintenance),
+        ("COPY app_settings FROM STDIN", Kind::CopyIn),
+        ("COPY app_settings TO STDOUT", Kind::CopyOut),
+        ("SELECT 1", Kind::Query),
+        ("INSERT INTO app_settings VALUES (1)", Kind::Write),
+        ("WITH d AS (DELETE FROM app_settings RETURNING *) SELECT * FROM d", Kind::Write),
+        ("WITH d AS (SELECT 1) UPDATE app_settings SET value = 1", Kind::Write),
+        ("SELECT * FROM app_settings FOR UPDATE", Kind::Query),
+        ("EXPLAIN DELETE FROM app_settings", Kind::Query),
+        (
+            "SELECT set_config('Search_Path', 'a', false)",
+            Kind::SetConfig { name: "search_path".to_owned(), local: false, value: ValueSlot::Literal(1) },
+        ),
+        (
+            "SELECT pg_catalog.set_config('role', $1, true)",
+            Kind::SetConfig { name: "role".to_owned(), local: true, value: ValueSlot::Param(1) },
+        ),
+    ];
+    for (sql, kind) in rows {
+        assert_eq!(one(sql).kind, kind, "{sql}");
+    }
+}
+
+#[test]
+fn pins() {
+    let rows = [
+        ("SELECT 1", None),
+        ("CREATE TEMP TABLE t (a int)", Some(Pin::TemporaryTable)),
+        ("CREATE TEMPORARY VIEW v AS SELECT 1", Some(Pin::TemporaryTable)),
+        ("SELECT 1 INTO TEMP t", Some(Pin::TemporaryTable)),
+        ("LISTEN x", Some(Pin::Listen)),
+        ("UNLISTEN x", None),
+        ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", Some(Pin::HoldCursor)),
+        ("DECLARE c CURSOR WITHOUT HOLD FOR SELECT 1", None),
+        ("SELECT pg_advisory_lock(1)", Some(Pin::AdvisoryLock)),
+        ("SELECT pg_try_advisory_lock_shared(1) FROM app_settings", Some(Pin::AdvisoryLock)),
+        ("SELECT pg_advisory_xact_lock(1)", None),
+        ("LOAD 'x'", Some(Pin::Load)),
+        ("PREPARE p AS SELECT 1", Some(Pin::Prepare)),
+        ("SELECT set_config('a', 'b', false)", None),
+        ("SELECT set_config('a', 'b' || 'c', false)", Some(Pin::Setting)),
+        ("SELECT set_config('a', 'b' || 'c', true)", None),
+        ("SELECT set_config('a', 'b', $1)", Some(Pin::Setting)),
+    ];
+    for (sql, pin) in rows {
+        assert_eq!(one(sql).pin, pin, "{sql}");
+        let alone = shape_of(sql, &Schema::one_shard(), &["public"], true);
+        assert_eq!(alone.statements[0].pin, pin, "{sql} with one shard");
+    }
+}
+
+#[test]
+fn access() {
+    let reads = [
+        "SELECT * FROM jobs WHERE user_id = 1",
+        "SELECT count(*), lower(name) FROM plans GROUP BY 2",
+        "SHOW x",
+        "BEGIN",
+        "COPY app_settings TO STDOUT",
+        "EXPLAIN SELECT 1",
+    ];
+    for sql in reads {
+        assert_eq!(one(sql).access, Access::Read, "{sql}");
+    }
+    let writes = [
+        "SELECT * FROM jobs WHERE user_id = 1 FOR UPDATE",
+        "SELECT * FROM (SELECT * FROM jobs WHERE user_id = 1 FOR SHARE) x",
+        "SELECT nextval('x')",
+        "SELECT unknown_function()",
+        "SELECT txid_current()",
+        "WITH d AS (DELETE FROM app_settings RETURNING *) SELECT * FROM d",
+        "EXPLAIN ANALYZE DELETE FROM app_settings",
+        "CREATE TABLE t (a int)",
+        "COPY app_settings FROM STDIN",
+        "SELECT 1 INTO t",
+    ];
+    for sql in writes {
+        assert_eq!(one(sql).access, Access::Write, "{sql}");
+    }
+}
+
+#[test]
+fn one_shard_takes_everything() {
+    let schema = Schema::one_shard();
+    for sql in ["SELECT * FROM jobs", "SELEC (", "CALL f()", "COPY jobs FROM STDIN", "COMMIT PREPARED 'x'", "'"] {
+        let shape = shape_of(sql, &schema, &["public"], true);
+        assert!(shape.statements.iter().all(|s| s.target == Target::Nothing), "{sql}: {shape:?}");
+    }
+    let deep = format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000));
+    assert_eq!(shape_of(&deep, &schema, &["public"], true).statements[0].target, Target::Nothing);
+}
