@@ -5,7 +5,7 @@ use super::own::LastRoute;
 use super::state::Session;
 use crate::error::{ClientError, SqlState};
 use crate::ring::ShardId;
-use crate::route::{self, Decision, Parameters, Request, Route};
+use crate::route::{self, Parameters, Request, Route, Why};
 use crate::sql::{self, Lexed, Schema, Shape};
 use crate::txn::Phase;
 use std::rc::Rc;
@@ -103,24 +103,26 @@ impl Session {
             lexed,
             parameters,
             topology: &self.database.topology,
+            key_type: self.key_type,
+            same_encoding: self.same_encoding,
             session_hints: &self.own.hints,
             transaction_shard,
-            key_type: self.key_type,
         };
-        let Decision { route, why, access } = route::route(&request);
-        self.access_kind = access;
-        let routes = &self.worker.metrics.routes;
-        let outcome = match route {
+        let decision = route::route(&request);
+        self.access_kind = decision.access;
+        let outcome = match &decision.route {
             Route::Any => Ok(transaction_shard.unwrap_or(self.favourite)),
-            Route::Shard(shard) => Ok(shard),
-            Route::Several(_) => Err(route::refusal(shape, &why, &self.database.topology)),
-            Route::Refused(error) => Err(error),
+            Route::Shard(shard) => Ok(*shard),
+            Route::Several(_) | Route::Refused(_) => Err(route::refusal(shape, &decision)),
         };
-        match &outcome {
-            Ok(_) => why.count(routes),
-            Err(_) => routes.refused.inc(),
+        let routes = &self.worker.metrics.routes;
+        match (&outcome, decision.why) {
+            (Err(_), _) => routes.refused.inc(),
+            (Ok(_), Why::Home) => routes.home.inc(),
+            (Ok(_), Why::Reference) => routes.reference.inc(),
+            (Ok(_), _) => routes.single.inc(),
         }
-        self.last_route = LastRoute { shape: Some(Rc::clone(shape)), why: Some(why) };
+        self.last_route = LastRoute { taken: Some((Rc::clone(shape), decision)) };
         outcome
     }
 }

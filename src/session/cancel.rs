@@ -19,7 +19,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Notify;
 
 /// A session's handle for the rest of its thread.
-pub struct Control {
+pub(super) struct Control {
     pub(super) pid: u32,
     secret: Vec<u8>,
     connected: SystemTime,

@@ -8,7 +8,7 @@ use crate::config;
 use crate::pool::{Shard, ShardUser};
 use crate::ring::Topology;
 use crate::sql::{KeyType, Schema, TableKind};
-use crate::telemetry::{DatabaseMetrics, ShardMetrics};
+use crate::telemetry::metrics::{DatabaseMetrics, ShardMetrics};
 use arc_swap::ArcSwapOption;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize};

@@ -337,7 +337,8 @@ impl Session {
         }
         match route::needs_parameters(&statement.shape) {
             None => true,
-            Some(highest) => Parameters::parse_prefix(&body[names.rest_at..], &statement.oids, highest).is_some(),
+            Some(highest) => Parameters::parse(&body[names.rest_at..], &statement.oids)
+                .is_ok_and(|parameters| parameters.get(highest).is_some()),
         }
     }
 
@@ -356,14 +357,8 @@ impl Session {
         }
         let rest = &body[names.rest_at..];
         let shard = {
-            let malformed = || ClientError::protocol("invalid Bind message");
-            let parameters = match route::needs_parameters(&statement.shape) {
-                Some(highest) if head.len > body.len() + wire::HEADER_LEN => {
-                    Parameters::parse_prefix(rest, &statement.oids, highest).ok_or_else(malformed)?
-                }
-                None => Parameters::none(),
-                Some(_) => Parameters::parse(rest, &statement.oids).map_err(|_| malformed())?,
-            };
+            let parameters = Parameters::parse(rest, &statement.oids)
+                .map_err(|error| ClientError::error(SqlState::PROTOCOL, error.to_string()))?;
             self.route(&statement.shape, &statement.text, &statement.lexed, &parameters)?
         };
         self.attach(shard).await?;

@@ -3,7 +3,7 @@
 
 use super::state::Session;
 use crate::error::{ClientError, SqlState};
-use crate::route::{SessionHints, Why};
+use crate::route::{Decision, SessionHints};
 use crate::sql::{ReadHint, Shape};
 use std::rc::Rc;
 
@@ -18,8 +18,7 @@ pub(super) struct OwnSettings {
 /// Where the last statement went.
 #[derive(Default)]
 pub(super) struct LastRoute {
-    pub(super) shape: Option<Rc<Shape>>,
-    pub(super) why: Option<Why>,
+    pub(super) taken: Option<(Rc<Shape>, Decision)>,
 }
 
 impl OwnSettings {
@@ -92,9 +91,9 @@ impl Session {
             "pgring.key" => hints.key.clone().unwrap_or_default(),
             "pgring.shard" => hints.shard.clone().unwrap_or_default(),
             "pgring.read" => hints.read.map(|read| format!("{read:?}").to_lowercase()).unwrap_or_default(),
-            "pgring.route" => match (&self.last_route.shape, &self.last_route.why) {
-                (Some(shape), Some(why)) => why.explain(shape, &self.database.topology),
-                _ => "no statement has been routed yet".to_owned(),
+            "pgring.route" => match &self.last_route.taken {
+                Some((shape, decision)) => decision.explain(shape, &self.database.topology),
+                None => "no statement has been routed yet".to_owned(),
             },
             _ => return Err(unknown(name)),
         })

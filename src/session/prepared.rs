@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
 /// A statement as a client prepared it.
-pub struct Prepared {
+pub(super) struct Prepared {
     /// What servers know it by; never used for another text.
     pub id: u64,
     /// SQL text.

@@ -211,6 +211,10 @@ impl Session {
                 )
                 .into());
             }
+            "client_encoding" => {
+                let server = self.held.as_ref().and_then(|held| held.lease.reported.get("server_encoding"));
+                self.same_encoding = server == Some(&value);
+            }
             "application_name" => *self.control().application_name.borrow_mut() = value,
             _ => {}
         }

@@ -156,7 +156,7 @@ async fn first_packet(
                 let Some(tls) = directory.tls.clone() else {
                     return Err(Rejected::loud("a client began with TLS, which is off"));
                 };
-                let accepted = TlsAcceptor::from(tls.config).accept(stream).await?;
+                let accepted = TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream).await?;
                 if accepted.get_ref().1.alpn_protocol() != Some(b"postgresql") {
                     return Err(Rejected::loud("a client began with TLS without the ALPN protocol \"postgresql\""));
                 }
@@ -190,7 +190,7 @@ async fn first_packet(
             Initial::Tls => match (stream, directory.tls.clone()) {
                 (Stream::Tcp(mut tcp), Some(tls)) => {
                     tcp.write_all(b"S").await?;
-                    let accepted = TlsAcceptor::from(tls.config).accept(tcp).await?;
+                    let accepted = TlsAcceptor::from(Arc::clone(&tls.config)).accept(tcp).await?;
                     Stream::Tls(Box::new(accepted.into()))
                 }
                 (Stream::Tls(_), _) => return Err(Rejected::loud("a client asked for TLS inside of TLS")),

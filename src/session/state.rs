@@ -73,6 +73,8 @@ pub struct Session {
     pub(super) last_route: super::own::LastRoute,
     /// How keys of the database are typed.
     pub(super) key_type: KeyType,
+    /// The client's encoding is the servers'.
+    pub(super) same_encoding: bool,
     /// What the statement that was routed last may do.
     pub(super) access_kind: Access,
     /// When the statement under way was sent, and what it is counted as.

@@ -32,6 +32,7 @@ pub(super) struct Admitted {
     default_path: Rc<[String]>,
     search_path: Rc<[String]>,
     standard_conforming_strings: bool,
+    same_encoding: bool,
 }
 
 impl Admitted {
@@ -63,6 +64,7 @@ impl Admitted {
             default_path: self.default_path,
             search_path: self.search_path,
             standard_conforming_strings: self.standard_conforming_strings,
+            same_encoding: self.same_encoding,
             context: None,
             statements: HashMap::new(),
             unnamed: None,
@@ -111,6 +113,7 @@ pub(super) fn welcome_to_console(
         default_path: Rc::from([]),
         search_path: Rc::from([]),
         standard_conforming_strings: true,
+        same_encoding: true,
     })
 }
 
@@ -173,6 +176,7 @@ pub(super) async fn welcome(
     }
     *registration.control.application_name.borrow_mut() = find("application_name").unwrap_or_default().to_owned();
     let standard_conforming_strings = find("standard_conforming_strings") != Some("off");
+    let same_encoding = find("client_encoding") == find("server_encoding");
     for (name, value) in &reported {
         wire::put_parameter(&mut door.outbox, name, value);
     }
@@ -192,6 +196,7 @@ pub(super) async fn welcome(
         search_path: Rc::clone(&default_path),
         default_path,
         standard_conforming_strings,
+        same_encoding,
     })
 }
 
