@@ -206,7 +206,8 @@ impl Analyzer<'_> {
                 let mut sharded = false;
                 for hidden in &mut level.sources[start..] {
                     sharded |= hidden.sharded;
-                    *hidden = Source { columns: Some(Vec::new()), sharded: hidden.sharded, ..Source::default() };
+                    *hidden =
+                        Source { columns: Some(Vec::new()), sharded: hidden.sharded, ..Source::default() };
                 }
                 level.merged.retain(|merged| merged.members.iter().all(|member| *member < start));
                 let source = Source { sharded, ..Source::default() };
@@ -216,12 +217,7 @@ impl Analyzer<'_> {
     }
 
     /// A table, or a function called like one.
-    fn named_factor(
-        &mut self,
-        factor: &TableFactor,
-        lateral: &Scope<'_>,
-        env: &Env<'_>,
-    ) -> Option<Source> {
+    fn named_factor(&mut self, factor: &TableFactor, lateral: &Scope<'_>, env: &Env<'_>) -> Option<Source> {
         let TableFactor::Table {
             name,
             alias,
@@ -255,7 +251,8 @@ impl Analyzer<'_> {
             self.called(name, &args.args);
             return self.aliased(function_source(name), alias.as_ref());
         }
-        let is_reserved = matches!(name.0.as_slice(), [ObjectNamePart::Identifier(name)] if !may_name_table(name));
+        let is_reserved =
+            matches!(name.0.as_slice(), [ObjectNamePart::Identifier(name)] if !may_name_table(name));
         let Some(name) = object(name).filter(|_| name.0.len() <= 3) else {
             self.refusals.unreadable();
             return None;

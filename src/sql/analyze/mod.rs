@@ -6,7 +6,7 @@
 //!
 //! The way of a statement: its words tell what it is to the session ([`session`]) or to the
 //! schema ([`objects`]); queries and modifications go to sqlparser ([`bridge`]), their tree is
-//! walked ([`query`], [`from`], [`modify`]), conditions become facts about keys
+//! walked ([`query`], [`from`], [`relations`], [`walk`], [`modify`]), conditions become facts about keys
 //! ([`conditions`], [`facts`]), and what the facts amount to is the statement's target.
 //!
 //! Time is linear in the text: a tree's depth is bounded before there is a tree, sub-queries
@@ -24,12 +24,14 @@ mod names;
 mod objects;
 mod query;
 mod refusals;
+mod relations;
 mod rows;
 mod scope;
 mod session;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod walk;
 
 use std::ops::Range;
 
@@ -230,7 +232,8 @@ impl Reader<'_> {
         let kind = if modifies(tokens, range) { Kind::Write } else { Kind::Query };
         let unread = |target| {
             let into = tokens.is_word(range.start, "select").then(|| into_table(tokens, range)).flatten();
-            let pin = pin_by_words(tokens, range).or(into.filter(|temporary| *temporary).map(|_| Pin::TemporaryTable));
+            let pin = pin_by_words(tokens, range)
+                .or(into.filter(|temporary| *temporary).map(|_| Pin::TemporaryTable));
             let kind = if into.is_some() { Kind::Ddl } else { kind.clone() };
             Statement { kind, target, access: Access::Write, pin }
         };
@@ -315,7 +318,8 @@ fn pin_by_words(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Pin> {
         let pin = functions::pin_by_name(&tokens.identifier(at)?)?;
         let behind = tokens.behind_parenthesis(at + 1, range.end.min(at + ARGUMENT_TOKENS));
         // `set_config(…, true)` ends with the transaction.
-        let local = pin == Pin::Setting && tokens.is_word(behind - 2, "true") && tokens.is_mark(behind - 1, ")");
+        let local =
+            pin == Pin::Setting && tokens.is_word(behind - 2, "true") && tokens.is_mark(behind - 1, ")");
         (!local).then_some(pin)
     })
 }

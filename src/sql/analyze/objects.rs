@@ -205,8 +205,20 @@ fn create(tokens: &Tokens<'_>, range: &Range<usize>, cx: &Context<'_>) -> Statem
         && tokens.is_one_of(
             at,
             &[
-                "or", "replace", "global", "local", "temp", "temporary", "unlogged", "recursive", "unique",
-                "foreign", "constraint", "materialized", "trusted", "procedural",
+                "or",
+                "replace",
+                "global",
+                "local",
+                "temp",
+                "temporary",
+                "unlogged",
+                "recursive",
+                "unique",
+                "foreign",
+                "constraint",
+                "materialized",
+                "trusted",
+                "procedural",
             ],
         )
     {
@@ -278,11 +290,7 @@ fn create_table(tokens: &Tokens<'_>, range: Range<usize>, temporary: bool, cx: &
         Named::Table(table) => place(table, cx, 0) == Place::Each,
         _ => false,
     };
-    if known || has_column(tokens, behind..range.end, cx) {
-        Target::EachShard
-    } else {
-        Target::Home
-    }
+    if known || has_column(tokens, behind..range.end, cx) { Target::EachShard } else { Target::Home }
 }
 
 /// Whether a column list declares the key, itself or by `LIKE` and `INHERITS`.
@@ -301,9 +309,8 @@ fn has_column(tokens: &Tokens<'_>, range: Range<usize>, cx: &Context<'_>) -> boo
         let copied = (begins && tokens.is_word(at + 1, "like")).then_some(at + 2);
         let inherited = (depth == 0 && tokens.is_word(at, "inherits")).then_some(at + 2);
         if let Some(from) = copied.or(inherited) {
-            let shares = names(tokens, from, range.end)
-                .iter()
-                .any(|name| place_of(name, cx) == Some(Place::Each));
+            let shares =
+                names(tokens, from, range.end).iter().any(|name| place_of(name, cx) == Some(Place::Each));
             if shares {
                 return true;
             }

@@ -78,9 +78,7 @@ impl Refusal {
 
     pub(super) fn home_beside_unknown(table: &str, column: &str) -> Refusal {
         Refusal::new(
-            format!(
-                "table \"{table}\", whose key is not known, stands beside tables of the home shard"
-            ),
+            format!("table \"{table}\", whose key is not known, stands beside tables of the home shard"),
             format!("Add a condition on {table}.{column}, or read the two apart."),
         )
     }
@@ -125,10 +123,7 @@ impl Refusal {
     }
 
     pub(super) fn merge_by_source(table: &str) -> Refusal {
-        Refusal::new(
-            format!("WHEN NOT MATCHED BY SOURCE may touch every row of \"{table}\""),
-            HINT,
-        )
+        Refusal::new(format!("WHEN NOT MATCHED BY SOURCE may touch every row of \"{table}\""), HINT)
     }
 
     pub(super) fn copied_in(table: &str) -> Refusal {

@@ -161,7 +161,9 @@ fn access() {
 #[test]
 fn one_shard_takes_everything() {
     let schema = Schema::one_shard();
-    for sql in ["SELECT * FROM jobs", "SELEC (", "CALL f()", "COPY jobs FROM STDIN", "COMMIT PREPARED 'x'", "'"] {
+    for sql in
+        ["SELECT * FROM jobs", "SELEC (", "CALL f()", "COPY jobs FROM STDIN", "COMMIT PREPARED 'x'", "'"]
+    {
         let shape = shape_of(sql, &schema, &["public"], true);
         assert!(shape.statements.iter().all(|s| s.target == Target::Nothing), "{sql}: {shape:?}");
     }

@@ -45,7 +45,7 @@ fn schema_changes() {
         ("DROP TABLE jobs", "each", "sharded"),
         ("DROP TABLE IF EXISTS jobs, users CASCADE", "each", "both sharded"),
         ("DROP TABLE app_settings", "home", "not sharded"),
-        ("DROP TABLE jobs, app_settings", "refused: Split it", "of two kinds"),
+        ("DROP TABLE jobs, app_settings", "refused: sharded tables and tables of the home", "of two kinds"),
         ("DROP VIEW active_jobs", "each", "a view on a sharded table"),
         ("DROP VIEW settings_view", "home", "a view of the home shard"),
         ("DROP INDEX i", "each", "its table is not known"),
