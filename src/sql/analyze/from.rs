@@ -8,8 +8,12 @@ use sqlparser::ast::{
 
 use super::names::{ident, may_name_table, object};
 use super::query::{Analyzer, Env, rename};
+use super::refusals::Refusal;
 use super::scope::{Found, Level, Merged, Scope, Side, Source};
 use super::tokens::Name;
+
+/// A column is looked up among all of a level's sources: without a bound, in quadratic time.
+const MOST_SOURCES: usize = 1000;
 
 /// What a join does with rows that do not match.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -91,7 +95,7 @@ impl Analyzer<'_> {
                 self.condition(condition, &scope, &restricted);
             }
             JoinConstraint::Using(columns) => {
-                for column in columns {
+                for column in columns.iter().take(MOST_SOURCES) {
                     match object(column) {
                         Some(Name { schema: None, name }) => {
                             self.merge(kind, &name, &left, &right, &restricted, level);
@@ -157,6 +161,11 @@ impl Analyzer<'_> {
         outer: Option<&Scope<'_>>,
         env: &Env<'_>,
     ) {
+        if level.sources.len() >= MOST_SOURCES || level.merged.len() >= MOST_SOURCES {
+            self.refusals.push(Refusal::too_many_tables());
+            self.refusals.unreadable();
+            return;
+        }
         // What stands in `FROM` sees the items before it if it is lateral; functions always are.
         let source = {
             let lateral = Scope { level, visible: 0..level.sources.len(), outer };

@@ -63,9 +63,15 @@ pub struct Context<'a> {
 /// What a text means. `lexed` has read the same text. Never fails: what cannot be understood
 /// is a statement with [`Target::Refused`], or is passed on where there is one shard.
 pub fn analyze(text: &[u8], lexed: &Lexed, cx: &Context<'_>) -> Shape {
-    let Ok(tokens) = tokenize(text, cx.standard_conforming_strings) else {
-        let target = if cx.schema.is_one_shard() { Target::Nothing } else { refused(Refusal::unreadable()) };
-        return Shape { statements: vec![plain(Kind::Other, target, Access::Write)] };
+    let tokens = match tokenize(text, cx.standard_conforming_strings) {
+        Ok(tokens) => tokens,
+        Err(_) if cx.schema.is_one_shard() => {
+            return Shape { statements: vec![plain(Kind::Other, Target::Nothing, Access::Write)] };
+        }
+        Err(error) => {
+            let target = refused(Refusal::no_tokens(&error.to_string()));
+            return Shape { statements: vec![plain(Kind::Other, target, Access::Write)] };
+        }
     };
     let reader = Reader { tokens: &Tokens::new(text, tokens), text, lexed, cx };
     Shape {
@@ -265,7 +271,12 @@ impl Reader<'_> {
             };
             match into {
                 None => Statement { kind: kind.clone(), target, access, pin },
-                Some(_) => Statement { target: self.selected_into(range, target), ..unread(Target::Nothing) },
+                Some(temporary) => Statement {
+                    kind: Kind::Ddl,
+                    target: self.selected_into(range, target),
+                    access,
+                    pin: pin.or(temporary.then_some(Pin::TemporaryTable)),
+                },
             }
         })
     }

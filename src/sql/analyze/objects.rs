@@ -12,6 +12,7 @@ use super::super::lexer::{TokenKind, tokenize};
 use super::super::schema::{Table, TableKind};
 use super::super::shape::{Access, Kind, Pin, Statement, Target};
 use super::Context;
+use super::functions::{Effect, effect};
 use super::names::{Named, resolve};
 use super::refusals::Refusal;
 use super::session::plain;
@@ -54,7 +55,7 @@ pub(super) fn mentioned(tokens: &Tokens<'_>, range: Range<usize>, cx: &Context<'
                     continue;
                 };
                 found.function |= tokens.is_mark(at + 1, "(")
-                    && cx.schema.functions_named(&name).iter().any(|function| !function.immutable);
+                    && matches!(effect(cx.schema, None, &name), Effect::UserDefined | Effect::Reads);
                 found.catalog |= name.starts_with("pg_") || name == "information_schema";
                 // Once is enough: whether a view is sharded is read off its definition.
                 for table in cx.schema.named(&name).filter(|_| seen.insert(name.clone())) {

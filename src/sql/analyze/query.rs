@@ -24,6 +24,9 @@ use super::names::{ident, object};
 use super::refusals::{Refusal, Refusals};
 use super::scope::{Column, Level, Scope, Source};
 
+/// A name is looked up among all of them.
+const MOST_CTES: usize = 1000;
+
 /// What a query yields to the one around it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Output {
@@ -221,6 +224,11 @@ impl<'a> Analyzer<'a> {
         self.writes |= !locks.is_empty();
         let mut names = Vec::new();
         if let Some(with) = with {
+            if self.ctes.len() + with.cte_tables.len() > MOST_CTES {
+                self.refusals.push(Refusal::too_many_tables());
+                self.refusals.unreadable();
+                return Output::default();
+            }
             if with.recursive {
                 for cte in &with.cte_tables {
                     names.push((ident(&cte.alias.name), self.new_cte()));

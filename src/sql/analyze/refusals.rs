@@ -47,6 +47,14 @@ impl Refusal {
         Refusal::new("statement cannot be read by pgring's parser, and names a sharded table", HINT)
     }
 
+    pub(super) fn no_tokens(fault: &str) -> Refusal {
+        Refusal::new(fault, "PostgreSQL's lexer reads it no further either.")
+    }
+
+    pub(super) fn too_many_tables() -> Refusal {
+        Refusal::new("statement names too many tables at once", HINT)
+    }
+
     pub(super) fn too_deep() -> Refusal {
         Refusal::new("statement is nested too deeply", HINT)
     }

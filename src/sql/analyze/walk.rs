@@ -3,13 +3,13 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Query, Statement, TableFactor, Value,
-    Visit, Visitor,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Statement, TableFactor,
+    Value, Visit, Visitor,
 };
 
 use super::super::shape::Pin;
 use super::functions::{Effect, effect};
-use super::names::object;
+use super::names::{ident, object};
 use super::query::{Analyzer, Env, address};
 use super::refusals::Refusal;
 use super::scope::Scope;
@@ -37,6 +37,15 @@ impl Analyzer<'_> {
             || !function.within_group.is_empty()
             || effect(self.cx.schema, name.schema.as_deref(), &name.name) != Effect::Scalar;
         self.call(&name, arguments);
+    }
+
+    /// `t.f` calls `f(t)` where `t` has no such column.
+    fn attribute(&mut self, parts: &[Ident]) {
+        if let Some(last) = parts.last().map(ident)
+            && effect(self.cx.schema, None, &last) == Effect::UserDefined
+        {
+            self.refusals.push(Refusal::user_function(&last));
+        }
     }
 
     /// A call of this function, in an expression or in `FROM`.
@@ -92,6 +101,7 @@ impl Visitor for Walk<'_, '_, '_> {
         }
         match expr {
             Expr::Function(function) => self.analyzer.function(function),
+            Expr::CompoundIdentifier(parts) => self.analyzer.attribute(parts),
             Expr::JsonAccess { .. }
             | Expr::Convert { .. }
             | Expr::Prefixed { .. }

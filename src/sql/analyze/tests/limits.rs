@@ -60,6 +60,21 @@ fn long_chains_are_read_or_refused() {
     assert!(target(&sets(100_000)).contains("nested too deeply"));
     let casts = format!("SELECT 1{} FROM jobs", "::int".repeat(100_000));
     assert!(target(&casts).starts_with("refused: "));
+    for link in ["::int", " ISNULL", " + 1", " AND true", "[1]", " COLLATE x", " NOT NULL", " || 'a' = 'b'"] {
+        let sql = format!("SELECT * FROM jobs WHERE user_id{}", link.repeat(10_000));
+        let found = target(&sql);
+        assert!(found.starts_with("refused: ") || found.starts_with("everywhere "), "{link}: {found}");
+    }
+    for n in [1_000, 8_000] {
+        let joins = " JOIN users u ON u.id = j.user_id".repeat(n);
+        let found = target(&format!("SELECT * FROM jobs j{joins} WHERE j.user_id = 7"));
+        assert!(found.starts_with("refused: ") || found.starts_with("everywhere "), "{n}: {found}");
+        let joins = " JOIN users u".repeat(n) + &" ON true".repeat(n);
+        let found = target(&format!("SELECT * FROM jobs j{joins}"));
+        assert!(found.starts_with("refused: ") || found.starts_with("everywhere "), "{n}: {found}");
+    }
+    let crossed = format!("SELECT * FROM jobs{} WHERE jobs.user_id = 1", ", jobs".repeat(100_000));
+    assert!(target(&crossed).starts_with("refused: "));
     let unbalanced = format!("SELECT * FROM jobs WHERE {}", "(".repeat(100_000));
     assert!(target(&unbalanced).starts_with("refused: "));
     let explains = format!("{} SELECT 1", "EXPLAIN ".repeat(100_000));

@@ -107,6 +107,7 @@ fn pins() {
         ("CREATE TEMP TABLE t (a int)", Some(Pin::TemporaryTable)),
         ("CREATE TEMPORARY VIEW v AS SELECT 1", Some(Pin::TemporaryTable)),
         ("SELECT 1 INTO TEMP t", Some(Pin::TemporaryTable)),
+        ("CREATE TEMP SEQUENCE s", Some(Pin::TemporaryTable)),
         ("LISTEN x", Some(Pin::Listen)),
         ("UNLISTEN x", None),
         ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", Some(Pin::HoldCursor)),
