@@ -92,7 +92,6 @@ fn gone() -> ClientError {
 fn column(column: &admin::Column) -> ConsoleColumn {
     let kind = match column.kind {
         admin::Kind::Int8 => ColumnType::Int8,
-        admin::Kind::Float8 => ColumnType::Float8,
         _ => ColumnType::Text,
     };
     ConsoleColumn { name: column.name.to_owned(), kind }
@@ -134,7 +133,7 @@ impl Console for AppConsole {
             let tag = command.tag();
             match command {
                 Command::Nothing => Ok(Answer::default()),
-                Command::Show(show) => Ok(answer(admin::show(&show, &app.overview().await), tag)),
+                Command::Show(show) => Ok(answer(admin::show(show, &app.overview().await), tag)),
                 Command::Answer { table, .. } => Ok(answer(table, tag)),
                 Command::Accepted { .. } => Ok(Answer { tag: Some(tag.to_owned()), ..Answer::default() }),
                 Command::Do(action) => {

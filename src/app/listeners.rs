@@ -21,7 +21,7 @@ const BACKLOG: i32 = 4096;
 
 /// Why an address cannot be listened on.
 #[derive(Debug, Error)]
-pub enum ListenError {
+pub(super) enum ListenError {
     /// TCP.
     #[error("cannot listen on {0}: {1}")]
     Tcp(SocketAddr, io::Error),

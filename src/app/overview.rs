@@ -289,7 +289,11 @@ fn client_row(client: &ClientInfo) -> ClientRow {
         shard: client.server.as_ref().map(|(shard, _)| shard.clone()),
         server_pid: client.server.as_ref().and_then(|(_, pid)| i32::try_from(*pid).ok()),
         pinned: client.pinned,
-        ..ClientRow::default()
+        local_addr: String::new(),
+        local_port: 0,
+        wait_us: 0,
+        link: None,
+        remote_pid: 0,
     }
 }
 
@@ -312,7 +316,7 @@ fn active_and_idle(pool: &Pool, used: &BTreeMap<(String, String, String), u64>) 
 }
 
 fn is_up(health: &EndpointHealth) -> bool {
-    matches!(health.state, State::Up | State::Lagging)
+    matches!(health.state, State::Up { .. } | State::Lagging { .. })
 }
 
 fn role(shard: &ShardSnapshot, at: usize) -> &'static str {
@@ -340,7 +344,10 @@ fn shard_rows(shard: &ShardSnapshot, weight: f64, share: f64) -> Vec<ShardRow> {
             share,
             timeline: probe.and_then(|probe| probe.timeline),
             system_identifier: probe.and_then(|probe| probe.system_identifier),
-            last_error: endpoint.health.last_error.clone(),
+            last_error: match &endpoint.health.state {
+                State::Down { error, .. } => Some(error.to_string()),
+                _ => None,
+            },
         }
     };
     shard.endpoints.iter().enumerate().map(row).collect()

@@ -27,7 +27,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 /// Why the proxy cannot serve.
 #[derive(Debug, Error)]
-pub enum ServeError {
+pub(super) enum ServeError {
     /// The configuration cannot be put into practice.
     #[error("{0}")]
     Build(String),
@@ -49,7 +49,7 @@ impl From<BuildError> for ServeError {
 }
 
 /// When serving ends.
-pub enum Until {
+pub(super) enum Until {
     /// SIGTERM drains, SIGINT stops.
     Signal,
     /// The same; this is called once clients can connect.
@@ -134,7 +134,7 @@ impl App {
 }
 
 /// Runs the proxy until a signal or the console ends it.
-pub async fn serve(config_path: &Path, settings: Settings, until: Until) -> Result<(), ServeError> {
+pub(super) async fn serve(config_path: &Path, settings: Settings, until: Until) -> Result<(), ServeError> {
     let http = match settings.http.address {
         Some(address) => {
             Some(TcpListener::bind(address).await.map_err(|error| ServeError::Http(address, error))?)
