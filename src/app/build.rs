@@ -14,7 +14,7 @@ use crate::session::{Database, Directory, User};
 use crate::telemetry::metrics::EndpointLabel;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 
@@ -172,7 +172,8 @@ impl App {
             key: database.key.clone().unwrap_or_default(),
             schema: Default::default(),
             schema_stale: Notify::new(),
-            schema_reads,
+            schema_wanted: AtomicU64::new(1),
+        schema_reads,
             greetings: Default::default(),
             clients: Default::default(),
         });
@@ -263,6 +264,7 @@ pub(super) fn console_database(metrics: &crate::telemetry::Metrics) -> Arc<Datab
         key: String::new(),
         schema: Default::default(),
         schema_stale: Notify::new(),
+        schema_wanted: AtomicU64::new(1),
         schema_reads,
         greetings: Default::default(),
         clients: Default::default(),

@@ -229,6 +229,7 @@ fn run_explain(path: &Path, database: Option<&str>, statement: &str) -> Outcome 
         search_path: &path,
         standard_conforming_strings: true,
         default_key: database.key.as_deref().unwrap_or_default(),
+        unknown: &std::cell::Cell::new(false),
     };
     let shape = sql::analyze(statement.as_bytes(), &lexed, &context);
     let request = Request {

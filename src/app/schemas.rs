@@ -59,10 +59,11 @@ impl Schemas {
     async fn run(mut self) {
         loop {
             let Some(database) = self.database.upgrade() else { return };
+            let ticket = database.schema_wanted.load(Ordering::SeqCst);
             let wait = match self.read(&database).await {
                 Ok(()) => {
                     self.complained = None;
-                    database.schema_reads.send_modify(|reads| *reads += 1);
+                    database.schema_reads.send_replace(ticket);
                     EVERY
                 }
                 Err(why) => {

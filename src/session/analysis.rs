@@ -53,6 +53,22 @@ impl Session {
         self.shape_with(text, &mut lexed, context)
     }
 
+    /// Did the text analysed last name a table that is not known? Then the schema is read again,
+    /// and the analysis has to be too; false if there is nothing new to be found. A session with
+    /// temporary tables names unknown ones all the time.
+    pub(super) async fn knows_more_tables(&mut self) -> bool {
+        if !self.unknown_table.replace(false) || self.database.is_one_shard() {
+            return false;
+        }
+        let has_temporary = |held: &super::state::Held| held.pin == Some(sql::Pin::TemporaryTable);
+        if self.held.iter().chain(&self.parked).any(has_temporary) {
+            return false;
+        }
+        let epoch = self.schema_epoch();
+        self.database.read_schema_again().await;
+        self.schema_epoch() != epoch
+    }
+
     /// As [`Session::shape`], with a lexer that is the caller's to keep.
     pub(super) fn shape_with(
         &self,
@@ -65,6 +81,7 @@ impl Session {
         }
         let mut plans = self.worker.plans.borrow_mut();
         if let Some(shape) = plans.lookup(lexed, context) {
+            self.unknown_table.set(false);
             self.worker.metrics.plan_cache.hit.inc();
             return Ok(shape);
         }
@@ -75,9 +92,13 @@ impl Session {
             search_path: &self.search_path,
             standard_conforming_strings: self.standard_conforming_strings,
             default_key: &self.database.key,
+            unknown: &self.unknown_table,
         };
+        self.unknown_table.set(false);
         let shape = Rc::new(sql::analyze(text, lexed, &cx));
-        plans.insert(lexed, context, Rc::clone(&shape));
+        if !self.unknown_table.get() {
+            plans.insert(lexed, context, Rc::clone(&shape));
+        }
         Ok(shape)
     }
 

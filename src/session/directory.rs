@@ -11,7 +11,7 @@ use crate::sql::{KeyType, Schema};
 use crate::telemetry::metrics::{DatabaseMetrics, ShardMetrics};
 use arc_swap::ArcSwapOption;
 use std::collections::HashMap;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -68,7 +68,9 @@ pub struct Database {
     pub schema: ArcSwapOption<Schema>,
     /// A client has changed the schema: read it again.
     pub schema_stale: Notify,
-    /// How often it has been read, for those who wait until it has been.
+    /// Goes up with each request to read it again.
+    pub schema_wanted: AtomicU64,
+    /// The last request that has been served.
     pub schema_reads: watch::Sender<u64>,
     /// What a session is told at its beginning, by user.
     pub greetings: Mutex<HashMap<String, Arc<Greeting>>>,
@@ -81,6 +83,21 @@ impl Database {
     pub fn is_one_shard(&self) -> bool {
         self.shards.len() == 1
     }
+
+    /// Has the schema read again and waits until it has been, but not for ever: with the home
+    /// shard down it cannot be. Cancel safe.
+    pub async fn read_schema_again(&self) {
+        let ticket = self.schema_wanted.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut reads = self.schema_reads.subscribe();
+        self.schema_stale.notify_one();
+        let read = tokio::time::timeout(Database::SCHEMA_PATIENCE, reads.wait_for(|served| *served >= ticket));
+        if read.await.is_err() {
+            tracing::warn!(database = self.name, "the schema could not be read again in time");
+        }
+    }
+
+    /// How long a session waits for the schema.
+    pub const SCHEMA_PATIENCE: Duration = Duration::from_secs(10);
 
     /// How keys of this database are typed: as the first sharded table's.
     pub fn key_type(&self) -> KeyType {

@@ -152,7 +152,7 @@ impl Session {
         }
         let body = &frame[wire::HEADER_LEN..];
         let outcome = match head.tag {
-            b'P' => self.parse(Parse::read(body)?),
+            b'P' => self.parse(Parse::read(body)?).await,
             b'B' => self.bind(head, body).await,
             b'D' => self.describe(frame, Named::read(body)?).await,
             b'E' => self.execute(frame, Execute::read(body)?).await,
@@ -241,7 +241,7 @@ impl Session {
         }
     }
 
-    fn parse(&mut self, parse: Parse<'_>) -> Result<(), Unattached> {
+    async fn parse(&mut self, parse: Parse<'_>) -> Result<(), Unattached> {
         let named = !parse.name.is_empty();
         if named && self.statements.contains_key(parse.name) {
             let name = String::from_utf8_lossy(parse.name);
@@ -251,7 +251,13 @@ impl Session {
             )
             .into());
         }
-        let statement = self.prepare(parse.query, parse.types)?;
+        let mut statement = self.prepare(parse.query, parse.types)?;
+        if statement.unknown_table {
+            self.unknown_table.set(true);
+            if Box::pin(self.knows_more_tables()).await {
+                statement = self.prepare(parse.query, parse.types)?;
+            }
+        }
         self.refuse_if_failed(&statement.shape)?;
         if let [first, _, ..] = &statement.shape.statements[..] {
             // PostgreSQL's own words; a server is not needed for them.
@@ -286,7 +292,8 @@ impl Session {
                 Rc::default()
             });
             let oids = types.as_chunks::<4>().0.iter().map(|oid| u32::from_be_bytes(*oid)).collect();
-            Prepared { id, text: text.into(), types: types.into(), oids, shape, lexed, context }
+            let unknown_table = self.unknown_table.replace(false);
+            Prepared { id, unknown_table, text: text.into(), types: types.into(), oids, shape, lexed, context }
         });
         match failure {
             None if statement.lexed.is_complete() => Ok(statement),

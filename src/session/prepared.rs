@@ -20,6 +20,8 @@ pub(super) struct Prepared {
     pub oids: Box<[u32]>,
     /// What it means.
     pub shape: Rc<Shape>,
+    /// It names a table that is not known.
+    pub unknown_table: bool,
     /// Its literals and hints.
     pub lexed: Lexed,
     /// What the analysis depended on: under another context the text is analysed anew.

@@ -27,7 +27,19 @@ pub(super) enum Effect {
 impl Session {
     /// After [`Session::io`]: takes note of what has happened.
     pub(super) async fn settle(&mut self) -> Result<(), End> {
-        self.take_events()
+        self.take_events()?;
+        if let Some(told) = self.ready_held.take() {
+            // Nobody may be routed by the old schema who has seen the change acknowledged.
+            self.database.read_schema_again().await;
+            self.context = None;
+            self.tell_ready(told);
+        }
+        Ok(())
+    }
+
+    fn tell_ready(&mut self, told: TxStatus) {
+        wire::put_ready(&mut self.outbox, told);
+        self.registration.control.active.set(told != TxStatus::Idle);
     }
 
     pub(super) fn take_events(&mut self) -> Result<(), End> {
@@ -144,6 +156,7 @@ impl Session {
     }
 
     fn ready(&mut self, status: TxStatus) {
+        let mut schema_changed = false;
         match status {
             TxStatus::Idle if self.batch.opened && self.batch.failed && self.tx.phase() == Phase::Open => {
                 // What was sent ahead failed before there was a transaction: the client believes
@@ -165,9 +178,7 @@ impl Session {
                 self.tx.finish();
                 self.portals.clear();
                 self.unnamed_portal = None;
-                if std::mem::take(&mut self.batch.schema_changed) {
-                    self.database.schema_stale.notify_one();
-                }
+                schema_changed = std::mem::take(&mut self.batch.schema_changed);
                 self.worker.metrics.transactions.single.inc();
                 self.detach_if_free();
             }
@@ -177,8 +188,11 @@ impl Session {
         self.effects.clear();
         self.batch.answered();
         let told = self.status();
-        wire::put_ready(&mut self.outbox, told);
-        self.registration.control.active.set(told != TxStatus::Idle);
+        if schema_changed && !self.database.is_one_shard() {
+            self.ready_held = Some(told);
+        } else {
+            self.tell_ready(told);
+        }
     }
 
     fn finish_measuring(&mut self) {

@@ -77,7 +77,13 @@ impl Session {
         if self.batch.has_deferred() {
             self.flush_deferred_anywhere().await?;
         }
-        let shape = self.shape(text)?;
+        let mut shape = self.shape(text)?;
+        if self.unknown_table.get() {
+            Box::pin(self.knows_more_tables()).await;
+            // Anew in any case: the lexer has read other sessions' texts meanwhile.
+            shape = self.shape(text)?;
+            self.unknown_table.set(false);
+        }
         if shape.statements.is_empty() {
             self.say(&wire::EMPTY_QUERY);
             return self.finish_query_here().await;

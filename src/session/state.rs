@@ -17,6 +17,7 @@ use crate::telemetry::Metrics;
 use crate::txn::{Phase, Transaction};
 use crate::wire::{self, Buffer, TxStatus};
 use std::collections::HashMap;
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -58,6 +59,10 @@ pub struct Session {
     pub(super) default_path: Rc<[String]>,
     pub(super) search_path: Rc<[String]>,
     pub(super) standard_conforming_strings: bool,
+    /// The text analysed last names a table that is not known.
+    pub(super) unknown_table: Cell<bool>,
+    /// A `ReadyForQuery` that waits until the schema has been read again.
+    pub(super) ready_held: Option<TxStatus>,
     /// What the analysis depends on, as a number of the thread's; with the schema's epoch.
     pub(super) context: Option<(u64, u64)>,
 

@@ -65,6 +65,8 @@ impl Admitted {
             search_path: self.search_path,
             standard_conforming_strings: self.standard_conforming_strings,
             same_encoding: self.same_encoding,
+            unknown_table: Default::default(),
+            ready_held: None,
             context: None,
             statements: HashMap::new(),
             unnamed: None,

@@ -44,6 +44,7 @@ use self::rows::Rows;
 use self::session::plain;
 use self::tokens::Tokens;
 use super::lexer::{Lexed, tokenize};
+use std::cell::Cell;
 use super::schema::Schema;
 use super::shape::{Access, Kind, Pin, Shape, Statement, Target};
 
@@ -58,6 +59,9 @@ pub struct Context<'a> {
     pub standard_conforming_strings: bool,
     /// The name of the database's key column: a new table with it will be sharded.
     pub default_key: &'a str,
+    /// Set when a table's name is not in the schema. It may be temporary, or misspelt; or the
+    /// snapshot is older than the table, and then the shape is wrong.
+    pub unknown: &'a Cell<bool>,
 }
 
 /// What a text means. `lexed` has read the same text. Never fails: what cannot be understood

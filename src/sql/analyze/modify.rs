@@ -49,7 +49,7 @@ impl<'a> Analyzer<'a> {
             return None;
         };
         let mut source = Source { name: Some(name.name.clone()), ..Source::default() };
-        let table = match resolve(self.cx.schema, self.cx.search_path, &name) {
+        let table = match resolve(self.cx, self.cx.search_path, &name) {
             Named::Catalog => {
                 self.refusals.push(Refusal::catalog_written());
                 None

@@ -3,6 +3,7 @@
 use sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 
 use super::super::schema::{Schema, Table};
+use super::Context;
 use super::tokens::{Name, fold};
 
 /// What a name means.
@@ -19,7 +20,17 @@ pub(super) enum Named<'a> {
 /// As PostgreSQL looks a relation's name up: `pg_catalog` comes first where the path does not
 /// name it. A table of the snapshot goes before a catalog of the same name, since to take a
 /// catalog for a table costs a refusal at most.
-pub(super) fn resolve<'a>(schema: &'a Schema, search_path: &[String], name: &Name) -> Named<'a> {
+///
+/// A name that is not found is noted in the context: the snapshot may be older than the table.
+pub(super) fn resolve<'a>(cx: &Context<'a>, search_path: &[String], name: &Name) -> Named<'a> {
+    let found = look_up(cx.schema, search_path, name);
+    if let Named::Unknown = found {
+        cx.unknown.set(true);
+    }
+    found
+}
+
+fn look_up<'a>(schema: &'a Schema, search_path: &[String], name: &Name) -> Named<'a> {
     if let Some(qualifier) = &name.schema {
         return match schema.table(qualifier, &name.name) {
             Some(table) => Named::Table(table),

@@ -93,7 +93,7 @@ fn place(table: &Table, cx: &Context<'_>, depth: usize) -> Place {
 }
 
 fn place_of(name: &Name, cx: &Context<'_>) -> Option<Place> {
-    match resolve(cx.schema, cx.search_path, name) {
+    match resolve(cx, cx.search_path, name) {
         Named::Table(table) => Some(place(table, cx, 0)),
         Named::Unknown => Some(Place::Home),
         Named::Catalog => None,
@@ -287,7 +287,7 @@ fn create_table(tokens: &Tokens<'_>, range: Range<usize>, temporary: bool, cx: &
     if tokens.are_words(behind, &["partition", "of"]) {
         return target_of(&names(tokens, behind + 2, range.end).into_iter().take(1).collect::<Vec<_>>(), cx);
     }
-    let known = match resolve(cx.schema, cx.search_path, &name) {
+    let known = match resolve(cx, cx.search_path, &name) {
         Named::Table(table) => place(table, cx, 0) == Place::Each,
         _ => false,
     };

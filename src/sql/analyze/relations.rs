@@ -32,7 +32,7 @@ impl Analyzer<'_> {
             self.cx.search_path
         };
         let mut source = Source { name: Some(name.name.clone()), ..Source::default() };
-        match resolve(self.cx.schema, search_path, name) {
+        match resolve(self.cx, search_path, name) {
             Named::Catalog => self.touched.catalog = true,
             Named::Unknown => {
                 if self.views_deep > 0 && name.schema.is_none() {

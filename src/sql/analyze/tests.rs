@@ -74,6 +74,7 @@ fn shape_of(sql: &str, schema: &Schema, search_path: &[&str], standard: bool) ->
         search_path: &search_path,
         standard_conforming_strings: standard,
         default_key: "user_id",
+        unknown: &std::cell::Cell::new(false),
     };
     analyze(sql.as_bytes(), &lexed, &cx)
 }
