@@ -1,4 +1,20 @@
-//! (room `app`)
+//! Wiring: the command line, the threads, the listeners, signals, reload and drain.
+//!
+//! `serve` is the process: it reads the configuration, starts the health probes and the schema
+//! readers on the control runtime, one single-threaded runtime a core for clients, and then waits
+//! for signals. Everything the rooms need of each other and must not import is handed over here:
+//! [`console`] answers the console's sessions, [`overview`] describes the process.
 
 pub mod check;
+pub mod cli;
+mod build;
+mod console;
+mod listeners;
+mod overview;
+mod reload;
 pub mod schema;
+mod schemas;
+mod serve;
+mod threads;
+
+pub use cli::{Cli, run};

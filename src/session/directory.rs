@@ -7,14 +7,14 @@ use crate::auth::Verifier;
 use crate::config;
 use crate::pool::{Shard, ShardUser};
 use crate::ring::Topology;
-use crate::sql::{KeyType, Schema, TableKind};
+use crate::sql::{KeyType, Schema};
 use crate::telemetry::metrics::{DatabaseMetrics, ShardMetrics};
 use arc_swap::ArcSwapOption;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// See the module.
 pub struct Directory {
@@ -68,8 +68,8 @@ pub struct Database {
     pub schema: ArcSwapOption<Schema>,
     /// A client has changed the schema: read it again.
     pub schema_stale: Notify,
-    /// How often it has been read since such a change was noticed, for those who wait.
-    pub schema_epoch: AtomicU64,
+    /// How often it has been read, for those who wait until it has been.
+    pub schema_reads: watch::Sender<u64>,
     /// What a session is told at its beginning, by user.
     pub greetings: Mutex<HashMap<String, Arc<Greeting>>>,
     /// Clients of this database now.
@@ -84,14 +84,7 @@ impl Database {
 
     /// How keys of this database are typed: as the first sharded table's.
     pub fn key_type(&self) -> KeyType {
-        let schema = self.schema.load();
-        let mut kinds = schema.iter().flat_map(|schema| schema.tables()).map(|table| &table.kind);
-        kinds
-            .find_map(|kind| match kind {
-                TableKind::Sharded { key_type, .. } => Some(*key_type),
-                _ => None,
-            })
-            .unwrap_or(KeyType::Integer)
+        self.schema.load().as_ref().and_then(|schema| schema.key_type()).unwrap_or(KeyType::Integer)
     }
 }
 

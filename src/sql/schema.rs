@@ -103,6 +103,14 @@ impl Schema {
         self.by_name.get(name).into_iter().flatten().filter_map(|index| self.tables.get(*index))
     }
 
+    /// How keys are typed: as the first sharded table's.
+    pub fn key_type(&self) -> Option<KeyType> {
+        self.tables().find_map(|table| match table.kind {
+            TableKind::Sharded { key_type, .. } => Some(key_type),
+            _ => None,
+        })
+    }
+
     /// All tables, views and sequences.
     pub fn tables(&self) -> impl Iterator<Item = &Table> {
         self.tables.iter()

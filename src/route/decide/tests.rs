@@ -35,7 +35,7 @@ impl World {
     /// `{1.0}` in a text is the first key of shard 1.
     fn fill(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for shard in 0..3 {
+        for shard in self.topology.ids().map(|shard| shard.0) {
             for nth in 0..2 {
                 text = text.replace(&format!("{{{shard}.{nth}}}"), &self.key(shard, nth).to_string());
             }

@@ -1,0 +1,154 @@
+//! Keeping what is known of each database's tables up to date.
+//!
+//! A task a database reads the catalogs of the home shard: at the start, when a session says that
+//! DDL has run, and every few seconds in case it ran elsewhere. Only a change is published, so
+//! that the plan caches stay warm.
+
+use super::schema::{DatabaseRules, discover};
+use super::serve::App;
+use crate::backend::tls::client_config;
+use crate::config::{self, Settings};
+use crate::pool::health::{ControlConnection, Login, Tls};
+use crate::session::Database;
+use crate::sql::Schema;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// How often the catalogs are looked at without being asked to.
+const EVERY: Duration = Duration::from_secs(5);
+/// How soon after a failure.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Every schema published has an epoch of its own, whatever its database.
+static EPOCH: AtomicU64 = AtomicU64::new(1);
+
+/// Reads the schemas of one database.
+pub(super) struct Schemas {
+    database: Weak<Database>,
+    rules: DatabaseRules,
+    login: Login,
+    tls: Vec<Tls>,
+    timeout: Duration,
+    fingerprint: Option<u64>,
+    connection: Option<ControlConnection>,
+    complained: Option<String>,
+}
+
+impl Schemas {
+    /// Starts the task, which ends with the database.
+    pub(super) fn watch(app: &App, settings: &Settings, database: &config::Database, made: &Arc<Database>) {
+        if database.shards.len() == 1 {
+            made.schema.store(Some(Arc::new(Schema::one_shard())));
+            return;
+        }
+        let tls = made.shards.iter().map(|shard| Tls { mode: shard.tls, config: shard.tls_config.clone() });
+        let schemas = Schemas {
+            database: Arc::downgrade(made),
+            rules: DatabaseRules::from(database),
+            login: Login { user: settings.control.user.clone(), password: settings.control.password.clone() },
+            tls: tls.collect(),
+            timeout: settings.pool.connect_timeout,
+            fingerprint: None,
+            connection: None,
+            complained: None,
+        };
+        app.runtime.spawn(schemas.run());
+    }
+
+    async fn run(mut self) {
+        loop {
+            let Some(database) = self.database.upgrade() else { return };
+            let wait = match self.read(&database).await {
+                Ok(()) => {
+                    self.complained = None;
+                    database.schema_reads.send_modify(|reads| *reads += 1);
+                    EVERY
+                }
+                Err(why) => {
+                    self.connection = None;
+                    if self.complained.as_ref() != Some(&why) {
+                        tracing::warn!(database = database.name, "cannot read the schema: {why}");
+                        self.complained = Some(why);
+                    }
+                    AGAIN
+                }
+            };
+            // A database that is gone from the configuration is not kept alive by waiting for it.
+            let weak = Arc::downgrade(&database);
+            let stale = async {
+                database.schema_stale.notified().await;
+            };
+            tokio::select! {
+                () = stale => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+            drop(database);
+            self.database = weak;
+        }
+    }
+
+    async fn read(&mut self, database: &Database) -> Result<(), String> {
+        if self.connection.as_ref().is_none_or(ControlConnection::is_closed) {
+            self.connection = Some(self.connect(database).await?);
+        }
+        let Some(connection) = &self.connection else { return Err("no connection".to_owned()) };
+        let epoch = EPOCH.fetch_add(1, Ordering::Relaxed);
+        let reading = discover(connection.client(), &self.rules, epoch);
+        let found = tokio::time::timeout(self.timeout, reading)
+            .await
+            .map_err(|_| format!("no answer within {:?}", self.timeout))?
+            .map_err(|error| error.to_string())?;
+        let fingerprint = found.catalog.fingerprint();
+        if self.fingerprint == Some(fingerprint) {
+            return Ok(());
+        }
+        for warning in &found.warnings {
+            tracing::warn!(database = database.name, "{warning}");
+        }
+        let first = self.fingerprint.replace(fingerprint).is_none();
+        tracing::info!(
+            database = database.name,
+            tables = found.schema.tables().count(),
+            "{}",
+            if first { "schema read" } else { "schema has changed" }
+        );
+        database.schema.store(Some(Arc::new(found.schema)));
+        Ok(())
+    }
+
+    /// To the home shard's primary. Another shard's schema would do for sharded and reference
+    /// tables, but not for those that live at home: without it they would be taken for unknown.
+    async fn connect(&self, database: &Database) -> Result<ControlConnection, String> {
+        let home = database.topology.home.index();
+        let shard = &database.shards[home];
+        let snapshot = shard.board.load_full();
+        let primary = snapshot.primary().map_err(|why| format!("shard {}: {why}", shard.name))?;
+        let opening =
+            ControlConnection::open(&primary.address, &shard.dbname, &self.login, &self.tls[home], self.timeout, || {});
+        opening.await.map_err(|error| format!("shard {}: {error}", shard.name))
+    }
+}
+
+/// Reads a schema once, for a command that does not serve.
+pub(super) async fn read_once(
+    settings: &Settings,
+    database: &config::Database,
+    timeout: Duration,
+) -> Result<Schema, String> {
+    let shard = &database.shards[database.home];
+    let config = client_config(shard.tls.mode, shard.tls.ca.as_deref()).map_err(|error| error.to_string())?;
+    let tls = Tls { mode: shard.tls.mode, config };
+    let login = Login { user: settings.control.user.clone(), password: settings.control.password.clone() };
+    let mut failure = format!("shard {} has no endpoint", shard.name);
+    for endpoint in &shard.endpoints {
+        match ControlConnection::open(endpoint, &shard.dbname, &login, &tls, timeout, || {}).await {
+            Ok(connection) => {
+                let found = discover(connection.client(), &DatabaseRules::from(database), 1).await;
+                return found.map(|found| found.schema).map_err(|error| error.to_string());
+            }
+            Err(error) => failure = format!("shard {} at {endpoint}: {error}", shard.name),
+        }
+    }
+    Err(failure)
+}
