@@ -3,7 +3,7 @@
 
 use criterion::{BatchSize, Criterion, Throughput};
 use pgring::ring::{ShardId, Topology};
-use pgring::route::{Parameters, Request, SessionHints, route};
+use pgring::route::{Parameters, Request, Route, SessionHints, route};
 use pgring::sql::{Context, KeyType, Lexed, PlanCache, Schema, Table, TableKind, analyze};
 use std::hint::black_box;
 use std::rc::Rc;
@@ -121,7 +121,9 @@ fn hit(criterion: &mut Criterion) {
                     session_hints: &session_hints,
                     transaction_shard: None,
                 };
-                route(&request)
+                let route = route(&request).route;
+                // Anything else would be the time of another decision.
+                assert!(matches!(route, Route::Shard(_)), "{name}: {route:?}");
             });
         });
     }
