@@ -24,7 +24,7 @@ pub(super) enum BuildError {
     #[error("shard {0}: {1}")]
     ShardTls(String, TlsError),
     #[error("listen: {0}")]
-    ListenTls(crate::session::tls::TlsError),
+    ListenTls(TlsError),
     #[error("user {0}: {1}")]
     Verifier(String, VerifierError),
 }
@@ -217,7 +217,7 @@ impl App {
 
 type TlsConfigs = HashMap<(String, String), Option<Arc<tokio_rustls::rustls::ClientConfig>>>;
 
-fn listen_tls(settings: &ListenTls) -> Result<Option<Arc<ServerTls>>, crate::session::tls::TlsError> {
+fn listen_tls(settings: &ListenTls) -> Result<Option<Arc<ServerTls>>, TlsError> {
     match settings {
         ListenTls::Disable => Ok(None),
         ListenTls::Allow(files) | ListenTls::Require(files) => {

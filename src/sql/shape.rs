@@ -70,7 +70,9 @@ pub enum Kind {
     /// `SET SESSION AUTHORIZATION`, `SET SESSION CHARACTERISTICS`.
     Set {
         /// The parameter's name, lower case: `timezone`, `client_encoding`, `role`,
-        /// `session_authorization`, `search_path`, `pgring.key` …
+        /// `session_authorization`, `search_path`, `pgring.key` … `SET SESSION CHARACTERISTICS AS
+        /// TRANSACTION` is `session characteristics` (no parameter has a space in its name), its
+        /// value the modes. Of `timezone` the value is what `SET TIME ZONE` takes.
         name: String,
         /// `SET LOCAL`: ends with the transaction.
         local: bool,
@@ -86,7 +88,8 @@ pub enum Kind {
     },
     /// `RESET ALL`.
     ResetAll,
-    /// `SELECT set_config(name, value, is_local)` alone, all three constant.
+    /// `SELECT set_config(name, value, is_local)` alone, all three constant. The name is a
+    /// literal of the text whose contents are part of the fingerprint.
     SetConfig {
         /// Lower case.
         name: String,

@@ -258,6 +258,21 @@ impl ShardBoard {
         })
     }
 
+    /// Waits until every endpoint has been heard of or found down, so that there is a verdict
+    /// whatever it is; for `limit` at most, then false. Cancel safe.
+    pub async fn wait_for_verdict(&self, limit: Duration) -> bool {
+        let mut changes = self.subscribe();
+        let waiting = async {
+            while matches!(self.load().roles.primary, Err(NoPrimary::Unknown)) {
+                if changes.changed().await.is_err() {
+                    // The sender is ours: it lives as long as we do.
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::time::timeout(limit, waiting).await.is_ok()
+    }
+
     /// Changes the state and publishes it.
     pub(super) fn change(&self, change: impl FnOnce(&mut Watched) -> Vec<Event>) -> Vec<Event> {
         let mut watched = lock(&self.watched);

@@ -114,6 +114,8 @@ pub(super) fn parse(
         if begins_table_query(tokens, &range, at) {
             let words = [Token::make_word("SELECT", None), Token::Mul, Token::make_word("FROM", None)];
             converted.extend(words.map(|token| TokenWithSpan { token, span }));
+        } else if overrides(tokens, at) {
+            at += 2;
         } else if !is_inheritance_only(tokens, &range, at) {
             let token = convert(tokens, at).ok_or(Unreadable::Grammar)?;
             converted.push(TokenWithSpan { token, span });
@@ -152,6 +154,13 @@ fn is_inheritance_only(tokens: &Tokens<'_>, statement: &Range<usize>, at: usize)
             || tokens.is_mark(at - 1, "("))
         && (matches!(tokens.kind(at + 1), Some(TokenKind::Word | TokenKind::QuotedIdent))
             || tokens.is_mark(at + 1, "("))
+}
+
+/// `INSERT … OVERRIDING SYSTEM VALUE VALUES …`, which sqlparser does not know: what is given
+/// is what is stored. (`OVERRIDING USER VALUE` would ignore a key that is an identity column.)
+fn overrides(tokens: &Tokens<'_>, at: usize) -> bool {
+    tokens.are_words(at, &["overriding", "system", "value"])
+        && (tokens.is_one_of(at + 3, &["values", "select", "with", "table"]) || tokens.is_mark(at + 3, "("))
 }
 
 /// A token's number as the position sqlparser carries along.

@@ -147,9 +147,7 @@ impl Analyzer<'_> {
                     Some((node, vec![self.constant(constant, self.facts.key_type(node))?]))
                 })
                 .collect(),
-            Expr::InList { expr, list, negated: false } => {
-                self.pinned_by_list(expr, list, &node)
-            }
+            Expr::InList { expr, list, negated: false } => self.pinned_by_list(expr, list, &node),
             Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => {
                 let Some(node) = node(left) else { return Vec::new() };
                 let keys = self.array(right, self.facts.key_type(node));
@@ -207,7 +205,9 @@ fn flattened<'e>(expr: &'e Expr, operator: &BinaryOperator) -> Vec<&'e Expr> {
 /// `(a, b) = (c, d)` is `a = c AND b = d`.
 fn pairs<'e>(left: &'e Expr, right: &'e Expr) -> Vec<(&'e Expr, &'e Expr)> {
     match (unnested(left), unnested(right)) {
-        (Expr::Tuple(left), Expr::Tuple(right)) if left.len() == right.len() => left.iter().zip(right).collect(),
+        (Expr::Tuple(left), Expr::Tuple(right)) if left.len() == right.len() => {
+            left.iter().zip(right).collect()
+        }
         (left, right) => vec![(left, right)],
     }
 }

@@ -8,8 +8,12 @@ use sqlparser::ast::{
 
 use super::names::{ident, may_name_table, object};
 use super::query::{Analyzer, Env, rename};
+use super::refusals::Refusal;
 use super::scope::{Found, Level, Merged, Scope, Side, Source};
 use super::tokens::Name;
+
+/// A column is looked up among all of a level's sources: without a bound, in quadratic time.
+const MOST_SOURCES: usize = 1000;
 
 /// What a join does with rows that do not match.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -91,7 +95,7 @@ impl Analyzer<'_> {
                 self.condition(condition, &scope, &restricted);
             }
             JoinConstraint::Using(columns) => {
-                for column in columns {
+                for column in columns.iter().take(MOST_SOURCES) {
                     match object(column) {
                         Some(Name { schema: None, name }) => {
                             self.merge(kind, &name, &left, &right, &restricted, level);
@@ -157,6 +161,11 @@ impl Analyzer<'_> {
         outer: Option<&Scope<'_>>,
         env: &Env<'_>,
     ) {
+        if level.sources.len() >= MOST_SOURCES || level.merged.len() >= MOST_SOURCES {
+            self.refusals.push(Refusal::too_many_tables());
+            self.refusals.unreadable();
+            return;
+        }
         // What stands in `FROM` sees the items before it if it is lateral; functions always are.
         let source = {
             let lateral = Scope { level, visible: 0..level.sources.len(), outer };
@@ -206,7 +215,8 @@ impl Analyzer<'_> {
                 let mut sharded = false;
                 for hidden in &mut level.sources[start..] {
                     sharded |= hidden.sharded;
-                    *hidden = Source { columns: Some(Vec::new()), sharded: hidden.sharded, ..Source::default() };
+                    *hidden =
+                        Source { columns: Some(Vec::new()), sharded: hidden.sharded, ..Source::default() };
                 }
                 level.merged.retain(|merged| merged.members.iter().all(|member| *member < start));
                 let source = Source { sharded, ..Source::default() };
@@ -216,12 +226,7 @@ impl Analyzer<'_> {
     }
 
     /// A table, or a function called like one.
-    fn named_factor(
-        &mut self,
-        factor: &TableFactor,
-        lateral: &Scope<'_>,
-        env: &Env<'_>,
-    ) -> Option<Source> {
+    fn named_factor(&mut self, factor: &TableFactor, lateral: &Scope<'_>, env: &Env<'_>) -> Option<Source> {
         let TableFactor::Table {
             name,
             alias,
@@ -255,7 +260,8 @@ impl Analyzer<'_> {
             self.called(name, &args.args);
             return self.aliased(function_source(name), alias.as_ref());
         }
-        let is_reserved = matches!(name.0.as_slice(), [ObjectNamePart::Identifier(name)] if !may_name_table(name));
+        let is_reserved =
+            matches!(name.0.as_slice(), [ObjectNamePart::Identifier(name)] if !may_name_table(name));
         let Some(name) = object(name).filter(|_| name.0.len() <= 3) else {
             self.refusals.unreadable();
             return None;

@@ -6,7 +6,7 @@
 //!
 //! The way of a statement: its words tell what it is to the session ([`session`]) or to the
 //! schema ([`objects`]); queries and modifications go to sqlparser ([`bridge`]), their tree is
-//! walked ([`query`], [`from`], [`modify`]), conditions become facts about keys
+//! walked ([`query`], [`from`], [`relations`], [`walk`], [`modify`]), conditions become facts about keys
 //! ([`conditions`], [`facts`]), and what the facts amount to is the statement's target.
 //!
 //! Time is linear in the text: a tree's depth is bounded before there is a tree, sub-queries
@@ -24,12 +24,14 @@ mod names;
 mod objects;
 mod query;
 mod refusals;
+mod relations;
 mod rows;
 mod scope;
 mod session;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod walk;
 
 use std::ops::Range;
 
@@ -61,9 +63,15 @@ pub struct Context<'a> {
 /// What a text means. `lexed` has read the same text. Never fails: what cannot be understood
 /// is a statement with [`Target::Refused`], or is passed on where there is one shard.
 pub fn analyze(text: &[u8], lexed: &Lexed, cx: &Context<'_>) -> Shape {
-    let Ok(tokens) = tokenize(text, cx.standard_conforming_strings) else {
-        let target = if cx.schema.is_one_shard() { Target::Nothing } else { refused(Refusal::unreadable()) };
-        return Shape { statements: vec![plain(Kind::Other, target, Access::Write)] };
+    let tokens = match tokenize(text, cx.standard_conforming_strings) {
+        Ok(tokens) => tokens,
+        Err(_) if cx.schema.is_one_shard() => {
+            return Shape { statements: vec![plain(Kind::Other, Target::Nothing, Access::Write)] };
+        }
+        Err(error) => {
+            let target = refused(Refusal::no_tokens(&error.to_string()));
+            return Shape { statements: vec![plain(Kind::Other, target, Access::Write)] };
+        }
     };
     let reader = Reader { tokens: &Tokens::new(text, tokens), text, lexed, cx };
     Shape {
@@ -230,7 +238,8 @@ impl Reader<'_> {
         let kind = if modifies(tokens, range) { Kind::Write } else { Kind::Query };
         let unread = |target| {
             let into = tokens.is_word(range.start, "select").then(|| into_table(tokens, range)).flatten();
-            let pin = pin_by_words(tokens, range).or(into.filter(|temporary| *temporary).map(|_| Pin::TemporaryTable));
+            let pin = pin_by_words(tokens, range)
+                .or(into.filter(|temporary| *temporary).map(|_| Pin::TemporaryTable));
             let kind = if into.is_some() { Kind::Ddl } else { kind.clone() };
             Statement { kind, target, access: Access::Write, pin }
         };
@@ -262,7 +271,12 @@ impl Reader<'_> {
             };
             match into {
                 None => Statement { kind: kind.clone(), target, access, pin },
-                Some(_) => Statement { target: self.selected_into(range, target), ..unread(Target::Nothing) },
+                Some(temporary) => Statement {
+                    kind: Kind::Ddl,
+                    target: self.selected_into(range, target),
+                    access,
+                    pin: pin.or(temporary.then_some(Pin::TemporaryTable)),
+                },
             }
         })
     }
@@ -315,7 +329,8 @@ fn pin_by_words(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Pin> {
         let pin = functions::pin_by_name(&tokens.identifier(at)?)?;
         let behind = tokens.behind_parenthesis(at + 1, range.end.min(at + ARGUMENT_TOKENS));
         // `set_config(…, true)` ends with the transaction.
-        let local = pin == Pin::Setting && tokens.is_word(behind - 2, "true") && tokens.is_mark(behind - 1, ")");
+        let local =
+            pin == Pin::Setting && tokens.is_word(behind - 2, "true") && tokens.is_mark(behind - 1, ")");
         (!local).then_some(pin)
     })
 }

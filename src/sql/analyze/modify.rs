@@ -4,9 +4,10 @@
 use std::ops::Range;
 
 use sqlparser::ast::{
-    Assignment, AssignmentTarget, Delete, Expr, FromTable, GroupByExpr, Insert, Merge, MergeAction, MergeClauseKind,
-    MergeInsertKind, MergeUpdateKind, ObjectName, OnConflictAction, OnInsert, OutputClause, Query, Select,
-    SelectItem, SetExpr, Statement, TableFactor, TableObject, TableWithJoins, Update, UpdateTableFromKind,
+    Assignment, AssignmentTarget, Delete, Expr, FromTable, GroupByExpr, Insert, Merge, MergeAction,
+    MergeClauseKind, MergeInsertKind, MergeUpdateKind, ObjectName, OnConflictAction, OnInsert, OutputClause,
+    Query, Select, SelectItem, SetExpr, Statement, TableFactor, TableObject, TableWithJoins, Update,
+    UpdateTableFromKind,
 };
 
 use super::super::schema::{Table, TableKind};
@@ -61,7 +62,8 @@ impl<'a> Analyzer<'a> {
                 source = self.table(table);
                 source.name = Some(name.name);
                 self.touched.reference_written |= table.kind == TableKind::Reference;
-                if matches!(table.kind, TableKind::View { .. }) && (source.sharded || self.touched.reference) {
+                if matches!(table.kind, TableKind::View { .. }) && (source.sharded || self.touched.reference)
+                {
                     self.refusals.push(Refusal::view_written(&table.name));
                 }
                 Some(table)
@@ -102,10 +104,7 @@ impl<'a> Analyzer<'a> {
         self.walk(&insert.returning, &scope, env);
 
         // The query must be read even where its rows do not need a key.
-        let output = match &insert.source {
-            Some(query) => Some((&**query, self.query(query, None, env))),
-            None => None,
-        };
+        let output = insert.source.as_ref().map(|query| (&**query, self.query(query, None, env)));
         let Some(target) = target else { return };
         if let Some(OnInsert::OnConflict(conflict)) = &insert.on
             && let OnConflictAction::DoUpdate(update) = &conflict.action

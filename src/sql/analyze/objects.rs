@@ -12,6 +12,7 @@ use super::super::lexer::{TokenKind, tokenize};
 use super::super::schema::{Table, TableKind};
 use super::super::shape::{Access, Kind, Pin, Statement, Target};
 use super::Context;
+use super::functions::{Effect, effect};
 use super::names::{Named, resolve};
 use super::refusals::Refusal;
 use super::session::plain;
@@ -54,7 +55,7 @@ pub(super) fn mentioned(tokens: &Tokens<'_>, range: Range<usize>, cx: &Context<'
                     continue;
                 };
                 found.function |= tokens.is_mark(at + 1, "(")
-                    && cx.schema.functions_named(&name).iter().any(|function| !function.immutable);
+                    && matches!(effect(cx.schema, None, &name), Effect::UserDefined | Effect::Reads);
                 found.catalog |= name.starts_with("pg_") || name == "information_schema";
                 // Once is enough: whether a view is sharded is read off its definition.
                 for table in cx.schema.named(&name).filter(|_| seen.insert(name.clone())) {
@@ -205,8 +206,20 @@ fn create(tokens: &Tokens<'_>, range: &Range<usize>, cx: &Context<'_>) -> Statem
         && tokens.is_one_of(
             at,
             &[
-                "or", "replace", "global", "local", "temp", "temporary", "unlogged", "recursive", "unique",
-                "foreign", "constraint", "materialized", "trusted", "procedural",
+                "or",
+                "replace",
+                "global",
+                "local",
+                "temp",
+                "temporary",
+                "unlogged",
+                "recursive",
+                "unique",
+                "foreign",
+                "constraint",
+                "materialized",
+                "trusted",
+                "procedural",
             ],
         )
     {
@@ -278,11 +291,7 @@ fn create_table(tokens: &Tokens<'_>, range: Range<usize>, temporary: bool, cx: &
         Named::Table(table) => place(table, cx, 0) == Place::Each,
         _ => false,
     };
-    if known || has_column(tokens, behind..range.end, cx) {
-        Target::EachShard
-    } else {
-        Target::Home
-    }
+    if known || has_column(tokens, behind..range.end, cx) { Target::EachShard } else { Target::Home }
 }
 
 /// Whether a column list declares the key, itself or by `LIKE` and `INHERITS`.
@@ -301,9 +310,8 @@ fn has_column(tokens: &Tokens<'_>, range: Range<usize>, cx: &Context<'_>) -> boo
         let copied = (begins && tokens.is_word(at + 1, "like")).then_some(at + 2);
         let inherited = (depth == 0 && tokens.is_word(at, "inherits")).then_some(at + 2);
         if let Some(from) = copied.or(inherited) {
-            let shares = names(tokens, from, range.end)
-                .iter()
-                .any(|name| place_of(name, cx) == Some(Place::Each));
+            let shares =
+                names(tokens, from, range.end).iter().any(|name| place_of(name, cx) == Some(Place::Each));
             if shares {
                 return true;
             }

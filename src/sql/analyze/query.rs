@@ -11,26 +11,21 @@ use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
 
 use sqlparser::ast::{
-    Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, ObjectName,
-    Query, Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement,
-    TableFactor, Value, Visit, Visitor, WildcardAdditionalOptions,
+    Distinct, Expr, GroupByExpr, ObjectName, Query, Select, SelectFlavor, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, Statement, WildcardAdditionalOptions,
 };
 
-use super::super::schema::{Table, TableKind};
 use super::super::shape::{KeySource, KeyType, Pin, Target};
-use super::super::lexer::tokenize;
 use super::Context;
 use super::bridge::{self, Depth};
 use super::facts::{Facts, NodeId, Outcome};
-use super::functions::{Effect, effect};
 use super::literals::Literals;
-use super::names::{Named, ident, object, resolve};
+use super::names::{ident, object};
 use super::refusals::{Refusal, Refusals};
 use super::scope::{Column, Level, Scope, Source};
-use super::tokens::{Name, Tokens};
 
-/// Views may stand on views; PostgreSQL sees to it that they are no circle.
-const MOST_VIEWS_DEEP: usize = 16;
+/// A name is looked up among all of them.
+const MOST_CTES: usize = 1000;
 
 /// What a query yields to the one around it.
 #[derive(Clone, Debug, Default)]
@@ -45,12 +40,12 @@ pub(super) struct Output {
 
 /// A query in `WITH`.
 #[derive(Debug, Default)]
-struct Cte {
+pub(super) struct Cte {
     /// Nothing while it is read: a recursive one refers to itself.
-    output: Option<Output>,
-    references: usize,
+    pub(super) output: Option<Output>,
+    pub(super) references: usize,
     /// The references' columns, and those they are copies of.
-    copies: Vec<(NodeId, NodeId)>,
+    pub(super) copies: Vec<(NodeId, NodeId)>,
 }
 
 /// The names that `WITH` has given, inner ones first.
@@ -64,7 +59,7 @@ impl Env<'_> {
     /// No `WITH`.
     pub(super) const EMPTY: Env<'static> = Env { names: &[], outer: None };
 
-    fn find(&self, name: &str) -> Option<usize> {
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
         let here = self.names.iter().rev().find(|(known, _)| known == name).map(|(_, cte)| *cte);
         here.or_else(|| self.outer.and_then(|outer| outer.find(name)))
     }
@@ -95,12 +90,12 @@ pub(super) struct Analyzer<'a> {
     /// `SELECT … INTO`: is the table temporary?
     pub(super) into: Option<bool>,
     pub(super) outputs: HashMap<usize, Output>,
-    accounted: HashSet<usize>,
-    ctes: Vec<Cte>,
+    pub(super) accounted: HashSet<usize>,
+    pub(super) ctes: Vec<Cte>,
     /// A select list folds rows.
-    folds: bool,
-    views: Vec<(Rc<Statement>, Depth)>,
-    views_deep: usize,
+    pub(super) folds: bool,
+    pub(super) views: Vec<(Rc<Statement>, Depth)>,
+    pub(super) views_deep: usize,
     /// Rows of an `INSERT` that the tree does not have: their tokens between the parentheses.
     pub(super) rows: Vec<Range<usize>>,
 }
@@ -146,7 +141,7 @@ impl<'a> Analyzer<'a> {
     }
 
     /// Every relation of the tree must have been accounted for.
-    fn cross_check(&mut self, tree: &Statement) {
+    pub(super) fn cross_check(&mut self, tree: &Statement) {
         let complete = sqlparser::ast::visit_relations(tree, |relation: &ObjectName| {
             if self.accounted.contains(&address(relation)) {
                 ControlFlow::Continue(())
@@ -229,6 +224,11 @@ impl<'a> Analyzer<'a> {
         self.writes |= !locks.is_empty();
         let mut names = Vec::new();
         if let Some(with) = with {
+            if self.ctes.len() + with.cte_tables.len() > MOST_CTES {
+                self.refusals.push(Refusal::too_many_tables());
+                self.refusals.unreadable();
+                return Output::default();
+            }
             if with.recursive {
                 for cte in &with.cte_tables {
                     names.push((ident(&cte.alias.name), self.new_cte()));
@@ -318,13 +318,7 @@ impl<'a> Analyzer<'a> {
         self.select_with(select, outer, env, |_, _, _| {})
     }
 
-    fn select(
-        &mut self,
-        select: &Select,
-        query: &Query,
-        outer: Option<&Scope<'_>>,
-        env: &Env<'_>,
-    ) -> Output {
+    fn select(&mut self, select: &Select, query: &Query, outer: Option<&Scope<'_>>, env: &Env<'_>) -> Output {
         self.select_with(select, outer, env, |analyzer, scope, env| analyzer.tail(query, scope, env))
     }
 
@@ -419,246 +413,10 @@ impl<'a> Analyzer<'a> {
         self.key(expr, scope).filter(|found| found.source.is_some()).map(|found| found.node)
     }
 
-    /// What a name in `FROM` stands for, without an alias.
-    pub(super) fn relation(&mut self, name: &Name, env: &Env<'_>) -> Source {
-        if name.schema.is_none()
-            && let Some(cte) = env.find(&name.name)
-        {
-            return self.cte_reference(cte, &name.name);
-        }
-        let path;
-        let search_path = if self.views_deep > 0 {
-            // Read with an empty path, only catalogs are unqualified.
-            path = Vec::new();
-            &path
-        } else {
-            self.cx.search_path
-        };
-        let mut source = Source { name: Some(name.name.clone()), ..Source::default() };
-        match resolve(self.cx.schema, search_path, name) {
-            Named::Catalog => self.touched.catalog = true,
-            Named::Unknown => {
-                if self.views_deep > 0 && name.schema.is_none() {
-                    self.refusals.unreadable();
-                }
-                self.touched.home = true;
-            }
-            Named::Table(table) => {
-                source = self.table(table);
-                source.name = Some(name.name.clone());
-            }
-        }
-        source
-    }
-
-    /// A table of the snapshot.
-    pub(super) fn table(&mut self, table: &Table) -> Source {
-        let mut columns: Vec<Column> =
-            table.columns.iter().map(|name| Column { name: Some(name.clone()), node: None }).collect();
-        let mut sharded = false;
-        match &table.kind {
-            TableKind::Sharded { key, key_type } => {
-                sharded = true;
-                let column = table.columns.get(*key).map_or("", String::as_str);
-                let node = self.facts.table(&table.name, column, *key_type);
-                if let Some(column) = columns.get_mut(*key) {
-                    column.node = Some(node);
-                }
-            }
-            TableKind::Reference => self.touched.reference = true,
-            TableKind::Home | TableKind::Sequence => self.touched.home = true,
-            TableKind::View { definition } => {
-                let output = self.view(definition);
-                sharded = output.sharded;
-                for (column, copy) in columns.iter_mut().zip(self.copied(&output).into_iter().flatten()) {
-                    column.node = copy.node;
-                }
-            }
-        }
-        Source { schema: Some(table.schema.clone()), columns: Some(columns), sharded, name: None }
-    }
-
-    /// A view is the query it is defined by.
-    fn view(&mut self, definition: &str) -> Output {
-        if self.views_deep >= MOST_VIEWS_DEEP {
-            self.refusals.unreadable();
-            return Output::default();
-        }
-        let Some((statement, depth)) = definition_tree(definition) else {
-            self.refusals.unreadable();
-            return Output::default();
-        };
-        // Kept until the analysis is over: the tree's addresses must stay its own.
-        self.views.push((Rc::clone(&statement), depth));
-        let Statement::Query(query) = &*statement else {
-            self.refusals.unreadable();
-            return Output::default();
-        };
-        self.views_deep += 1;
-        let output = bridge::with_stack(depth, || {
-            let output = self.query(query, None, &Env::EMPTY);
-            self.cross_check(&statement);
-            output
-        });
-        self.views_deep -= 1;
-        output
-    }
-
-    /// The columns of a query in `FROM`, as copies; conditions on them reach into it if they may.
-    pub(super) fn copied(&mut self, output: &Output) -> Option<Vec<Column>> {
-        self.apart |= output.sharded && !output.plain;
-        let columns = output.columns.as_ref()?;
-        let copies = columns.iter().map(|column| {
-            let node = column.node.map(|original| {
-                let copy = self.facts.copy(original);
-                if output.plain {
-                    self.facts.edge(copy, original);
-                }
-                copy
-            });
-            Column { name: column.name.clone(), node }
-        });
-        Some(copies.collect())
-    }
-
-    fn cte_reference(&mut self, id: usize, name: &str) -> Source {
-        self.ctes[id].references += 1;
-        let mut source = Source { name: Some(name.to_owned()), ..Source::default() };
-        if let Some(output) = self.ctes[id].output.clone() {
-            source.sharded = output.sharded;
-            source.columns = output.columns.map(|columns| {
-                let copies = columns.into_iter().map(|column| {
-                    let node = column.node.map(|original| {
-                        let copy = self.facts.copy(original);
-                        self.ctes[id].copies.push((copy, original));
-                        copy
-                    });
-                    Column { node, ..column }
-                });
-                copies.collect()
-            });
-        }
-        source
-    }
-
     /// Marks a relation of the tree as seen.
     pub(super) fn account(&mut self, relation: &ObjectName) {
         self.accounted.insert(address(relation));
     }
-
-    /// Sub-queries and function calls in expressions.
-    pub(super) fn walk(&mut self, part: &impl Visit, scope: &Scope<'_>, env: &Env<'_>) {
-        // The walk itself never ends early: `Break` cannot happen.
-        let _: ControlFlow<()> = part.visit(&mut Walk { analyzer: self, scope, env, depth: 0 });
-    }
-
-    fn function(&mut self, function: &Function) {
-        self.apart |= function.over.is_some();
-        let arguments = match &function.args {
-            FunctionArguments::List(list) => list.args.as_slice(),
-            _ => &[],
-        };
-        let Some(name) = object(&function.name) else {
-            self.refusals.unreadable();
-            return;
-        };
-        self.folds |= function.over.is_some()
-            || function.filter.is_some()
-            || !function.within_group.is_empty()
-            || effect(self.cx.schema, name.schema.as_deref(), &name.name) != Effect::Scalar;
-        self.call(&name, arguments);
-    }
-
-    /// A call of this function, in an expression or in `FROM`.
-    pub(super) fn call(&mut self, name: &Name, arguments: &[FunctionArg]) {
-        match effect(self.cx.schema, name.schema.as_deref(), &name.name) {
-            Effect::Scalar | Effect::Aggregate => {}
-            Effect::Opaque => self.writes = true,
-            Effect::Home(pin) => {
-                self.writes = true;
-                self.touched.home = true;
-                self.pin = self.pin.or(pin);
-            }
-            Effect::SetConfig => {
-                self.writes = true;
-                if !arguments.get(2).is_some_and(is_true) {
-                    self.pin = self.pin.or(Some(Pin::Setting));
-                }
-            }
-            Effect::Reads => self.refusals.push(Refusal::reading_function(&name.name)),
-            Effect::UserDefined => self.refusals.push(Refusal::user_function(&name.name)),
-        }
-    }
-}
-
-struct Walk<'w, 'a, 's> {
-    analyzer: &'w mut Analyzer<'a>,
-    scope: &'w Scope<'s>,
-    env: &'w Env<'w>,
-    /// Queries around the current node; what is in them is read by reading them.
-    depth: usize,
-}
-
-impl Visitor for Walk<'_, '_, '_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
-        if self.depth == 0 {
-            let output = self.analyzer.query(query, Some(self.scope), self.env);
-            self.analyzer.outputs.insert(address(query), output);
-        }
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        if self.depth > 0 {
-            return ControlFlow::Continue(());
-        }
-        match expr {
-            Expr::Function(function) => self.analyzer.function(function),
-            Expr::JsonAccess { .. }
-            | Expr::Convert { .. }
-            | Expr::Prefixed { .. }
-            | Expr::Struct { .. }
-            | Expr::Named { .. }
-            | Expr::Dictionary(_)
-            | Expr::Map(_)
-            | Expr::MatchAgainst { .. }
-            | Expr::OuterJoin(_)
-            | Expr::Prior(_)
-            | Expr::Lambda(_)
-            | Expr::MemberOf(_)
-            | Expr::RLike { .. }
-            | Expr::InUnnest { .. } => self.analyzer.refusals.unreadable(),
-            _ => {}
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_table_factor(&mut self, _factor: &TableFactor) -> ControlFlow<()> {
-        if self.depth == 0 {
-            self.analyzer.refusals.unreadable();
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_statement(&mut self, _statement: &Statement) -> ControlFlow<()> {
-        if self.depth == 0 {
-            self.analyzer.refusals.unreadable();
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-fn is_true(argument: &FunctionArg) -> bool {
-    matches!(argument, FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))
-        if value.value == Value::Boolean(true))
 }
 
 /// Gives the first columns new names.
@@ -704,17 +462,4 @@ fn is_postgresql(select: &Select) -> bool {
         && select.value_table_mode.is_none()
         && select.flavor == SelectFlavor::Standard
         && matches!(&select.group_by, GroupByExpr::Expressions(_, modifiers) if modifiers.is_empty())
-}
-
-/// The tree of a view's definition, and how deep it may be.
-fn definition_tree(definition: &str) -> Option<(Rc<Statement>, Depth)> {
-    let definition = definition.trim_end().trim_end_matches(';').as_bytes();
-    let tokens = Tokens::new(definition, tokenize(definition, true).ok()?);
-    let everything = 0..tokens.len();
-    let depth = Depth::of(&tokens, everything.clone());
-    if depth.is_too_deep() {
-        return None;
-    }
-    let tree = bridge::with_stack(depth, || bridge::parse(&tokens, everything, &[]).ok().map(Rc::new))?;
-    Some((tree, depth))
 }

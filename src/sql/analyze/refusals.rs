@@ -47,6 +47,14 @@ impl Refusal {
         Refusal::new("statement cannot be read by pgring's parser, and names a sharded table", HINT)
     }
 
+    pub(super) fn no_tokens(fault: &str) -> Refusal {
+        Refusal::new(fault, "PostgreSQL's lexer reads it no further either.")
+    }
+
+    pub(super) fn too_many_tables() -> Refusal {
+        Refusal::new("statement names too many tables at once", HINT)
+    }
+
     pub(super) fn too_deep() -> Refusal {
         Refusal::new("statement is nested too deeply", HINT)
     }
@@ -78,9 +86,7 @@ impl Refusal {
 
     pub(super) fn home_beside_unknown(table: &str, column: &str) -> Refusal {
         Refusal::new(
-            format!(
-                "table \"{table}\", whose key is not known, stands beside tables of the home shard"
-            ),
+            format!("table \"{table}\", whose key is not known, stands beside tables of the home shard"),
             format!("Add a condition on {table}.{column}, or read the two apart."),
         )
     }
@@ -125,10 +131,7 @@ impl Refusal {
     }
 
     pub(super) fn merge_by_source(table: &str) -> Refusal {
-        Refusal::new(
-            format!("WHEN NOT MATCHED BY SOURCE may touch every row of \"{table}\""),
-            HINT,
-        )
+        Refusal::new(format!("WHEN NOT MATCHED BY SOURCE may touch every row of \"{table}\""), HINT)
     }
 
     pub(super) fn copied_in(table: &str) -> Refusal {

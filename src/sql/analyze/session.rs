@@ -31,7 +31,11 @@ pub(super) fn classify(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Stat
         "reset" => reset(tokens, range)?,
         "show" => show(tokens, range),
         "discard" => {
-            if tokens.is_word(start + 1, "all") { Kind::DiscardAll } else { Kind::Discard }
+            if tokens.is_word(start + 1, "all") {
+                Kind::DiscardAll
+            } else {
+                Kind::Discard
+            }
         }
         "deallocate" => {
             let at = start + 1 + usize::from(tokens.is_word(start + 1, "prepare") && start + 2 < end);
@@ -56,7 +60,12 @@ pub(super) fn classify(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Stat
         "notify" => return Some(plain(Kind::Other, Target::Home, Access::Write)),
         "load" => {
             let pin = Some(Pin::Load);
-            return Some(Statement { kind: Kind::Other, target: Target::Nothing, access: Access::Write, pin });
+            return Some(Statement {
+                kind: Kind::Other,
+                target: Target::Nothing,
+                access: Access::Write,
+                pin,
+            });
         }
         "fetch" => return Some(plain(Kind::Query, Target::Nothing, Access::Write)),
         "move" | "close" => return Some(plain(Kind::Other, Target::Nothing, Access::Write)),

@@ -5,10 +5,14 @@ use super::super::schema::{Function, Schema, Table, TableKind};
 use super::super::shape::{KeySlot, KeyType, Kind, Pin, Shape, Target, ValueSlot};
 use super::{Context, analyze};
 
+// A row a line, however long: the tables are read down, not across.
+#[rustfmt::skip]
 mod keys;
 mod limits;
 mod session;
+#[rustfmt::skip]
 mod utility;
+#[rustfmt::skip]
 mod writes;
 
 pub(super) fn schema() -> Schema {
@@ -34,27 +38,30 @@ pub(super) fn schema() -> Schema {
         table("app_settings", &["key", "value"], TableKind::Home),
         table("other.jobs", &["id", "user_id"], TableKind::Home),
         table("jobs_id_seq", &[], TableKind::Sequence),
-        table(
-            "documents",
-            &["slug", "body"],
-            TableKind::Sharded { key: 0, key_type: KeyType::Text },
-        ),
+        table("documents", &["slug", "body"], TableKind::Sharded { key: 0, key_type: KeyType::Text }),
         table("devices", &["uid", "model"], TableKind::Sharded { key: 0, key_type: KeyType::Uuid }),
         table(
             "active_jobs",
             &["user_id", "id", "name"],
-            view("SELECT jobs.user_id, jobs.id, jobs.name FROM public.jobs WHERE (jobs.status = 'active'::text);"),
+            view(
+                "SELECT jobs.user_id, jobs.id, jobs.name FROM public.jobs WHERE (jobs.status = 'active'::text);",
+            ),
         ),
-        table("busiest", &["user_id", "n"], view("SELECT jobs.user_id, count(*) AS n FROM public.jobs GROUP BY jobs.user_id LIMIT 10")),
-        table("only_five", &["user_id"], view("SELECT jobs.user_id FROM public.jobs WHERE (jobs.user_id = 5)")),
+        table(
+            "busiest",
+            &["user_id", "n"],
+            view("SELECT jobs.user_id, count(*) AS n FROM public.jobs GROUP BY jobs.user_id LIMIT 10"),
+        ),
+        table(
+            "only_five",
+            &["user_id"],
+            view("SELECT jobs.user_id FROM public.jobs WHERE (jobs.user_id = 5)"),
+        ),
         table("settings_view", &["key"], view("SELECT app_settings.key FROM public.app_settings")),
         table("broken_view", &["key"], view("SELECT FROM WHERE")),
     ];
-    let function = |name: &str, immutable| Function {
-        schema: "public".to_owned(),
-        name: name.to_owned(),
-        immutable,
-    };
+    let function =
+        |name: &str, immutable| Function { schema: "public".to_owned(), name: name.to_owned(), immutable };
     Schema::new(1, tables, vec![function("slugify", true), function("top_users", false)])
 }
 

@@ -107,6 +107,7 @@ fn pins() {
         ("CREATE TEMP TABLE t (a int)", Some(Pin::TemporaryTable)),
         ("CREATE TEMPORARY VIEW v AS SELECT 1", Some(Pin::TemporaryTable)),
         ("SELECT 1 INTO TEMP t", Some(Pin::TemporaryTable)),
+        ("CREATE TEMP SEQUENCE s", Some(Pin::TemporaryTable)),
         ("LISTEN x", Some(Pin::Listen)),
         ("UNLISTEN x", None),
         ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", Some(Pin::HoldCursor)),
@@ -161,7 +162,9 @@ fn access() {
 #[test]
 fn one_shard_takes_everything() {
     let schema = Schema::one_shard();
-    for sql in ["SELECT * FROM jobs", "SELEC (", "CALL f()", "COPY jobs FROM STDIN", "COMMIT PREPARED 'x'", "'"] {
+    for sql in
+        ["SELECT * FROM jobs", "SELEC (", "CALL f()", "COPY jobs FROM STDIN", "COMMIT PREPARED 'x'", "'"]
+    {
         let shape = shape_of(sql, &schema, &["public"], true);
         assert!(shape.statements.iter().all(|s| s.target == Target::Nothing), "{sql}: {shape:?}");
     }

@@ -45,7 +45,7 @@ fn schema_changes() {
         ("DROP TABLE jobs", "each", "sharded"),
         ("DROP TABLE IF EXISTS jobs, users CASCADE", "each", "both sharded"),
         ("DROP TABLE app_settings", "home", "not sharded"),
-        ("DROP TABLE jobs, app_settings", "refused: Split it", "of two kinds"),
+        ("DROP TABLE jobs, app_settings", "refused: sharded tables and tables of the home", "of two kinds"),
         ("DROP VIEW active_jobs", "each", "a view on a sharded table"),
         ("DROP VIEW settings_view", "home", "a view of the home shard"),
         ("DROP INDEX i", "each", "its table is not known"),
@@ -115,10 +115,11 @@ fn what_cannot_be_read() {
     check(&[
         ("SELEC * FROM jobs", "refused: cannot be read", "it names a sharded table"),
         ("SELEC * FROM app_settings", "home", "it does not"),
+        ("SELEC query_to_xml('SELECT * FROM jobs')", "refused: cannot be read", "it may, in a string"),
         ("SELECT * FROM jobs WHERE (", "refused: cannot be read", "not SQL"),
         ("SELECT * FROM pg_class WHERE (", "catalog", "catalogs only"),
         ("SELECT * FROM jobs qualify WHERE user_id = 7", "refused: cannot be read", "another dialect's clause"),
-        ("SELECT 'unterminated", "refused: cannot be read", "no tokens"),
+        ("SELECT 'unterminated", "refused: unterminated quoted string", "no tokens"),
         ("SELECT * FROM jobs WHERE user_id = 7 garbage garbage", "refused: cannot be read", "what is left over"),
     ]);
 }

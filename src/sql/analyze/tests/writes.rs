@@ -29,7 +29,8 @@ fn inserts() {
         ("INSERT INTO jobs (user_id) VALUES (7) ON CONFLICT (id) DO UPDATE SET user_id = 8", "refused: cannot be changed", "the row would move"),
         ("INSERT INTO jobs (user_id) VALUES (7) ON CONFLICT (id) DO UPDATE SET (name, user_id) = ('x', 8)", "refused: cannot be changed", "in a list"),
         ("INSERT INTO jobs (user_id) VALUES (7) ON CONFLICT (id) DO UPDATE SET name = (SELECT max(action) FROM audit_logs)", "everywhere audit_logs.user_id", "its query is read"),
-        ("INSERT INTO jobs (user_id) OVERRIDING SYSTEM VALUE VALUES (7), (8)", "keys[lit0 lit1]", "OVERRIDING"),
+        ("INSERT INTO jobs (user_id) OVERRIDING SYSTEM VALUE VALUES (7), (8)", "keys[lit0 lit1]", "what is given is stored"),
+        ("INSERT INTO jobs (user_id) OVERRIDING USER VALUE VALUES (7)", "refused: cannot be read", "what is given may be ignored"),
         ("INSERT INTO public.\"jobs\" (\"user_id\") VALUES (7)", "keys[lit0]", "quoted"),
         ("INSERT INTO app_settings VALUES ('a', 'b')", "home", "not sharded"),
         ("INSERT INTO other.jobs (id) VALUES (1)", "home", "not sharded"),
@@ -46,7 +47,7 @@ fn inserts() {
 fn insert_select() {
     check(&[
         ("INSERT INTO notifications (user_id, body) SELECT user_id, name FROM jobs WHERE user_id = 7", "keys[lit0]", "carried over and known"),
-        ("INSERT INTO notifications (user_id, body) SELECT user_id, name FROM jobs", "everywhere jobs.user_id", "carried over, not known"),
+        ("INSERT INTO notifications (user_id, body) SELECT user_id, name FROM jobs", "everywhere notifications.user_id", "carried over, not known"),
         ("INSERT INTO notifications (user_id, body) SELECT 7, name FROM jobs WHERE user_id = 7", "keys[lit0 lit1]", "a constant"),
         ("INSERT INTO notifications (user_id, body) SELECT id, name FROM jobs WHERE user_id = 7", "refused: not a constant", "another column"),
         ("INSERT INTO notifications (body, user_id) SELECT name, user_id FROM jobs WHERE user_id = 7", "keys[lit0]", "by the column list"),

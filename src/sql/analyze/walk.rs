@@ -1,0 +1,142 @@
+//! Expressions: the sub-queries and function calls in them, wherever they are.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Statement, TableFactor,
+    Value, Visit, Visitor,
+};
+
+use super::super::shape::Pin;
+use super::functions::{Effect, effect};
+use super::names::{ident, object};
+use super::query::{Analyzer, Env, address};
+use super::refusals::Refusal;
+use super::scope::Scope;
+use super::tokens::Name;
+
+impl Analyzer<'_> {
+    /// Sub-queries and function calls in expressions.
+    pub(super) fn walk(&mut self, part: &impl Visit, scope: &Scope<'_>, env: &Env<'_>) {
+        // The walk itself never ends early: `Break` cannot happen.
+        let _: ControlFlow<()> = part.visit(&mut Walk { analyzer: self, scope, env, depth: 0 });
+    }
+
+    fn function(&mut self, function: &Function) {
+        self.apart |= function.over.is_some();
+        let arguments = match &function.args {
+            FunctionArguments::List(list) => list.args.as_slice(),
+            _ => &[],
+        };
+        let Some(name) = object(&function.name) else {
+            self.refusals.unreadable();
+            return;
+        };
+        self.folds |= function.over.is_some()
+            || function.filter.is_some()
+            || !function.within_group.is_empty()
+            || effect(self.cx.schema, name.schema.as_deref(), &name.name) != Effect::Scalar;
+        self.call(&name, arguments);
+    }
+
+    /// `t.f` calls `f(t)` where `t` has no such column.
+    fn attribute(&mut self, parts: &[Ident]) {
+        if let Some(last) = parts.last().map(ident)
+            && effect(self.cx.schema, None, &last) == Effect::UserDefined
+        {
+            self.refusals.push(Refusal::user_function(&last));
+        }
+    }
+
+    /// A call of this function, in an expression or in `FROM`.
+    pub(super) fn call(&mut self, name: &Name, arguments: &[FunctionArg]) {
+        match effect(self.cx.schema, name.schema.as_deref(), &name.name) {
+            Effect::Scalar | Effect::Aggregate => {}
+            Effect::Opaque => self.writes = true,
+            Effect::Home(pin) => {
+                self.writes = true;
+                self.touched.home = true;
+                self.pin = self.pin.or(pin);
+            }
+            Effect::SetConfig => {
+                self.writes = true;
+                if !arguments.get(2).is_some_and(is_true) {
+                    self.pin = self.pin.or(Some(Pin::Setting));
+                }
+            }
+            Effect::Reads => self.refusals.push(Refusal::reading_function(&name.name)),
+            Effect::UserDefined => self.refusals.push(Refusal::user_function(&name.name)),
+        }
+    }
+}
+
+struct Walk<'w, 'a, 's> {
+    analyzer: &'w mut Analyzer<'a>,
+    scope: &'w Scope<'s>,
+    env: &'w Env<'w>,
+    /// Queries around the current node; what is in them is read by reading them.
+    depth: usize,
+}
+
+impl Visitor for Walk<'_, '_, '_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        if self.depth == 0 {
+            let output = self.analyzer.query(query, Some(self.scope), self.env);
+            self.analyzer.outputs.insert(address(query), output);
+        }
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        if self.depth > 0 {
+            return ControlFlow::Continue(());
+        }
+        match expr {
+            Expr::Function(function) => self.analyzer.function(function),
+            Expr::CompoundIdentifier(parts) => self.analyzer.attribute(parts),
+            Expr::JsonAccess { .. }
+            | Expr::Convert { .. }
+            | Expr::Prefixed { .. }
+            | Expr::Struct { .. }
+            | Expr::Named { .. }
+            | Expr::Dictionary(_)
+            | Expr::Map(_)
+            | Expr::MatchAgainst { .. }
+            | Expr::OuterJoin(_)
+            | Expr::Prior(_)
+            | Expr::Lambda(_)
+            | Expr::MemberOf(_)
+            | Expr::RLike { .. }
+            | Expr::InUnnest { .. } => self.analyzer.refusals.unreadable(),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, _factor: &TableFactor) -> ControlFlow<()> {
+        if self.depth == 0 {
+            self.analyzer.refusals.unreadable();
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_statement(&mut self, _statement: &Statement) -> ControlFlow<()> {
+        if self.depth == 0 {
+            self.analyzer.refusals.unreadable();
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn is_true(argument: &FunctionArg) -> bool {
+    matches!(argument, FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))
+        if value.value == Value::Boolean(true))
+}
