@@ -44,7 +44,8 @@ fn bind_message() -> Vec<u8> {
 
 /// What a driver sends for one prepared statement's execution.
 fn pipeline() -> Vec<u8> {
-    [parse_message(), bind_message(), frame(b'D', b"P\0"), frame(b'E', b"\0\0\0\0\0"), frame(b'S', b"")].concat()
+    [parse_message(), bind_message(), frame(b'D', b"P\0"), frame(b'E', b"\0\0\0\0\0"), frame(b'S', b"")]
+        .concat()
 }
 
 /// From header to header, as the relay does; how many frames there were.
@@ -72,7 +73,9 @@ fn scan(criterion: &mut Criterion) {
 fn fields(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("read");
     let parse = parse_message();
-    group.bench_function("Parse", |b| b.iter(|| wire::Parse::read(black_box(&parse[wire::HEADER_LEN..])).is_ok()));
+    group.bench_function("Parse", |b| {
+        b.iter(|| wire::Parse::read(black_box(&parse[wire::HEADER_LEN..])).is_ok())
+    });
     let bind = bind_message();
     group.bench_function("Bind's names", |b| {
         b.iter(|| wire::BindNames::read(black_box(&bind[wire::HEADER_LEN..])).is_ok());

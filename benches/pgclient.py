@@ -88,6 +88,15 @@ class Connection:
         self.send(b"Q", sql.encode() + b"\0")
         self.until_ready()
 
+    def value(self, sql):
+        """The only column of the only row of a query's answer."""
+        self.send(b"Q", sql.encode() + b"\0")
+        value = None
+        while (message := self.message())[0] != b"Z":
+            if message[0] == b"D":
+                value = message[1][6:].decode()
+        return value
+
     def stream(self, sql, buffer=bytearray(256 * 1024)):
         """Runs a query and counts the bytes of its answer. The end is told by the last six
         bytes, a ReadyForQuery: the rows asked for here hold no zero bytes to imitate one."""

@@ -42,6 +42,9 @@ def heading(results):
         lines.append(
             "PgBouncer pools transactions under the simple protocol and sessions under the prepared one:"
             " before 1.21 it knows no protocol-level prepared statements under transaction pooling.")
+    if by_shard := results["transactions_by_shard"]:
+        shares = ", ".join(f"{count / sum(by_shard):.0%}" for count in by_shard)
+        lines.append(f"The three shards ran {shares} of the transactions.")
     return "\n".join(lines)
 
 

@@ -167,6 +167,7 @@ def measure(options, stage):
             if figures:
                 results["streams"].append({"round": number, "proxy": peer.name, **figures})
 
+    results["transactions_by_shard"] = [committed(server) for server in servers["three"]]
     if options.perf:
         profile(options, stage, peers, attempt)
     for peer in peers:
@@ -193,6 +194,13 @@ def start_servers(options, stage):
         "one": [start("one")] if any(name in ONE_SERVER for name in options.only) else [],
         "three": [start(f"s{number}") for number in (1, 2, 3)] if "pgring3" in options.only else [],
     }
+
+
+def committed(server):
+    """Every shard holding every row, a wrong route would not be seen in pgbench's answers; that
+    one shard did all the work is seen here."""
+    with server.connect() as connection:
+        return int(connection.value("SELECT xact_commit FROM pg_stat_database WHERE datname = 'bench'"))
 
 
 def start_peer(name, stage, servers):
