@@ -68,6 +68,7 @@ fn with_context<T>(run: impl FnOnce(&Context<'_>) -> T) -> T {
         search_path: &search_path,
         standard_conforming_strings: true,
         default_key: "user_id",
+        unknown: &std::cell::Cell::new(false),
     })
 }
 

@@ -8,8 +8,8 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, watch};
-use tokio::task::LocalSet;
 
 /// The running threads.
 pub(super) struct Threads {
@@ -48,12 +48,23 @@ impl Threads {
         let mut handles = Vec::new();
         for (index, (mailbox, (thread, messages))) in boxes.into_iter().enumerate() {
             let sockets = listeners.of_thread(index);
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let (pools, doors, app) = (Arc::clone(pools), Arc::clone(&doors), Arc::clone(app));
             let (listening, mut running) = (listening.subscribe(), running.subscribe());
+            let (began, begun) = std::sync::mpsc::channel();
             let serve = move || {
-                let local = LocalSet::new();
-                local.block_on(&runtime, async move {
+                // Not a LocalSet on an ordinary runtime: each of its wake-ups costs a write to
+                // the reactor's eventfd, and one more turn of it.
+                let mut builder = tokio::runtime::Builder::new_current_thread();
+                let runtime = match builder.enable_all().build_local(LocalOptions::default()) {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        // Whoever started the thread waits for this.
+                        let _ = began.send(Err(error));
+                        return;
+                    }
+                };
+                let _ = began.send(Ok(()));
+                runtime.block_on(async move {
                     let local_pools = pool::Local::new(thread, pools);
                     let worker = Worker::new(
                         thread,
@@ -76,6 +87,7 @@ impl Threads {
                 });
             };
             handles.push(std::thread::Builder::new().name(format!("pgring-{index}")).spawn(serve)?);
+            begun.recv().map_err(|_| io::Error::other("a thread ended at its start"))??;
         }
         Ok(Threads { listening, running, handles })
     }
