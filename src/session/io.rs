@@ -115,6 +115,10 @@ impl Session {
 
     fn poll_io(&mut self, cx: &mut Context<'_>, read_client: bool) -> Poll<Result<(), Stop>> {
         let mut progressed = self.poll_server(cx)?;
+        if !self.events.is_empty() {
+            // What the session has to add (a ReadyForQuery) leaves in the same write.
+            return Poll::Ready(Ok(()));
+        }
         if let Poll::Ready(Err(error)) = self.stream.poll_drain(cx, &mut self.outbox) {
             return Poll::Ready(Err(Stop::Client(error.into())));
         }
