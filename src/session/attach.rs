@@ -87,6 +87,8 @@ impl Session {
                 Held { shard, lease, pin: None }
             }
         };
+        self.batch.shard = shard;
+        self.database.counters.server_assignments.inc();
         let name = &self.database.shard_names[shard.index()];
         self.registration.control.attached(&held.lease.cancel_key, name);
         self.held = Some(held);

@@ -268,6 +268,7 @@ impl Session {
             )
             .into());
         }
+        self.database.counters.client_parses.inc();
         self.batch.unconfirmed.push_back(parse.name.into());
         if named {
             self.statements.insert(parse.name.into(), Rc::clone(&statement));
@@ -351,6 +352,7 @@ impl Session {
 
     async fn bind(&mut self, head: Header, body: &[u8]) -> Result<(), Unattached> {
         let names = BindNames::read(body).map_err(End::from)?;
+        self.database.counters.binds.inc();
         let statement = self.statement(names.statement)?;
         self.refuse_if_failed(&statement.shape)?;
         self.refuse_unknown_settings(&statement.shape)?;
@@ -369,7 +371,6 @@ impl Session {
             self.route(&statement.shape, &statement.text, &statement.lexed, &parameters)?
         };
         self.attach(shard).await?;
-        self.batch.shard = shard;
         self.flush_deferred_to_held(Some(&statement))?;
         let named = !names.statement.is_empty();
         self.prepare_on_held(&statement, named, false)?;
@@ -433,6 +434,7 @@ impl Session {
                 wire::put_close_statement(&mut server.outbox, PreparedNames::name(evicted).as_bytes());
                 self.relay.expect(Expect::Close { shown: false });
             }
+            self.database.counters.server_parses.inc();
             wire::put_parse(&mut server.outbox, name.as_bytes(), &statement.text, &statement.types);
             self.relay.expect(Expect::Parse { id: statement.id, shown });
         } else {
@@ -443,6 +445,7 @@ impl Session {
                 return Ok(());
             }
             server.unnamed = statement.id;
+            self.database.counters.server_parses.inc();
             wire::put_parse(&mut server.outbox, b"", &statement.text, &statement.types);
             self.relay.expect(Expect::Parse { id: 0, shown });
         }

@@ -119,8 +119,13 @@ impl Session {
             // What the session has to add (a ReadyForQuery) leaves in the same write.
             return Poll::Ready(Ok(()));
         }
-        if let Poll::Ready(Err(error)) = self.stream.poll_drain(cx, &mut self.outbox) {
-            return Poll::Ready(Err(Stop::Client(error.into())));
+        if !self.outbox.is_empty() {
+            let waiting = self.outbox.len();
+            let drained = self.stream.poll_drain(cx, &mut self.outbox);
+            self.database.counters.sent_bytes.inc_by((waiting - self.outbox.len()) as u64);
+            if let Poll::Ready(Err(error)) = drained {
+                return Poll::Ready(Err(Stop::Client(error.into())));
+            }
         }
         if read_client && self.wants_client_bytes() {
             match self.stream.poll_read(cx, &mut self.inbox) {
@@ -128,7 +133,10 @@ impl Session {
                     let gone = io::Error::from(io::ErrorKind::UnexpectedEof);
                     return Poll::Ready(Err(Stop::Client(gone.into())));
                 }
-                Poll::Ready(Ok(_)) => progressed = true,
+                Poll::Ready(Ok(n)) => {
+                    self.database.counters.received_bytes.inc_by(n as u64);
+                    progressed = true;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Stop::Client(error.into()))),
                 Poll::Pending => {}
             }
@@ -175,7 +183,10 @@ impl Session {
                     Poll::Pending => break,
                 },
                 Progress::Forward(n) => match self.stream.poll_write(cx, &server.inbox.filled()[..n]) {
-                    Poll::Ready(Ok(written)) => self.relay.forwarded(server, written),
+                    Poll::Ready(Ok(written)) => {
+                        self.database.counters.sent_bytes.inc_by(written as u64);
+                        self.relay.forwarded(server, written);
+                    }
                     Poll::Ready(Err(error)) => return Err(Stop::Client(error.into())),
                     Poll::Pending => break,
                 },
