@@ -119,7 +119,7 @@ impl Session {
             // What the session has to add (a ReadyForQuery) leaves in the same write.
             return Poll::Ready(Ok(()));
         }
-        if !self.outbox.is_empty() {
+        if !self.outbox.is_empty() || self.stream.is_unflushed() {
             let waiting = self.outbox.len();
             let drained = self.stream.poll_drain(cx, &mut self.outbox);
             self.database.counters.sent_bytes.inc_by((waiting - self.outbox.len()) as u64);
