@@ -20,7 +20,7 @@ use crate::ring::ShardId;
 use crate::route::{self, Parameters};
 use crate::sql::{Kind, Lexed, Target};
 use crate::txn::Phase;
-use crate::wire::{self, BindNames, Execute, Header, Named, Parse};
+use crate::wire::{self, BindNames, Execute, Header, Named, Parse, TxStatus};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -297,7 +297,7 @@ impl Session {
             Prepared { id, unknown_table, text: text.into(), types: types.into(), oids, shape, lexed, context }
         });
         match failure {
-            None if statement.lexed.is_complete() => Ok(statement),
+            None if statement.lexed.is_complete() || self.database.is_one_shard() => Ok(statement),
             None => Err(ClientError::error(SqlState::SYNTAX, "syntax error in the statement")),
             Some(error) => Err(error),
         }
@@ -382,6 +382,7 @@ impl Session {
         server.outbox.put(rest);
         // What has not come yet is passed on as it comes.
         self.passing = rest_len - rest.len();
+        self.passing_nowhere = false;
         self.relay.expect(Expect::Bind { shown: true });
         self.batch.sent = true;
         self.batch.run = true;
@@ -421,9 +422,16 @@ impl Session {
     fn prepare_on_held(&mut self, statement: &Rc<Prepared>, named: bool, shown: bool) -> Result<(), Unattached> {
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         let server = &mut *held.lease;
+        // In a failed transaction a Parse is refused, even of what is known already.
+        let ask = shown && server.status == TxStatus::Failed;
         if named {
             if server.prepared.touch(statement.id) {
-                if shown {
+                if ask {
+                    wire::put_parse(&mut server.outbox, b"", &statement.text, &statement.types);
+                    server.unnamed = statement.id;
+                    self.relay.expect(Expect::Parse { id: 0, shown });
+                    self.batch.sent = true;
+                } else if shown {
                     self.say_parsed();
                 }
                 return Ok(());
@@ -438,7 +446,7 @@ impl Session {
             wire::put_parse(&mut server.outbox, name.as_bytes(), &statement.text, &statement.types);
             self.relay.expect(Expect::Parse { id: statement.id, shown });
         } else {
-            if server.unnamed == statement.id {
+            if server.unnamed == statement.id && !ask {
                 if shown {
                     self.say_parsed();
                 }

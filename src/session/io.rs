@@ -51,11 +51,27 @@ impl Session {
             let Some(head) = wire::client_header(self.inbox.filled())? else { return Ok(None) };
             if copying && head.tag == b'd' {
                 self.passing = head.len;
+                self.passing_nowhere = false;
                 continue;
             }
             let whole = self.inbox.len() >= head.len;
+            if !whole && self.is_ignored(head.tag) {
+                self.passing = head.len;
+                self.passing_nowhere = true;
+                continue;
+            }
             let enough = whole || (head.tag == b'B' && self.inbox.len() >= WHOLE && self.can_bind_in_parts());
             return Ok(enough.then_some(head));
+        }
+    }
+
+    /// Will a message like this come to nothing, so that there is no need to have it whole?
+    fn is_ignored(&self, tag: u8) -> bool {
+        match tag {
+            // A COPY has failed, and the client's data are still under way.
+            b'd' => true,
+            b'P' | b'B' | b'Q' | b'F' => self.batch.is_skipping(),
+            _ => false,
         }
     }
 
@@ -63,9 +79,9 @@ impl Session {
     fn pass_on(&mut self) {
         let n = self.passing.min(self.inbox.len());
         match &mut self.held {
-            Some(held) => held.lease.outbox.put(&self.inbox.filled()[..n]),
+            Some(held) if !self.passing_nowhere => held.lease.outbox.put(&self.inbox.filled()[..n]),
             // Its server is gone: the rest of the frame has no reader.
-            None => {}
+            _ => {}
         }
         self.inbox.consume(n);
         self.passing -= n;

@@ -187,6 +187,8 @@ impl Session {
         }
         self.finish_measuring();
         self.effects.clear();
+        // A Query ends an implicit transaction as a Sync does.
+        self.batch.clear();
         self.batch.answered();
         let told = self.status();
         if schema_changed && !self.database.is_one_shard() {
