@@ -1,0 +1,1 @@
+//! Hints, keys of other types, and tables that come and go.
