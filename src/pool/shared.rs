@@ -118,6 +118,11 @@ pub(super) enum Grant {
 pub(super) struct Permit(Option<Arc<Pool>>);
 
 impl Permit {
+    /// Of a place that is held already.
+    pub(super) fn of(pool: &Arc<Pool>) -> Permit {
+        Permit(Some(Arc::clone(pool)))
+    }
+
     /// The connection is there: its lease holds the place now.
     pub(super) fn used(mut self) {
         self.0 = None;

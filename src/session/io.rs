@@ -6,9 +6,9 @@
 //! [`READ_AHEAD`].
 
 use super::state::{End, Session};
+use crate::backend::ServerError;
 use crate::error::{ClientError, SqlState};
 use crate::execute::Progress;
-use crate::backend::ServerError;
 use crate::txn::Phase;
 use crate::wire::{self, Header};
 use std::io;
@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 const READ_AHEAD: usize = 64 * 1024;
 /// What may wait for a server before its client has to.
 const TO_SERVER_HIGH: usize = 128 * 1024;
+/// What may wait for a client that goes on asking without reading the answers.
+const TO_CLIENT_HIGH: usize = 64 * 1024;
 /// Messages longer than this are not waited for if they can be passed on in parts.
 const WHOLE: usize = 64 * 1024;
 
@@ -37,6 +39,9 @@ impl Session {
             if let Some(held) = &self.held
                 && held.lease.outbox.len() >= TO_SERVER_HIGH
             {
+                return Ok(None);
+            }
+            if self.outbox.len() >= TO_CLIENT_HIGH || self.relay.is_long() {
                 return Ok(None);
             }
             if self.passing > 0 {
@@ -135,6 +140,7 @@ impl Session {
             // What the session has to add (a ReadyForQuery) leaves in the same write.
             return Poll::Ready(Ok(()));
         }
+        let was_full = self.outbox.len() >= TO_CLIENT_HIGH;
         if !self.outbox.is_empty() || self.stream.is_unflushed() {
             let waiting = self.outbox.len();
             let drained = self.stream.poll_drain(cx, &mut self.outbox);
@@ -143,6 +149,7 @@ impl Session {
                 return Poll::Ready(Err(Stop::Client(error.into())));
             }
         }
+        progressed |= was_full && self.outbox.len() < TO_CLIENT_HIGH;
         if read_client && self.wants_client_bytes() {
             match self.stream.poll_read(cx, &mut self.inbox) {
                 Poll::Ready(Ok(0)) => {
@@ -177,13 +184,14 @@ impl Session {
         let Some(held) = &mut self.held else { return Ok(false) };
         let server = &mut *held.lease;
         let was_full = server.outbox.len() >= TO_SERVER_HIGH;
+        let was_long = self.relay.is_long();
         if let Poll::Ready(Err(error)) = server.poll_drain(cx) {
             // The reason may still be readable.
             if !matches!(server.poll_read(cx), Poll::Ready(Ok(()))) {
                 return Err(Stop::Server(error));
             }
         }
-        let mut progressed = was_full && server.outbox.is_empty();
+        let mut progressed = false;
         loop {
             let progress = self.relay.advance(server, &mut self.outbox, &mut self.events);
             match progress.map_err(Stop::Server)? {
@@ -214,6 +222,9 @@ impl Session {
         {
             return Err(Stop::Server(error));
         }
+        // Frames of the client's may have been waiting for room.
+        progressed |= was_full && server.outbox.len() < TO_SERVER_HIGH;
+        progressed |= was_long && !self.relay.is_long();
         progressed |= !self.events.is_empty();
         Ok(progressed)
     }
@@ -227,7 +238,8 @@ impl Session {
         {
             return false;
         }
-        true
+        // One that asks without reading the answers; what it has sent already is bounded too.
+        (self.outbox.len() < TO_CLIENT_HIGH && !self.relay.is_long()) || self.inbox.len() < READ_AHEAD
     }
 
     /// No transaction, nothing under way, nothing unread.
@@ -268,15 +280,9 @@ impl Session {
                 // The server answers with its own 57014; should it not, the session ends.
                 self.began = None;
                 self.registration.control.cancel_running().await;
-                let grace = tokio::time::sleep(GRACE);
-                tokio::pin!(grace);
-                tokio::select! {
-                    outcome = std::future::poll_fn(|cx| self.poll_io(cx, true)) => match outcome {
-                        Ok(()) => Ok(()),
-                        Err(Stop::Client(end)) => Err(end),
-                        Err(Stop::Server(error)) => self.server_lost(&error),
-                    },
-                    () = &mut grace => Err(End::Fatal(ClientError::fatal(
+                match tokio::time::timeout(GRACE, self.finish_relay()).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Err(End::Fatal(ClientError::fatal(
                         SqlState::CANCELED,
                         "terminating connection due to query_timeout: the server did not react to a cancel",
                     ))),

@@ -1,6 +1,7 @@
 //! What the answers of a server mean for the session: which of its statements have run, and what
 //! stands after a `ReadyForQuery`.
 
+use super::attach::OPENED;
 use super::state::{End, Session};
 use crate::error::ClientError;
 use crate::execute::Event;
@@ -13,7 +14,7 @@ use std::time::Instant;
 /// What a statement does to the session once it has run.
 pub(super) enum Effect {
     None,
-    Change(Change),
+    Changes(Vec<Change>),
     Savepoint(String),
     RollbackTo(String),
     Release(String),
@@ -68,11 +69,20 @@ impl Session {
     }
 
     fn completed(&mut self, note: u32, rolled_back: bool) {
+        if note == OPENED {
+            self.batch.opened = false;
+            return;
+        }
         let Some(effect) = self.effects.get_mut(note as usize) else { return };
         match std::mem::replace(effect, Effect::None) {
             Effect::None => {}
-            Effect::Change(change) => {
-                self.tx.change(change);
+            Effect::Changes(changes) => {
+                for change in changes {
+                    if change == Change::ResetAll {
+                        self.own.reset();
+                    }
+                    self.tx.change(change);
+                }
                 self.settings_changed();
             }
             Effect::Savepoint(name) => self.tx.savepoint(name, None),
@@ -86,7 +96,10 @@ impl Session {
                 self.tx.release(&name, None);
             }
             Effect::Commit if rolled_back => self.undone(),
-            Effect::Commit => self.committed(),
+            Effect::Commit => {
+                self.batch.committed = true;
+                self.committed();
+            }
             Effect::Rollback => self.undone(),
             Effect::Ddl => self.batch.schema_changed = true,
             Effect::ForgetPrepared => {
@@ -107,7 +120,7 @@ impl Session {
         }
     }
 
-    fn committed(&mut self) {
+    pub(super) fn committed(&mut self) {
         if !self.tx.changes().is_empty()
             && let Some(held) = &mut self.held
         {
@@ -122,7 +135,7 @@ impl Session {
         self.settings_changed();
     }
 
-    fn undone(&mut self) {
+    pub(super) fn undone(&mut self) {
         let had_changes = !self.tx.changes().is_empty();
         self.tx.forget_changes();
         self.own.undo();
@@ -166,7 +179,12 @@ impl Session {
                 self.detach_if_free();
             }
             // Only a description was asked for: the transaction has not begun anywhere.
-            TxStatus::Idle if self.tx.phase() == Phase::Pending => self.detach_if_free(),
+            TxStatus::Idle if self.tx.phase() == Phase::Pending => {
+                if self.batch.failed {
+                    self.tx.fail();
+                }
+                self.detach_if_free();
+            }
             TxStatus::Idle => {
                 if self.tx.phase() == Phase::Open || !self.tx.changes().is_empty() || self.batch.failed {
                     if self.batch.failed && !self.tx.changes().is_empty() {
@@ -211,7 +229,7 @@ impl Session {
         }
     }
 
-    fn parameter(&mut self, name: &str, value: String) -> Result<(), End> {
+    pub(super) fn parameter(&mut self, name: &str, value: String) -> Result<(), End> {
         match name {
             "standard_conforming_strings" => {
                 let on = value == "on";

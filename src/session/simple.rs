@@ -8,7 +8,7 @@ use super::transaction::Own;
 use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
 use crate::route::Parameters;
-use crate::sql::{Kind, Pin, Shape, Statement};
+use crate::sql::{Kind, Pin, Shape, Statement, Target, ValueSlot};
 use crate::txn::{Change, Phase};
 use crate::wire::{self, Header, TxStatus};
 use std::rc::Rc;
@@ -64,6 +64,8 @@ impl Session {
     async fn settle_query(&mut self, outcome: Result<(), Unattached>) -> Result<(), End> {
         match outcome {
             Ok(()) => Ok(()),
+            // The batch before it has failed, and PostgreSQL ignores a Query too until the Sync.
+            Err(Unattached::Told) => Ok(()),
             Err(Unattached::End(end)) => Err(end),
             Err(Unattached::Refused(error)) => {
                 self.undo_unsynced().await?;
@@ -94,7 +96,7 @@ impl Session {
             return self.finish_query_here().await;
         }
         self.refuse_if_failed(&shape)?;
-        self.refuse_unknown_settings(&shape)?;
+        self.refuse_unknown_settings(&shape, text)?;
         let mut instead = None;
         if let [only] = &shape.statements[..]
             && Session::may_be_own(&only.kind)
@@ -138,6 +140,7 @@ impl Session {
     /// A `ReadyForQuery` of pgring's own.
     pub(super) fn ready_without_server(&mut self) {
         self.batch.clear();
+        self.batch.answered();
         let status = self.status();
         if status == TxStatus::Idle {
             self.portals.clear();
@@ -173,13 +176,77 @@ impl Session {
         self.registration.control.active.set(true);
     }
 
-    /// A parameter set to what only the server knows would route later statements wrongly.
-    pub(super) fn refuse_unknown_settings(&self, shape: &Shape) -> Result<(), ClientError> {
-        let unknown = shape.statements.iter().any(|statement| statement.pin == Some(Pin::Setting));
-        if unknown && !self.database.is_one_shard() {
+    /// Refuses what would make later statements be read otherwise than the servers read them.
+    pub(super) fn refuse_unknown_settings(&self, shape: &Shape, text: &[u8]) -> Result<(), ClientError> {
+        let statements = &shape.statements;
+        if let [only] = &statements[..]
+            && only.pin.is_none()
+            && !has_effect(&only.kind)
+        {
+            return Ok(());
+        }
+        if self.tx.phase() != Phase::Idle {
+            self.refuse_reset_to_start(shape)?;
+        }
+        if self.database.is_one_shard() {
+            return Ok(());
+        }
+        let unfollowed = |statement: &Statement| {
+            statement.pin == Some(Pin::Setting)
+                || matches!(&statement.kind, Kind::SetConfig { value: ValueSlot::Param(_), .. })
+        };
+        if statements.iter().any(unfollowed) {
             return Err(ClientError::refused(
                 "set_config() with values that are not constants cannot be followed across shards",
                 "Use SET, or set_config() with constants as the only expression of a SELECT.",
+            ));
+        }
+        let changes_reading = |statement: &Statement| match &statement.kind {
+            Kind::Set { name, .. } | Kind::Reset { name } | Kind::SetConfig { name, .. } => {
+                is_read_by_routing(name)
+            }
+            Kind::ResetAll | Kind::DiscardAll => true,
+            Kind::Rollback { .. } | Kind::RollbackTo(_) | Kind::Commit { .. } => {
+                self.tx.changes().iter().any(|change| match change {
+                    Change::Set(name, ..) | Change::Reset(name) => is_read_by_routing(name),
+                    Change::ResetAll => true,
+                })
+            }
+            _ => false,
+        };
+        if let Some(first) = statements.iter().position(changes_reading) {
+            if statements[first + 1..].iter().any(|later| later.target != Target::Nothing) {
+                return Err(ClientError::refused(
+                    "a setting that routing depends on cannot change within one query string",
+                    "Send the statements one by one.",
+                ));
+            }
+            let texts = statement_texts(text, statements.len(), self.standard_conforming_strings);
+            for (statement, source) in statements.iter().zip(&texts) {
+                let Kind::Set { name, default: false, .. } = &statement.kind else { continue };
+                if name == "search_path" && super::settings::path_of_statement(source, "").is_none() {
+                    return Err(ClientError::refused(
+                        "this spelling of a search_path cannot be followed across shards",
+                        "Write its schemas as plain names or plain strings.",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `RESET` goes back to what the session began with. A server that others use too does not
+    /// know that value, and within a transaction it cannot be brought in line behind the scenes.
+    fn refuse_reset_to_start(&self, shape: &Shape) -> Result<(), ClientError> {
+        let at_start = shape.statements.iter().any(|statement| match &statement.kind {
+            Kind::Reset { name } | Kind::Set { name, default: true, .. } => self.initial.get(name).is_some(),
+            Kind::ResetAll => self.initial.has_more_than("application_name"),
+            _ => false,
+        });
+        if at_start {
+            return Err(ClientError::refused(
+                "a parameter given at the connection's start cannot be reset within a transaction",
+                "SET it to its value, or RESET it outside the transaction.",
             ));
         }
         Ok(())
@@ -197,7 +264,8 @@ impl Session {
         for (at, statement) in shape.statements.iter().enumerate() {
             let source = texts.get(at).cloned().unwrap_or_default();
             let effect = self.effect(statement, source, text);
-            if let Some(pin) = statement.pin
+            let unknown_value = matches!(&statement.kind, Kind::SetConfig { value: ValueSlot::Param(_), .. });
+            if let Some(pin) = statement.pin.or(unknown_value.then_some(Pin::Setting))
                 && let Some(held) = &mut self.held
             {
                 // From now on, whether or not the statement succeeds: better one too many.
@@ -211,30 +279,33 @@ impl Session {
 
     fn effect(&self, statement: &Statement, source: String, text: &[u8]) -> Effect {
         match &statement.kind {
-            Kind::Set { name, local, default, .. } => {
-                if *default && !*local {
-                    Effect::Change(Change::Reset(name.clone()))
-                } else {
-                    Effect::Change(Change::Set(name.clone(), source, *local))
+            Kind::Set { name, .. } if name == SESSION_CHARACTERISTICS => {
+                Effect::Changes(characteristics(&source))
+            }
+            Kind::Set { name, local, default, .. } => Effect::Changes(vec![if *default && !*local {
+                Change::Reset(name.clone())
+            } else {
+                Change::Set(name.clone(), source, *local)
+            }]),
+            Kind::SetConfig { name, local, value } => {
+                match super::settings::literal(text, value, self.standard_conforming_strings) {
+                    Some(value) => {
+                        let statement = crate::backend::set_config_statement(name, &value);
+                        Effect::Changes(vec![Change::Set(name.clone(), statement, *local)])
+                    }
+                    // Only the server knows the value: see plan_effects.
+                    None => Effect::None,
                 }
             }
-            Kind::SetConfig { name, local, value } => {
-                let value = super::settings::literal(text, value, self.standard_conforming_strings);
-                let statement = match value {
-                    Some(value) => crate::backend::set_config_statement(name, &value),
-                    None => source,
-                };
-                Effect::Change(Change::Set(name.clone(), statement, *local))
-            }
-            Kind::Reset { name } => Effect::Change(Change::Reset(name.clone())),
-            Kind::ResetAll => Effect::Change(Change::ResetAll),
+            Kind::Reset { name } => Effect::Changes(vec![Change::Reset(name.clone())]),
+            Kind::ResetAll => Effect::Changes(vec![Change::ResetAll]),
             Kind::Savepoint(name) => Effect::Savepoint(name.clone()),
             Kind::RollbackTo(name) => Effect::RollbackTo(name.clone()),
             Kind::Release(name) => Effect::Release(name.clone()),
             Kind::Commit { .. } => Effect::Commit,
             Kind::Rollback { .. } => Effect::Rollback,
             Kind::Ddl => Effect::Ddl,
-            Kind::Deallocate(None) | Kind::Discard => Effect::ForgetPrepared,
+            Kind::Deallocate(None) => Effect::ForgetPrepared,
             Kind::DiscardAll => Effect::DiscardAll,
             _ => Effect::None,
         }
@@ -245,6 +316,51 @@ impl Session {
             && self.relay.is_busy()
             && self.tx.phase() == Phase::Open
     }
+}
+
+/// What `SET SESSION CHARACTERISTICS AS TRANSACTION …` is called by the analysis.
+const SESSION_CHARACTERISTICS: &str = "session characteristics";
+
+/// It is another way to set these parameters (manual, SET TRANSACTION).
+fn characteristics(statement: &str) -> Vec<Change> {
+    let words: Vec<String> = statement
+        .split(|c: char| c.is_whitespace() || c == ',')
+        .filter(|word| !word.is_empty())
+        .map(str::to_ascii_lowercase)
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let set =
+        |name: &str, value: &str| Change::Set(name.to_owned(), format!("SET {name} TO '{value}'"), false);
+    let mut changes = Vec::new();
+    for at in 0..words.len() {
+        match &words[at..] {
+            ["level", "read", how, ..] => {
+                changes.push(set("default_transaction_isolation", &format!("read {how}")))
+            }
+            ["level", "repeatable", ..] => {
+                changes.push(set("default_transaction_isolation", "repeatable read"))
+            }
+            ["level", "serializable", ..] => {
+                changes.push(set("default_transaction_isolation", "serializable"))
+            }
+            ["read", "only", ..] => changes.push(set("default_transaction_read_only", "on")),
+            ["read", "write", ..] => changes.push(set("default_transaction_read_only", "off")),
+            ["not", "deferrable", ..] => changes.push(set("default_transaction_deferrable", "off")),
+            ["deferrable", ..] if at == 0 || words[at - 1] != "not" => {
+                changes.push(set("default_transaction_deferrable", "on"));
+            }
+            _ => {}
+        }
+    }
+    changes
+}
+
+/// Do these parameters decide how a text is read?
+pub(super) fn is_read_by_routing(name: &str) -> bool {
+    matches!(
+        name,
+        "search_path" | "standard_conforming_strings" | "client_encoding" | "role" | "session_authorization"
+    )
 }
 
 fn has_effect(kind: &Kind) -> bool {
@@ -261,7 +377,6 @@ fn has_effect(kind: &Kind) -> bool {
             | Kind::Rollback { .. }
             | Kind::Ddl
             | Kind::Deallocate(_)
-            | Kind::Discard
             | Kind::DiscardAll
     )
 }
@@ -270,4 +385,39 @@ fn has_effect(kind: &Kind) -> bool {
 pub(super) fn lost_at_once() -> ClientError {
     ClientError::error(SqlState::SERVER_LOST, "the connection to the shard was lost")
         .with_hint("The next statement gets a new connection.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_characteristics_are_settings() {
+        let check = |statement: &str, expect: &[&str]| {
+            let got: Vec<String> = characteristics(statement)
+                .into_iter()
+                .map(|change| match change {
+                    Change::Set(_, statement, false) => statement,
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            assert_eq!(got, expect, "{statement}");
+        };
+        let as_transaction = "SET SESSION CHARACTERISTICS AS TRANSACTION ";
+        check(&format!("{as_transaction}READ ONLY"), &["SET default_transaction_read_only TO 'on'"]);
+        check(
+            &format!("{as_transaction}ISOLATION LEVEL READ COMMITTED, READ WRITE"),
+            &[
+                "SET default_transaction_isolation TO 'read committed'",
+                "SET default_transaction_read_only TO 'off'",
+            ],
+        );
+        check(
+            &format!("{as_transaction}ISOLATION LEVEL SERIALIZABLE NOT DEFERRABLE"),
+            &[
+                "SET default_transaction_isolation TO 'serializable'",
+                "SET default_transaction_deferrable TO 'off'",
+            ],
+        );
+    }
 }

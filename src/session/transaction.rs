@@ -2,8 +2,9 @@
 //! to hear of them (yet): a transaction that has no shard, pgring's own settings, the session's
 //! prepared statements.
 
+use super::attach::Unattached;
 use super::settings::{literal, statement_texts};
-use super::state::{End, Session};
+use super::state::Session;
 use crate::error::{ClientError, SqlState};
 use crate::sql::{Kind, Shape};
 use crate::txn::{Change, Phase};
@@ -52,7 +53,7 @@ impl Session {
     }
 
     /// Carries out a statement that pgring answers itself.
-    pub(super) async fn own_statement(&mut self, shape: &Shape, text: &[u8]) -> Result<Own, End> {
+    pub(super) async fn own_statement(&mut self, shape: &Shape, text: &[u8]) -> Result<Own, Unattached> {
         let Some(statement) = shape.statements.first() else { return Ok(Own::NotOurs) };
         let source = || statement_texts(text, 1, self.standard_conforming_strings).concat();
         let phase = self.tx.phase();
@@ -76,7 +77,11 @@ impl Session {
                 Own::Tag("SAVEPOINT")
             }
             Kind::RollbackTo(name) if pending => {
-                if self.tx.rollback_to(name) { Own::Tag("ROLLBACK") } else { Own::Error(no_savepoint(name)) }
+                if self.tx.rollback_to(name) {
+                    Own::Tag("ROLLBACK")
+                } else {
+                    Own::Error(no_savepoint(name))
+                }
             }
             Kind::Release(name) if pending => {
                 if self.tx.release(name, Some(source())) {
@@ -87,7 +92,8 @@ impl Session {
             }
             Kind::SetTransaction if pending => {
                 let source = source();
-                let constraints = source.split_whitespace().nth(1).is_some_and(|w| w.eq_ignore_ascii_case("constraints"));
+                let constraints =
+                    source.split_whitespace().nth(1).is_some_and(|w| w.eq_ignore_ascii_case("constraints"));
                 self.tx.record(source);
                 Own::Tag(if constraints { "SET CONSTRAINTS" } else { "SET" })
             }
@@ -106,6 +112,10 @@ impl Session {
                 let name = name.clone();
                 self.own_change(&name, None, "RESET")
             }
+            Kind::Set { name, .. } if name == "session characteristics" => Own::NotOurs,
+            // How the texts that follow are to be read: a server has to say so first.
+            Kind::Set { name, .. } | Kind::Reset { name } if is_told_by_servers(name) => Own::NotOurs,
+            Kind::ResetAll if pending => Own::NotOurs,
             Kind::Set { name, local, default, .. } if pending => {
                 let source = source();
                 let change = if *default && !local {
@@ -124,21 +134,13 @@ impl Session {
                 self.settings_changed();
                 Own::Tag("RESET")
             }
-            Kind::ResetAll if pending => {
-                self.tx.record(source());
-                self.tx.change(Change::ResetAll);
-                self.own.reset();
-                self.settings_changed();
-                Own::Tag("RESET")
-            }
             Kind::ShowOwn(name) => match self.show_own(name) {
                 Ok(value) => Own::Row { name: name.clone(), value },
                 Err(error) => Own::Error(error),
             },
-            Kind::DiscardAll if phase != Phase::Idle || self.batch.has_run() => Own::Error(ClientError::error(
-                SqlState("25001"),
-                "DISCARD ALL cannot run inside a transaction block",
-            )),
+            Kind::DiscardAll if phase != Phase::Idle || self.batch.has_run() => Own::Error(
+                ClientError::error(SqlState("25001"), "DISCARD ALL cannot run inside a transaction block"),
+            ),
             Kind::DiscardAll => self.discard_all().await?,
             Kind::Deallocate(name) => self.deallocate(name.as_deref()),
             _ => Own::NotOurs,
@@ -200,25 +202,50 @@ impl Session {
         }
     }
 
-    async fn discard_all(&mut self) -> Result<Own, End> {
+    async fn discard_all(&mut self) -> Result<Own, Unattached> {
+        self.undo_nothing_but_sync().await?;
+        self.tell_initial_settings().await?;
         self.statements.clear();
         self.unnamed = None;
         self.portals.clear();
         self.unnamed_portal = None;
         self.own = Default::default();
-        self.settings = std::sync::Arc::clone(&self.initial);
-        self.settings_changed();
         self.registration.control.pinned.set(None);
+        self.registration.control.cancels_done().await;
         let held = self.held.take();
         self.registration.control.detached();
         for mut held in self.parked.drain(..).chain(held) {
             match held.lease.discard_all().await {
                 Ok(()) => self.worker.local.give_back(held.lease),
                 // Closed: its state goes with it, which is what was asked.
-                Err(error) => tracing::info!("a server connection was closed instead of being reset: {error}"),
+                Err(error) => {
+                    tracing::info!("a server connection was closed instead of being reset: {error}")
+                }
             }
         }
         Ok(Own::Tag("DISCARD ALL"))
+    }
+
+    /// The settings become those the session began with, and the client is told of each reported
+    /// one that changes by it, as a server would.
+    async fn tell_initial_settings(&mut self) -> Result<(), Unattached> {
+        if self.settings == self.initial {
+            return Ok(());
+        }
+        let shard = self.held.as_ref().map_or(self.favourite, |held| held.shard);
+        self.attach(shard).await?;
+        let before = self.held.as_ref().map(|held| held.lease.reported.clone()).unwrap_or_default();
+        self.settings = std::sync::Arc::clone(&self.initial);
+        self.settings_changed();
+        self.attach(shard).await?;
+        let after = self.held.as_ref().map(|held| held.lease.reported.clone()).unwrap_or_default();
+        for (name, value) in after {
+            if before.get(&name) != Some(&value) {
+                self.say_with(|out| wire::put_parameter(out, &name, &value));
+                self.parameter(&name, value)?;
+            }
+        }
+        Ok(())
     }
 
     fn deallocate(&mut self, name: Option<&str>) -> Own {
@@ -269,13 +296,22 @@ impl Session {
             return Ok(());
         }
         match shape.statements.first().map(|statement| &statement.kind) {
-            Some(Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_)) if shape.statements.len() == 1 => Ok(()),
+            Some(Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_))
+                if shape.statements.len() == 1 =>
+            {
+                Ok(())
+            }
             _ => Err(ClientError::error(
                 SqlState::FAILED_TRANSACTION,
                 "current transaction is aborted, commands ignored until end of transaction block",
             )),
         }
     }
+}
+
+/// Parameters whose value a server has to have accepted before the next text is read.
+pub(super) fn is_told_by_servers(name: &str) -> bool {
+    matches!(name, "standard_conforming_strings" | "client_encoding")
 }
 
 fn begin_tag(text: &[u8]) -> &'static str {

@@ -318,7 +318,11 @@ impl Raw {
     }
 
     /// Messages up to the `count`th with this tag, without keeping them: how many came of each.
-    pub(crate) fn count_until(&mut self, tag: u8, mut count: usize) -> std::collections::BTreeMap<char, usize> {
+    pub(crate) fn count_until(
+        &mut self,
+        tag: u8,
+        mut count: usize,
+    ) -> std::collections::BTreeMap<char, usize> {
         let mut seen = std::collections::BTreeMap::new();
         while count > 0 {
             let frame = self.frame();
