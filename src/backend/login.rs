@@ -67,7 +67,9 @@ impl Login<'_> {
             }
             b'N' | b'v' => {}
             tag => {
-                return Err(self.broken(ServerError::Protocol(format!("message {tag:#04x} during the login"))));
+                return Err(
+                    self.broken(ServerError::Protocol(format!("message {tag:#04x} during the login")))
+                );
             }
         }
         Ok(false)

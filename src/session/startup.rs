@@ -207,7 +207,7 @@ async fn first_packet(
                 stream
             }
             Initial::Cancel { pid, secret } => {
-                worker.forward_cancel(pid, secret);
+                worker.forward_cancel(pid, secret).await;
                 return Ok(None);
             }
             Initial::Startup(startup) => return Ok(Some((stream, startup))),

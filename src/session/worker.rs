@@ -59,6 +59,8 @@ pub enum WorkerMessage {
         pid: u32,
         /// The rest of it.
         secret: Vec<u8>,
+        /// Dropped when it has been carried out, or has not to be.
+        done: oneshot::Sender<()>,
     },
     /// Who is here?
     Clients(oneshot::Sender<Vec<ClientInfo>>),
@@ -162,13 +164,16 @@ impl Worker {
         }
     }
 
-    /// Sends a cancel to the thread its key names. A key that names none is ignored, as
-    /// PostgreSQL does.
-    pub(super) fn forward_cancel(&self, pid: u32, secret: Vec<u8>) {
+    /// Sends a cancel to the thread its key names, and waits until it has been carried out: its
+    /// client takes the end of its connection for that, and goes on with statements that are not
+    /// meant. A key that names none is ignored, as PostgreSQL does.
+    pub(super) async fn forward_cancel(&self, pid: u32, secret: Vec<u8>) {
         let thread = (pid >> THREAD_SHIFT) as usize;
         if let Some(peer) = self.peers.get(thread) {
             // A thread that has ended has nothing to cancel.
-            let _ = peer.send(WorkerMessage::Cancel { pid, secret });
+            let (done, carried_out) = oneshot::channel();
+            let _ = peer.send(WorkerMessage::Cancel { pid, secret, done });
+            let _ = carried_out.await;
         }
     }
 
@@ -181,10 +186,13 @@ impl Worker {
     pub async fn answer(self: Rc<Self>, mut messages: UnboundedReceiver<WorkerMessage>) {
         while let Some(message) = messages.recv().await {
             match message {
-                WorkerMessage::Cancel { pid, secret } => {
+                WorkerMessage::Cancel { pid, secret, done } => {
                     let control = self.controls.borrow().get(&pid).cloned();
                     if let Some(control) = control {
-                        tokio::task::spawn_local(async move { control.cancel(&secret).await });
+                        tokio::task::spawn_local(async move {
+                            control.cancel(&secret).await;
+                            drop(done);
+                        });
                     }
                 }
                 WorkerMessage::Clients(reply) => {

@@ -119,7 +119,7 @@ fn pins() {
         ("PREPARE p AS SELECT 1", Some(Pin::Prepare)),
         ("SELECT set_config('a', 'b', false)", None),
         ("SELECT set_config('a', 'b' || 'c', false)", Some(Pin::Setting)),
-        ("SELECT set_config('a', 'b' || 'c', true)", None),
+        ("SELECT set_config('a', 'b' || 'c', true)", Some(Pin::Setting)),
         ("SELECT set_config('a', 'b', $1)", Some(Pin::Setting)),
     ];
     for (sql, pin) in rows {
