@@ -158,6 +158,7 @@ impl App {
                 failover_hold: settings.health.failover_hold,
                 had_primary: AtomicBool::new(board.load().roles.primary.is_ok()),
                 board,
+                metrics: self.metrics.shard(&database.name, &shard.name),
                 registry: Arc::clone(&self.registry),
             })
         });

@@ -30,7 +30,7 @@ pub async fn cancel(key: &CancelKey) -> io::Result<()> {
         match &mut stream {
             super::Stream::Tcp(stream) => ask(stream, &request).await,
             super::Stream::Unix(stream) => ask(stream, &request).await,
-            super::Stream::Tls(stream) => ask(stream, &request).await,
+            super::Stream::Tls(stream) => ask(&mut stream.tls, &request).await,
         }
     };
     tokio::time::timeout(DEADLINE, asked).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?

@@ -132,5 +132,5 @@ async fn encrypt(stream: Stream, target: &Target) -> Result<Stream, ConnectError
     };
     let name = ServerName::try_from(host).map_err(|error| failed(io::Error::other(error)))?;
     let tls = TlsConnector::from(Arc::clone(config)).connect(name, tcp).await.map_err(failed)?;
-    Ok(Stream::Tls(Box::new(tls.into())))
+    Ok(Stream::encrypted(tls))
 }

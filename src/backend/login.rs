@@ -132,7 +132,7 @@ impl Login<'_> {
 /// What SCRAM can be bound to: the certificate the server showed.
 fn binding(stream: &Stream) -> ChannelBinding {
     let Stream::Tls(tls) = stream else { return ChannelBinding::None };
-    let (_, session) = tls.get_ref();
+    let (_, session) = tls.tls.get_ref();
     let certificate = session.peer_certificates().and_then(|chain| chain.first());
     match certificate.map(|certificate| tls_server_end_point(certificate)) {
         Some(Ok(binding)) => binding,

@@ -18,7 +18,14 @@ pub enum Stream {
     /// A Unix socket; PostgreSQL has no TLS there.
     Unix(UnixStream),
     /// TLS, either side of it.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<Encrypted>),
+}
+
+/// A TLS stream, and whether it holds bytes back that were written to it.
+pub struct Encrypted {
+    /// The stream.
+    pub tls: TlsStream<TcpStream>,
+    unflushed: bool,
 }
 
 macro_rules! each {
@@ -26,7 +33,10 @@ macro_rules! each {
         match $self {
             Stream::Tcp($stream) => $call,
             Stream::Unix($stream) => $call,
-            Stream::Tls($stream) => $call,
+            Stream::Tls(encrypted) => {
+                let $stream = &mut encrypted.tls;
+                $call
+            }
         }
     };
 }
@@ -61,6 +71,9 @@ impl Stream {
 
     /// Writes some of `bytes`.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Stream::Tls(encrypted) = self {
+            encrypted.unflushed = true;
+        }
         let written = std::task::ready!(each!(self, stream => Pin::new(stream).poll_write(cx, bytes)))?;
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -70,14 +83,16 @@ impl Stream {
 
     /// Writes all that the buffer holds and flushes; ready when it is empty.
     pub fn poll_drain(&mut self, cx: &mut Context<'_>, from: &mut Buffer) -> Poll<io::Result<()>> {
-        let any = !from.is_empty();
         while !from.is_empty() {
             let n = std::task::ready!(self.poll_write(cx, from.filled()))?;
             from.consume(n);
         }
         match self {
-            // Only TLS holds bytes back, and only after a write.
-            Stream::Tls(stream) if any => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(encrypted) if encrypted.unflushed => {
+                std::task::ready!(Pin::new(&mut encrypted.tls).poll_flush(cx))?;
+                encrypted.unflushed = false;
+                Poll::Ready(Ok(()))
+            }
             _ => Poll::Ready(Ok(())),
         }
     }
@@ -96,6 +111,16 @@ impl Stream {
     pub fn has_news(&mut self, into: &mut Buffer) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         !into.is_empty() || self.poll_read(&mut cx, into).is_ready()
+    }
+
+    /// TLS over a TCP stream, after the handshake.
+    pub fn encrypted(tls: impl Into<TlsStream<TcpStream>>) -> Stream {
+        Stream::Tls(Box::new(Encrypted { tls: tls.into(), unflushed: false }))
+    }
+
+    /// Does it hold bytes back that were written? Only TLS does.
+    pub fn is_unflushed(&self) -> bool {
+        matches!(self, Stream::Tls(encrypted) if encrypted.unflushed)
     }
 
     /// Is it encrypted?

@@ -411,6 +411,9 @@ impl Relay {
         if matches!(self.expected.front(), Some(Expect::Query { .. } | Expect::Function)) {
             return;
         }
+        // Does the client know of a batch? Then the server ignores its Query like everything else up
+        // to its Sync, and the client knows that too.
+        let mut in_batch = false;
         let mut lost_query = false;
         loop {
             match self.expected.front() {
@@ -423,12 +426,15 @@ impl Relay {
                     server.prepared.remove(*id);
                     server.unnamed = 0;
                 }
-                Some(Expect::Query { .. } | Expect::Function) => lost_query = true,
                 Some(_) => {}
             }
-            self.expected.pop_front();
+            match self.expected.pop_front() {
+                Some(Expect::Query { .. } | Expect::Function) => lost_query = true,
+                Some(asked) if !lost_query => in_batch |= is_shown(&asked),
+                _ => {}
+            }
         }
-        if lost_query {
+        if lost_query && !in_batch {
             // What was sent ahead of a Query failed, and the server ignores the Query too.
             wire::put_sync(&mut server.outbox);
             self.expect(Expect::Sync { shown: true });

@@ -128,12 +128,14 @@ impl Local {
     async fn open(&self, pool: &Arc<Pool>, permit: Permit) -> Result<Lease, PoolError> {
         let generation = pool.generation();
         let server = backend::connect(&pool.target).await.map_err(|error| {
+            pool.metrics.server_connect_errors.inc();
             tracing::warn!(
                 database = pool.label.database, shard = pool.label.shard, user = pool.label.user,
                 "cannot open a server connection: {error}"
             );
             PoolError::Connect(pool.label.clone(), error)
         })?;
+        pool.metrics.server_connects.inc();
         permit.used();
         let lifetime = jittered(pool.settings().max_lifetime);
         Ok(Lease::new(server, Arc::clone(pool), self.thread, generation, Instant::now() + lifetime))

@@ -4,6 +4,7 @@ use super::health::ShardBoard;
 use super::shared::{Label, Pool, PoolError};
 use crate::backend::Target;
 use crate::config::{self, Endpoint, Secret, TlsMode};
+use crate::telemetry::metrics::ShardMetrics;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -39,7 +40,7 @@ impl Registry {
     }
 
     /// The pool of this name; a new one if there is none or it logs in differently.
-    pub fn pool(&self, label: &Label, target: Target) -> Arc<Pool> {
+    pub fn pool(&self, label: &Label, target: Target, metrics: &ShardMetrics) -> Arc<Pool> {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = pools.get(label) {
             if same_login(&pool.target, &target) {
@@ -48,7 +49,7 @@ impl Registry {
             pool.retire();
         }
         let slot = self.slots.fetch_add(1, Ordering::Relaxed);
-        let pool = Arc::new(Pool::new(label.clone(), target, slot, Arc::clone(&self.settings)));
+        let pool = Arc::new(Pool::new(label.clone(), target, slot, Arc::clone(&self.settings), metrics.clone()));
         pools.insert(label.clone(), Arc::clone(&pool));
         pool
     }
@@ -102,6 +103,8 @@ pub struct Shard {
     pub connect_timeout: Duration,
     /// How long a transaction waits for a new primary once one has been lost.
     pub failover_hold: Duration,
+    /// Its counters.
+    pub metrics: ShardMetrics,
     /// What is known of its endpoints.
     pub board: Arc<ShardBoard>,
     /// Where its pools are.
@@ -174,6 +177,6 @@ impl Shard {
             password: user.password.clone(),
             timeout: self.connect_timeout,
         };
-        self.registry.pool(&label, target)
+        self.registry.pool(&label, target, &self.metrics)
     }
 }

@@ -4,6 +4,7 @@ use super::Lease;
 use crate::backend::{ConnectError, Target};
 use crate::config;
 use crate::error::{ClientError, SqlState};
+use crate::telemetry::metrics::ShardMetrics;
 use arc_swap::ArcSwap;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -95,6 +96,7 @@ pub struct Pool {
     /// Its place in each thread's list of idle connections.
     pub(super) slot: usize,
     settings: Arc<ArcSwap<config::Pool>>,
+    pub(super) metrics: ShardMetrics,
     /// Connections that exist, are being opened, or may be opened by a granted permit.
     open: AtomicUsize,
     /// Entries of the queue; an entry whose waiter gave up counts until it is met.
@@ -140,8 +142,15 @@ pub struct PoolState {
 }
 
 impl Pool {
-    pub(super) fn new(label: Label, target: Target, slot: usize, settings: Arc<ArcSwap<config::Pool>>) -> Pool {
+    pub(super) fn new(
+        label: Label,
+        target: Target,
+        slot: usize,
+        settings: Arc<ArcSwap<config::Pool>>,
+        metrics: ShardMetrics,
+    ) -> Pool {
         Pool {
+            metrics,
             label,
             target,
             slot,

@@ -76,11 +76,15 @@ impl Session {
         lexed: &mut Lexed,
         context: u64,
     ) -> Result<Rc<Shape>, ClientError> {
-        if let Err(error) = lexed.lex(text, self.standard_conforming_strings) {
+        if let Err(error) = lexed.lex(text, self.standard_conforming_strings)
+            && !self.database.is_one_shard()
+        {
             return Err(ClientError::error(SqlState::SYNTAX, format!("syntax error: {error}")));
         }
+        // What cannot be read has no fingerprint; the only shard says what is wrong with it.
+        let readable = lexed.is_complete();
         let mut plans = self.worker.plans.borrow_mut();
-        if let Some(shape) = plans.lookup(lexed, context) {
+        if readable && let Some(shape) = plans.lookup(lexed, context) {
             self.unknown_table.set(false);
             self.worker.metrics.plan_cache.hit.inc();
             return Ok(shape);
@@ -96,7 +100,7 @@ impl Session {
         };
         self.unknown_table.set(false);
         let shape = Rc::new(sql::analyze(text, lexed, &cx));
-        if !self.unknown_table.get() {
+        if readable && !self.unknown_table.get() {
             plans.insert(lexed, context, Rc::clone(&shape));
         }
         Ok(shape)

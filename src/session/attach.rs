@@ -87,6 +87,8 @@ impl Session {
                 Held { shard, lease, pin: None }
             }
         };
+        self.batch.shard = shard;
+        self.database.counters.server_assignments.inc();
         let name = &self.database.shard_names[shard.index()];
         self.registration.control.attached(&held.lease.cancel_key, name);
         self.held = Some(held);
@@ -227,6 +229,11 @@ impl Session {
             tracing::error!(database = self.database.name, "a server connection was let go of while in use; closed");
             return;
         }
+        if self.passing > 0 || !held.lease.outbox.is_empty() {
+            // A COPY has failed while the client's data are still under way: the server waits for
+            // the rest of a message.
+            return;
+        }
         if control.is_being_cancelled() {
             let (control, worker) = (Rc::clone(control), Rc::clone(&self.worker));
             tokio::task::spawn_local(async move {
@@ -243,7 +250,6 @@ impl Session {
         self.held = None;
         self.registration.control.detached();
         self.relay.abandon();
-        self.passing = 0;
     }
 
     /// The server failed what ran on it. The client is told, unless nothing was asked.
@@ -258,6 +264,12 @@ impl Session {
             );
             self.database.metrics[shard].server_lost.inc();
             self.database.shards[shard].board.probe_now();
+        }
+        if let ServerError::Refused { body, .. } = error
+            && wire::error_field(body, b'C') == Some(b"08P01")
+        {
+            // It was the client that broke the protocol (a message that has no place in a COPY).
+            return Err(End::Fatal(ClientError::protocol(server_refusal(body).message)));
         }
         let pinned = self.held.as_ref().and_then(|held| held.pin);
         let committing = self.is_committing();
@@ -302,6 +314,7 @@ impl Session {
             && !busy
             && held.lease.status == TxStatus::Idle
             && held.lease.outbox.is_empty()
+            && self.passing == 0
         {
             leases.push(held);
         }

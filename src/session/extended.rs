@@ -20,7 +20,7 @@ use crate::ring::ShardId;
 use crate::route::{self, Parameters};
 use crate::sql::{Kind, Lexed, Target};
 use crate::txn::Phase;
-use crate::wire::{self, BindNames, Execute, Header, Named, Parse};
+use crate::wire::{self, BindNames, Execute, Header, Named, Parse, TxStatus};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -268,6 +268,7 @@ impl Session {
             )
             .into());
         }
+        self.database.counters.client_parses.inc();
         self.batch.unconfirmed.push_back(parse.name.into());
         if named {
             self.statements.insert(parse.name.into(), Rc::clone(&statement));
@@ -296,7 +297,7 @@ impl Session {
             Prepared { id, unknown_table, text: text.into(), types: types.into(), oids, shape, lexed, context }
         });
         match failure {
-            None if statement.lexed.is_complete() => Ok(statement),
+            None if statement.lexed.is_complete() || self.database.is_one_shard() => Ok(statement),
             None => Err(ClientError::error(SqlState::SYNTAX, "syntax error in the statement")),
             Some(error) => Err(error),
         }
@@ -351,6 +352,7 @@ impl Session {
 
     async fn bind(&mut self, head: Header, body: &[u8]) -> Result<(), Unattached> {
         let names = BindNames::read(body).map_err(End::from)?;
+        self.database.counters.binds.inc();
         let statement = self.statement(names.statement)?;
         self.refuse_if_failed(&statement.shape)?;
         self.refuse_unknown_settings(&statement.shape)?;
@@ -369,7 +371,6 @@ impl Session {
             self.route(&statement.shape, &statement.text, &statement.lexed, &parameters)?
         };
         self.attach(shard).await?;
-        self.batch.shard = shard;
         self.flush_deferred_to_held(Some(&statement))?;
         let named = !names.statement.is_empty();
         self.prepare_on_held(&statement, named, false)?;
@@ -381,6 +382,7 @@ impl Session {
         server.outbox.put(rest);
         // What has not come yet is passed on as it comes.
         self.passing = rest_len - rest.len();
+        self.passing_nowhere = false;
         self.relay.expect(Expect::Bind { shown: true });
         self.batch.sent = true;
         self.batch.run = true;
@@ -420,9 +422,16 @@ impl Session {
     fn prepare_on_held(&mut self, statement: &Rc<Prepared>, named: bool, shown: bool) -> Result<(), Unattached> {
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         let server = &mut *held.lease;
+        // In a failed transaction a Parse is refused, even of what is known already.
+        let ask = shown && server.status == TxStatus::Failed;
         if named {
             if server.prepared.touch(statement.id) {
-                if shown {
+                if ask {
+                    wire::put_parse(&mut server.outbox, b"", &statement.text, &statement.types);
+                    server.unnamed = statement.id;
+                    self.relay.expect(Expect::Parse { id: 0, shown });
+                    self.batch.sent = true;
+                } else if shown {
                     self.say_parsed();
                 }
                 return Ok(());
@@ -433,16 +442,18 @@ impl Session {
                 wire::put_close_statement(&mut server.outbox, PreparedNames::name(evicted).as_bytes());
                 self.relay.expect(Expect::Close { shown: false });
             }
+            self.database.counters.server_parses.inc();
             wire::put_parse(&mut server.outbox, name.as_bytes(), &statement.text, &statement.types);
             self.relay.expect(Expect::Parse { id: statement.id, shown });
         } else {
-            if server.unnamed == statement.id {
+            if server.unnamed == statement.id && !ask {
                 if shown {
                     self.say_parsed();
                 }
                 return Ok(());
             }
             server.unnamed = statement.id;
+            self.database.counters.server_parses.inc();
             wire::put_parse(&mut server.outbox, b"", &statement.text, &statement.types);
             self.relay.expect(Expect::Parse { id: 0, shown });
         }

@@ -51,11 +51,27 @@ impl Session {
             let Some(head) = wire::client_header(self.inbox.filled())? else { return Ok(None) };
             if copying && head.tag == b'd' {
                 self.passing = head.len;
+                self.passing_nowhere = false;
                 continue;
             }
             let whole = self.inbox.len() >= head.len;
+            if !whole && self.is_ignored(head.tag) {
+                self.passing = head.len;
+                self.passing_nowhere = true;
+                continue;
+            }
             let enough = whole || (head.tag == b'B' && self.inbox.len() >= WHOLE && self.can_bind_in_parts());
             return Ok(enough.then_some(head));
+        }
+    }
+
+    /// Will a message like this come to nothing, so that there is no need to have it whole?
+    fn is_ignored(&self, tag: u8) -> bool {
+        match tag {
+            // A COPY has failed, and the client's data are still under way.
+            b'd' => true,
+            b'P' | b'B' | b'Q' | b'F' => self.batch.is_skipping(),
+            _ => false,
         }
     }
 
@@ -63,9 +79,9 @@ impl Session {
     fn pass_on(&mut self) {
         let n = self.passing.min(self.inbox.len());
         match &mut self.held {
-            Some(held) => held.lease.outbox.put(&self.inbox.filled()[..n]),
+            Some(held) if !self.passing_nowhere => held.lease.outbox.put(&self.inbox.filled()[..n]),
             // Its server is gone: the rest of the frame has no reader.
-            None => {}
+            _ => {}
         }
         self.inbox.consume(n);
         self.passing -= n;
@@ -115,8 +131,17 @@ impl Session {
 
     fn poll_io(&mut self, cx: &mut Context<'_>, read_client: bool) -> Poll<Result<(), Stop>> {
         let mut progressed = self.poll_server(cx)?;
-        if let Poll::Ready(Err(error)) = self.stream.poll_drain(cx, &mut self.outbox) {
-            return Poll::Ready(Err(Stop::Client(error.into())));
+        if !self.events.is_empty() {
+            // What the session has to add (a ReadyForQuery) leaves in the same write.
+            return Poll::Ready(Ok(()));
+        }
+        if !self.outbox.is_empty() || self.stream.is_unflushed() {
+            let waiting = self.outbox.len();
+            let drained = self.stream.poll_drain(cx, &mut self.outbox);
+            self.database.counters.sent_bytes.inc_by((waiting - self.outbox.len()) as u64);
+            if let Poll::Ready(Err(error)) = drained {
+                return Poll::Ready(Err(Stop::Client(error.into())));
+            }
         }
         if read_client && self.wants_client_bytes() {
             match self.stream.poll_read(cx, &mut self.inbox) {
@@ -124,7 +149,10 @@ impl Session {
                     let gone = io::Error::from(io::ErrorKind::UnexpectedEof);
                     return Poll::Ready(Err(Stop::Client(gone.into())));
                 }
-                Poll::Ready(Ok(_)) => progressed = true,
+                Poll::Ready(Ok(n)) => {
+                    self.database.counters.received_bytes.inc_by(n as u64);
+                    progressed = true;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Stop::Client(error.into()))),
                 Poll::Pending => {}
             }
@@ -171,7 +199,10 @@ impl Session {
                     Poll::Pending => break,
                 },
                 Progress::Forward(n) => match self.stream.poll_write(cx, &server.inbox.filled()[..n]) {
-                    Poll::Ready(Ok(written)) => self.relay.forwarded(server, written),
+                    Poll::Ready(Ok(written)) => {
+                        self.database.counters.sent_bytes.inc_by(written as u64);
+                        self.relay.forwarded(server, written);
+                    }
                     Poll::Ready(Err(error)) => return Err(Stop::Client(error.into())),
                     Poll::Pending => break,
                 },

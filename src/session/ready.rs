@@ -180,12 +180,15 @@ impl Session {
                 self.unnamed_portal = None;
                 schema_changed = std::mem::take(&mut self.batch.schema_changed);
                 self.worker.metrics.transactions.single.inc();
+                self.database.counters.transactions.inc();
                 self.detach_if_free();
             }
             TxStatus::Open | TxStatus::Failed => self.tx.is_open(),
         }
         self.finish_measuring();
         self.effects.clear();
+        // A Query ends an implicit transaction as a Sync does.
+        self.batch.clear();
         self.batch.answered();
         let told = self.status();
         if schema_changed && !self.database.is_one_shard() {
@@ -199,8 +202,7 @@ impl Session {
         let now = Instant::now();
         self.idle_since = now;
         if let Some((began, access)) = self.began.take() {
-            let shard = self.held.as_ref().map_or(self.batch.shard, |held| held.shard);
-            let metrics = &self.database.metrics[shard.index()];
+            let metrics = &self.database.metrics[self.batch.shard.index()];
             let seconds = now.duration_since(began).as_secs_f64();
             match access {
                 Access::Read => metrics.query_read.observe(seconds),

@@ -25,6 +25,11 @@ impl Session {
         if whole {
             inbox.consume(head.len);
         } else {
+            if self.passing == 0 {
+                // It was refused: its rest has no reader.
+                self.passing = head.len - inbox.len();
+                self.passing_nowhere = true;
+            }
             inbox.clear();
         }
         self.inbox = inbox;

@@ -160,7 +160,7 @@ async fn first_packet(
                 if accepted.get_ref().1.alpn_protocol() != Some(b"postgresql") {
                     return Err(Rejected::loud("a client began with TLS without the ALPN protocol \"postgresql\""));
                 }
-                Stream::Tls(Box::new(accepted.into()))
+                Stream::encrypted(accepted)
             } else {
                 Stream::Tcp(stream)
             }
@@ -191,7 +191,7 @@ async fn first_packet(
                 (Stream::Tcp(mut tcp), Some(tls)) => {
                     tcp.write_all(b"S").await?;
                     let accepted = TlsAcceptor::from(Arc::clone(&tls.config)).accept(tcp).await?;
-                    Stream::Tls(Box::new(accepted.into()))
+                    Stream::encrypted(accepted)
                 }
                 (Stream::Tls(_), _) => return Err(Rejected::loud("a client asked for TLS inside of TLS")),
                 (mut plain, _) => {
@@ -228,7 +228,7 @@ async fn read_exact(stream: &mut Stream, into: &mut [u8]) -> io::Result<()> {
     match stream {
         Stream::Tcp(stream) => stream.read_exact(into).await,
         Stream::Unix(stream) => stream.read_exact(into).await,
-        Stream::Tls(stream) => stream.read_exact(into).await,
+        Stream::Tls(stream) => stream.tls.read_exact(into).await,
     }
     .map(|_| ())
 }

@@ -38,6 +38,8 @@ pub struct Session {
     pub(super) outbox: Buffer,
     /// What of a client's frame is still to be passed on to the server as it comes.
     pub(super) passing: usize,
+    /// It is dropped instead.
+    pub(super) passing_nowhere: bool,
     pub(super) events: Vec<Event>,
 
     // attach

@@ -51,6 +51,7 @@ impl Admitted {
             inbox: door.inbox,
             outbox: door.outbox,
             passing: 0,
+            passing_nowhere: false,
             events: Vec::new(),
             access: (0..shards).map(|_| ShardAccess::default()).collect(),
             held: None,

@@ -12,6 +12,7 @@
 mod clients;
 mod config;
 mod proxy;
+pub(crate) mod raw;
 mod servers;
 
 pub(crate) use clients::{Printed, connect, psql, psql_with, python};

@@ -1,0 +1,408 @@
+//! The relay: what a client gets through pgring is what PostgreSQL itself would have answered,
+//! message by message.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its stage has failed")]
+
+use std::io::Write;
+use std::time::Duration;
+
+use pgring::demo::cluster::{Cluster, SUPERUSER};
+use pgring::demo::sample::APP;
+
+mod support;
+use support::raw::{
+    CLOSED, Frame, Raw, bind, cancel_request, close, copy_data, copy_done, copy_fail, describe, execute, flush,
+    function_call, message, parse, query, run, sync,
+};
+use support::{Config, Proxy, database, eventually, servers};
+
+/// On two shards, user 4 lives on the first and user 1 on the second.
+const SCHEMA: &str = "
+    CREATE TABLE t (user_id int NOT NULL, v text NOT NULL, PRIMARY KEY (user_id, v));
+    CREATE TABLE home (v text);
+    CREATE FUNCTION tell(text) RETURNS text LANGUAGE plpgsql
+        AS $$BEGIN RAISE NOTICE 'told %', $1; RETURN $1; END$$;
+    INSERT INTO t SELECT 4, 'row ' || n FROM generate_series(1, 5) n;";
+
+const RESET: &str = "
+    TRUNCATE t, home;
+    INSERT INTO t SELECT 4, 'row ' || n FROM generate_series(1, 5) n;";
+
+/// One database with one shard, one with two, and for each server a database that is only used
+/// directly.
+struct Stage {
+    proxy: Proxy,
+    one: String,
+    two: String,
+    /// Of the same contents, for comparison.
+    plain: String,
+}
+
+impl Stage {
+    fn new(change: impl FnOnce(Config) -> Config) -> Stage {
+        let shards = servers(2);
+        let one = database(&shards[..1], SCHEMA);
+        let two = database(&shards, SCHEMA);
+        let plain = database(&shards, SCHEMA);
+        let config = Config::new().database(&one, &shards[..1]).database(&two, &shards);
+        Stage { proxy: Proxy::start(change(config)), one, two, plain }
+    }
+
+    fn client(&self, database: &str) -> Raw {
+        Raw::login(&self.proxy.address(), APP, database)
+    }
+
+    fn direct(&self) -> Raw {
+        direct(&self.plain)
+    }
+}
+
+fn first() -> &'static Cluster {
+    servers(1)[0]
+}
+
+/// A connection to the first shard's server itself.
+fn direct(database: &str) -> Raw {
+    Raw::login(&first().address(), APP, database)
+}
+
+/// Bytes to write at once, and what to wait for before the next.
+type Step = (Vec<u8>, u8, usize);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Where {
+    /// On one shard and on two, the statements having keys.
+    Both,
+    /// On one shard: they have none.
+    One,
+}
+
+struct Row {
+    name: &'static str,
+    place: Where,
+    steps: Vec<Step>,
+}
+
+/// One write, answered by so many `ReadyForQuery`.
+fn ready(parts: &[Vec<u8>], count: usize) -> Step {
+    (parts.concat(), b'Z', count)
+}
+
+fn row(name: &'static str, place: Where, steps: Vec<Step>) -> Row {
+    Row { name, place, steps }
+}
+
+const READ: &str = "SELECT v FROM t WHERE user_id = 4 ORDER BY v";
+const READ_1: &str = "SELECT v FROM t WHERE user_id = $1 ORDER BY v";
+const WRITE_1: &str = "INSERT INTO t VALUES (4, $1)";
+
+/// `Parse` to `Execute` of an insert.
+fn insert(value: &str) -> Vec<u8> {
+    run(WRITE_1, &[value])
+}
+
+fn fails() -> Vec<u8> {
+    run("SELECT 1 / 0 FROM t WHERE user_id = 4", &[])
+}
+
+fn conversations() -> Vec<Row> {
+    use Where::{Both, One};
+    let q = |sql: &str| ready(&[query(sql)], 1);
+    let mut rows = vec![
+        // Simple.
+        row("rows", Both, vec![q(READ)]),
+        row("several statements", Both, vec![q(&format!("{READ}; INSERT INTO t VALUES (4, 'new'); {READ}"))]),
+        row("an empty query", Both, vec![q(""), q(" -- nothing\n"), q(";;")]),
+        row("an error in the middle of a text", Both, vec![q(&format!("{READ}; SELECT 1/0 FROM t WHERE user_id = 4; {READ}"))]),
+        row("a syntax error", Both, vec![q("SELEC 1"), q("SELECT 1; FOO; SELECT 2")]),
+        row("an open string", One, vec![q("SELECT 'open"), ready(&[parse("x", "SELECT 'open"), sync()], 1), ready(&[describe('S', "x"), sync()], 1)]),
+        row(
+            "an implicit transaction that fails half-way is rolled back",
+            Both,
+            vec![q("INSERT INTO t VALUES (4, 'lost'); INSERT INTO t VALUES (4, 'row 1'); INSERT INTO t VALUES (4, 'never')")],
+        ),
+        row(
+            "BEGIN in the middle of a text",
+            Both,
+            vec![q("INSERT INTO t VALUES (4, 'a'); BEGIN; INSERT INTO t VALUES (4, 'b')"), q("SELECT 1/0 FROM t WHERE user_id = 4"), q(READ), q("ROLLBACK")],
+        ),
+        row(
+            "COMMIT in the middle of a text",
+            One,
+            vec![q("INSERT INTO t VALUES (4, 'kept'); COMMIT; INSERT INTO t VALUES (4, 'row 1')")],
+        ),
+        row(
+            "an explicit transaction",
+            Both,
+            vec![q("BEGIN"), q("INSERT INTO t VALUES (4, 'x')"), q("SELECT 1/0 FROM t WHERE user_id = 4"), q(READ), q("COMMIT"), q(READ)],
+        ),
+        row(
+            "savepoints",
+            Both,
+            vec![q("BEGIN"), q("SAVEPOINT a"), q("INSERT INTO t VALUES (4, 'x')"), q("SAVEPOINT b"), q("INSERT INTO t VALUES (4, 'row 1')"), q("ROLLBACK TO b"), q("INSERT INTO t VALUES (4, 'y')"), q("RELEASE a"), q("COMMIT")],
+        ),
+        row("warnings of transaction statements", Both, vec![q("COMMIT"), q("ROLLBACK"), q("BEGIN"), q("BEGIN"), q("COMMIT AND CHAIN"), q("ROLLBACK")]),
+        row("SAVEPOINT outside a transaction", Both, vec![q("SAVEPOINT a"), q("RELEASE a"), q("ROLLBACK TO a")]),
+        row("a notice", Both, vec![q("/* pgring: key=4 */ SELECT tell(v) FROM t WHERE user_id = 4 AND v < 'row 3'")]),
+        row("parameters are reported", Both, vec![q("SET application_name = 'other'"), q("SET TimeZone = 'Asia/Tokyo'"), q("SHOW TimeZone"), q("RESET ALL")]),
+        // Extended.
+        row("the extended protocol", Both, vec![ready(&[parse("s", READ_1), describe('S', "s"), bind("", "s", &["4"]), describe('P', ""), execute("", 0), sync()], 1)]),
+        row("an empty statement", Both, vec![ready(&[parse("", ""), describe('S', ""), bind("", "", &[]), describe('P', ""), execute("", 0), sync()], 1)]),
+        row("a statement without rows", Both, vec![ready(&[parse("", WRITE_1), describe('S', ""), bind("", "", &["new"]), describe('P', ""), execute("", 0), sync()], 1)]),
+        row(
+            "a row limit",
+            Both,
+            vec![ready(&[parse("", READ_1), bind("p", "", &["4"]), execute("p", 2), execute("p", 2), execute("p", 2), execute("p", 2), sync()], 1)],
+        ),
+        row(
+            "a suspended portal lives to the end of the transaction",
+            Both,
+            vec![
+                q("BEGIN"),
+                ready(&[parse("", READ_1), bind("p", "", &["4"]), execute("p", 2), sync()], 1),
+                ready(&[execute("p", 2), sync()], 1),
+                ready(&[close('P', "p"), sync()], 1),
+                ready(&[execute("p", 2), sync()], 1),
+                q("COMMIT"),
+            ],
+        ),
+        row(
+            "a portal does not outlive its Sync",
+            Both,
+            vec![ready(&[parse("", READ_1), bind("p", "", &["4"]), execute("p", 2), sync()], 1), ready(&[execute("p", 2), sync()], 1)],
+        ),
+        row(
+            "a portal's name is taken",
+            Both,
+            vec![ready(&[parse("", READ_1), bind("p", "", &["4"]), bind("p", "", &["4"]), execute("p", 0), sync()], 1)],
+        ),
+        row("Flush has the answers so far sent", Both, vec![
+            ([parse("f", READ_1), flush()].concat(), b'1', 1),
+            ([describe('S', "f"), flush()].concat(), b'T', 1),
+            ([bind("", "f", &["4"]), flush()].concat(), b'2', 1),
+            ([describe('P', ""), flush()].concat(), b'T', 1),
+            ([execute("", 3), flush()].concat(), b's', 1),
+            ([execute("", 0), flush()].concat(), b'C', 1),
+            ready(&[sync()], 1),
+        ]),
+        row("Flush after a BEGIN and an error", Both, vec![
+            ([run("BEGIN", &[]), flush()].concat(), b'C', 1),
+            ([fails(), flush()].concat(), b'E', 1),
+            ready(&[insert("ignored"), sync()], 1),
+            ready(&[run("ROLLBACK", &[]), sync()], 1),
+        ]),
+        row("Flush without anything", Both, vec![ready(&[flush(), sync(), flush(), sync()], 2)]),
+        row("Close", Both, vec![
+            ready(&[parse("c", READ_1), sync()], 1),
+            ready(&[close('S', "c"), close('S', "c"), close('S', "never"), close('P', "never"), close('S', ""), close('P', ""), sync()], 1),
+            ready(&[bind("", "c", &["4"]), sync()], 1),
+            ready(&[parse("c", "SELECT v FROM t WHERE user_id = $1 AND v = $2"), describe('S', "c"), sync()], 1),
+        ]),
+        row("a statement closed in its own batch", Both, vec![
+            ready(&[parse("c", READ_1), bind("p", "c", &["4"]), close('S', "c"), execute("p", 0), close('P', "p"), execute("p", 0), sync()], 1),
+        ]),
+        row("a statement that failed to parse does not exist", Both, vec![
+            ready(&[parse("bad", "SELECT nothing FROM t WHERE user_id = $1"), describe('S', "bad"), sync()], 1),
+            ready(&[describe('S', "bad"), sync()], 1),
+            ready(&[parse("bad", READ_1), describe('S', "bad"), sync()], 1),
+        ]),
+        row("a statement parsed after an error does not exist", Both, vec![
+            ready(&[fails(), parse("late", READ_1), sync()], 1),
+            ready(&[bind("", "late", &["4"]), sync()], 1),
+        ]),
+        row("a statement parsed before an error exists", Both, vec![
+            ready(&[parse("early", READ_1), fails(), sync()], 1),
+            ready(&[bind("", "early", &["4"]), execute("", 0), sync()], 1),
+        ]),
+        row("a name that is taken", Both, vec![
+            ready(&[parse("twice", READ_1), parse("twice", READ_1), sync()], 1),
+            ready(&[parse("twice", READ_1), sync()], 1),
+            ready(&[bind("", "twice", &["4"]), execute("", 0), sync()], 1),
+        ]),
+        row("names that are not known", Both, vec![
+            ready(&[bind("", "none", &[]), execute("", 0), sync()], 1),
+            ready(&[describe('S', "none"), sync()], 1),
+            ready(&[describe('P', "none"), sync()], 1),
+            ready(&[execute("none", 0), sync()], 1),
+        ]),
+        row("the unnamed statement ends with a simple query", Both, vec![
+            ready(&[parse("", READ_1), sync()], 1),
+            q("SELECT 1"),
+            ready(&[bind("", "", &["4"]), sync()], 1),
+        ]),
+        row("the unnamed statement is replaced", Both, vec![
+            ready(&[parse("", READ_1), parse("", WRITE_1), bind("", "", &["new"]), execute("", 0), sync()], 1),
+            ready(&[bind("", "", &["newer"]), execute("", 0), sync()], 1),
+        ]),
+        row("several commands in a Parse", Both, vec![ready(&[parse("", "SELECT 1; SELECT 2"), sync()], 1)]),
+        row("a syntax error in a Parse", Both, vec![ready(&[parse("x", "SELEC 1"), sync()], 1), ready(&[describe('S', "x"), sync()], 1)]),
+        row("too few parameters", One, vec![ready(&[parse("", READ_1), bind("", "", &[]), execute("", 0), sync()], 1)]),
+        row("a parameter that does not convert", One, vec![ready(&[parse("", READ_1), bind("", "", &["four"]), execute("", 0), sync()], 1)]),
+        // Pipelines.
+        row("many statements before one Sync", Both, vec![ready(&[(0..50).map(|n| insert(&format!("n{n}"))).collect::<Vec<_>>().concat(), sync()], 1)]),
+        row("several Syncs in one write", Both, vec![ready(&[insert("a"), sync(), insert("row 1"), insert("b"), sync(), sync(), insert("c"), sync()], 4)]),
+        row("simple queries in one write", Both, vec![ready(&[query(READ), query("SELECT 1/0 FROM t WHERE user_id = 4"), query(READ)], 3)]),
+        row("simple and extended in one write", Both, vec![ready(&[insert("a"), sync(), query(READ), insert("b"), sync(), query(READ)], 4)]),
+        row("a simple query before the Sync", Both, vec![ready(&[insert("a"), query(READ), insert("b"), sync()], 2)]),
+        row("a simple query after an error before the Sync", Both, vec![ready(&[insert("a"), fails(), query(READ), insert("b"), sync()], 1)]),
+        row("a transaction in one pipeline", Both, vec![ready(&[run("BEGIN", &[]), insert("a"), run("COMMIT", &[]), sync()], 1)]),
+        row("a failed transaction in one pipeline", Both, vec![
+            ready(&[run("BEGIN", &[]), insert("a"), fails(), run("COMMIT", &[]), sync()], 1),
+            ready(&[run("COMMIT", &[]), sync()], 1),
+        ]),
+        row("a transaction over several Syncs", Both, vec![
+            ready(&[run("BEGIN", &[]), sync(), insert("a"), sync(), fails(), sync(), insert("b"), sync(), run("COMMIT", &[]), sync()], 5),
+        ]),
+        row("described before it is bound, by drivers", Both, vec![
+            ready(&[parse("d", READ_1), describe('S', "d"), sync()], 1),
+            ready(&[bind("", "d", &["4"]), execute("", 1), close('P', ""), sync()], 1),
+            ready(&[close('S', "d"), sync()], 1),
+        ]),
+        row("described inside a transaction that has no shard yet", Both, vec![
+            q("BEGIN"),
+            ready(&[parse("d", READ_1), describe('S', "d"), sync()], 1),
+            ready(&[bind("", "d", &["4"]), execute("", 0), sync()], 1),
+            q("ROLLBACK"),
+        ]),
+        // Function calls: int4pl and int4div.
+        row("a function call", Both, vec![ready(&[function_call(177, &["2", "3"])], 1), ready(&[function_call(154, &["2", "0"])], 1), ready(&[function_call(1, &[])], 1)]),
+        row("a function call in a transaction", One, vec![q("BEGIN"), ready(&[function_call(154, &["2", "0"])], 1), ready(&[function_call(177, &["2", "3"])], 1), q("ROLLBACK")]),
+        // COPY.
+        row("COPY out", One, vec![q("COPY (SELECT * FROM t ORDER BY v) TO STDOUT")]),
+        row("COPY out by the extended protocol", One, vec![ready(&[run("COPY (SELECT * FROM t ORDER BY v) TO STDOUT", &[]), sync()], 1)]),
+        row("an error in the middle of COPY out", One, vec![q("COPY (SELECT 1 / (3 - n) FROM generate_series(1, 5) n) TO STDOUT")]),
+        row("COPY in", One, vec![
+            (query("COPY t FROM STDIN"), b'G', 1),
+            ready(&[copy_data(b"4\ta\n4\tb"), copy_data(b"\n"), copy_data(b""), copy_data(b"4\tc\n"), copy_done()], 1),
+        ]),
+        row("COPY in without data", One, vec![(query("COPY t FROM STDIN"), b'G', 1), ready(&[copy_done()], 1)]),
+        row("COPY in, everything in one write", One, vec![ready(&[query("COPY t FROM STDIN"), copy_data(b"4\ta\n"), copy_done(), query(READ)], 2)]),
+        row("Flush and Sync within COPY in are ignored", One, vec![
+            (query("COPY t FROM STDIN"), b'G', 1),
+            ready(&[copy_data(b"4\ta\n"), flush(), sync(), copy_data(b"4\tb\n"), copy_done()], 1),
+        ]),
+        row("CopyFail", One, vec![(query("COPY t FROM STDIN"), b'G', 1), ready(&[copy_data(b"4\ta\n"), copy_fail("no more")], 1)]),
+        row("COPY in fails and the client goes on sending", One, vec![
+            (query("COPY t FROM STDIN"), b'G', 1),
+            ready(&[copy_data(b"four\ta\n"), copy_data(b"4\tb\n"), copy_data(b"4\tc\n"), copy_done()], 1),
+            q(READ),
+        ]),
+        row("COPY in fails before it begins and data follow", One, vec![
+            ready(&[query("COPY nothing FROM STDIN"), copy_data(b"4\tb\n"), copy_done(), query(READ)], 2),
+        ]),
+        row("COPY in within a text", One, vec![
+            (query("INSERT INTO t VALUES (4, 'before'); COPY t FROM STDIN; INSERT INTO t VALUES (4, 'after')"), b'G', 1),
+            ready(&[copy_data(b"4\ta\n"), copy_done()], 1),
+        ]),
+        row("two COPY in within a text", One, vec![
+            (query("COPY t FROM STDIN; COPY home FROM STDIN"), b'G', 1),
+            (([copy_data(b"4\ta\n"), copy_done()]).concat(), b'G', 1),
+            ready(&[copy_data(b"h\n"), copy_done()], 1),
+        ]),
+        row("COPY in within a transaction", One, vec![
+            q("BEGIN"),
+            (query("COPY t FROM STDIN"), b'G', 1),
+            ready(&[copy_data(b"4\trow 1\n"), copy_done()], 1),
+            q(READ),
+            q("ROLLBACK"),
+        ]),
+        row("COPY in by the extended protocol, Sync before the data", One, vec![
+            ([run("COPY t FROM STDIN", &[]), sync()].concat(), b'G', 1),
+            ready(&[copy_data(b"4\ta\n"), copy_done(), sync()], 1),
+        ]),
+        row("COPY in by the extended protocol, Sync after the data", One, vec![
+            ([run("COPY t FROM STDIN", &[]), flush()].concat(), b'G', 1),
+            ready(&[copy_data(b"4\ta\n"), copy_done(), sync()], 1),
+        ]),
+        row("CopyFail by the extended protocol", One, vec![
+            ([run("COPY t FROM STDIN", &[]), sync()].concat(), b'G', 1),
+            ready(&[copy_data(b"4\ta\n"), copy_fail("no more"), sync()], 1),
+            q(READ),
+        ]),
+        row("COPY in fails by the extended protocol", One, vec![
+            ([run("COPY t FROM STDIN", &[]), sync()].concat(), b'G', 1),
+            ready(&[copy_data(b"four\ta\n"), copy_data(b"4\tb\n"), copy_done(), sync()], 1),
+            q(READ),
+        ]),
+        row("a query within COPY in", One, vec![
+            (query("COPY t FROM STDIN"), b'G', 1),
+            ready(&[copy_data(b"4\ta\n"), query("SELECT 1")], 1),
+            q(READ),
+        ]),
+        row("data without a COPY", Both, vec![ready(&[copy_data(b"4\ta\n"), copy_done(), copy_fail("x"), query(READ)], 1)]),
+    ];
+    // An error at each position of a pipeline.
+    for failing in 0..6 {
+        let statements: Vec<Vec<u8>> =
+            (0..6).map(|at| if at == failing { fails() } else { insert(&format!("p{at}")) }).collect();
+        let (one, two) = statements.split_at(3);
+        rows.push(row("an error in a pipeline of two Syncs", Both, vec![ready(&[one.concat(), sync(), two.concat(), sync()], 2)]));
+    }
+    for (name, bad) in [
+        ("an error at Parse", [parse("", "SELECT nothing"), bind("", "", &[]), execute("", 0)].concat()),
+        ("an error at Bind", [parse("", WRITE_1), bind("", "", &["a", "b"]), execute("", 0)].concat()),
+        ("an error at Execute", [execute("none", 0)].concat()),
+        ("an error at Describe", [describe('P', "none")].concat()),
+        ("an error of an unknown statement", [bind("", "none", &[])].concat()),
+    ] {
+        rows.push(row(name, Both, vec![ready(&[insert("before"), bad.clone(), insert("after"), sync(), insert("next"), sync()], 2)]));
+        rows.push(row(name, Both, vec![
+            ready(&[run("BEGIN", &[]), bad.clone(), insert("after"), sync(), insert("next"), sync(), run("COMMIT", &[]), sync()], 3),
+        ]));
+        rows.push(row(name, Both, vec![
+            ready(&[run("BEGIN", &[]), insert("before"), bad, insert("after"), sync(), insert("next"), sync(), run("COMMIT", &[]), sync()], 3),
+        ]));
+    }
+    rows
+}
+
+fn converse(client: &mut Raw, steps: &[Step]) -> Vec<Vec<Frame>> {
+    client.set_patience(Duration::from_secs(3));
+    let mut answers: Vec<Vec<Frame>> = Vec::new();
+    for (bytes, tag, count) in steps {
+        if client.try_send(bytes).is_err() {
+            break;
+        }
+        answers.push(client.until(*tag, *count));
+    }
+    // Whatever came before, the session is in step; or PostgreSQL has ended it.
+    if client.try_send(&query("SELECT 'in step'")).is_ok() {
+        answers.push(client.until(b'Z', 1));
+    }
+    answers
+}
+
+#[test]
+fn conversations_are_what_they_are_with_postgresql() {
+    let stage = Stage::new(|config| config);
+    let mut differences = Vec::new();
+    let mut observers = [&stage.plain, &stage.one, &stage.two].map(|database| (database.clone(), direct(database)));
+    let mut contents = |database: &str| {
+        let (_, observer) = observers.iter_mut().find(|(name, _)| name == database).unwrap();
+        let contents = observer.query("SELECT * FROM t UNION ALL SELECT 0, v FROM home ORDER BY 1, 2");
+        observer.query(RESET);
+        contents
+    };
+    for Row { name, place, steps } in conversations() {
+        let expected = converse(&mut stage.direct(), &steps);
+        let kept = contents(&stage.plain);
+        assert!(!format!("{expected:?}").contains("SILENCE"), "{name} waits for what never comes: {expected:?}");
+        for database in [&stage.one, &stage.two] {
+            if place == Where::One && *database == stage.two {
+                continue;
+            }
+            let shards = if *database == stage.one { "one shard" } else { "two shards" };
+            let got = converse(&mut stage.client(database), &steps);
+            for (at, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                if format!("{got:?}") != format!("{expected:?}") {
+                    differences.push(format!("{name} ({shards}), step {at}:\n   pgring {got:?}\n   direct {expected:?}"));
+                }
+            }
+            let left = contents(database);
+            if left != kept {
+                differences.push(format!("{name} ({shards}) left {left:?}\n   instead of {kept:?}"));
+            }
+        }
+    }
+    assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+}
