@@ -125,7 +125,7 @@ impl Local {
             }
             Ok(Ok(Grant::Permit(permit))) => self.open(pool, permit).await,
             Ok(Err(_)) | Err(_) => Err(PoolError::Exhausted {
-                label: pool.label.clone(),
+                label: Arc::clone(&pool.label),
                 size: settings.size,
                 waited: began.elapsed(),
             }),
@@ -142,7 +142,7 @@ impl Local {
                 user = pool.label.user,
                 "cannot open a server connection: {error}"
             );
-            PoolError::Connect(pool.label.clone(), error)
+            PoolError::Connect(Arc::clone(&pool.label), Box::new(error))
         })?;
         pool.metrics.server_connects.inc();
         permit.used();

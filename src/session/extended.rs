@@ -635,7 +635,7 @@ impl Session {
                     self.describe_own(&statement);
                     return Ok(());
                 }
-                self.to_portal(frame)?;
+                self.pass_to_portal(frame)?;
                 self.relay.expect(Expect::Describe);
                 Ok(())
             }
@@ -651,7 +651,7 @@ impl Session {
     }
 
     /// Passes on a message about a portal, which lives on the held server.
-    fn to_portal(&mut self, frame: &[u8]) -> Result<(), Unattached> {
+    fn pass_to_portal(&mut self, frame: &[u8]) -> Result<(), Unattached> {
         let Some(held) = &mut self.held else {
             return Err(ClientError::error(SqlState::NO_PORTAL, "portal does not exist").into());
         };
@@ -666,7 +666,7 @@ impl Session {
             // A cursor made by DECLARE is a portal as well.
             Err(error) if self.tx.phase() != Phase::Open => return Err(error.into()),
             Err(_) => {
-                self.to_portal(frame)?;
+                self.pass_to_portal(frame)?;
                 self.relay.expect(Expect::Execute { note: None, shown: true });
                 self.started();
                 return Ok(());
@@ -691,7 +691,7 @@ impl Session {
             self.end_failed_on_server(&statement);
         }
         let note = self.plan_effects(&statement.shape, &statement.text);
-        self.to_portal(frame)?;
+        self.pass_to_portal(frame)?;
         self.relay.expect(Expect::Execute { note, shown: true });
         self.started();
         Ok(())
@@ -736,7 +736,7 @@ impl Session {
                     self.portals.remove(name).is_some()
                 };
                 if self.held.is_some() && (known || self.tx.phase() == Phase::Open) {
-                    self.to_portal(frame)?;
+                    self.pass_to_portal(frame)?;
                     self.relay.expect(Expect::Close { evicted: None, shown: true });
                 } else {
                     if self.batch.has_deferred() {
