@@ -279,7 +279,14 @@ impl Session {
         let in_batch = self.batch.is_begun();
         let in_transaction = self.tx.phase() != Phase::Idle;
         self.drop_held();
-        self.tx.finish();
+        self.undone();
+        self.read_strings_as(self.strings.1);
+        if in_transaction && !committing {
+            // The client believes in it until it has ended it: nothing may run outside of it.
+            self.tx.lost();
+        } else {
+            self.tx.finish();
+        }
         self.effects.clear();
         self.portals.clear();
         self.unnamed_portal = None;
@@ -292,7 +299,8 @@ impl Session {
             wire::put_error(&mut self.outbox, &told);
             if awaited || copying && !in_batch {
                 self.batch.clear();
-                wire::put_ready(&mut self.outbox, TxStatus::Idle);
+                let status = self.status();
+                wire::put_ready(&mut self.outbox, status);
                 self.idle_since = Instant::now();
             } else {
                 self.batch.skip();

@@ -4,7 +4,7 @@ use super::attach::Unattached;
 use super::ready::Effect;
 use super::settings::statement_texts;
 use super::state::{End, Session};
-use super::transaction::Own;
+use super::transaction::{Own, changes};
 use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
 use crate::route::Parameters;
@@ -95,6 +95,7 @@ impl Session {
         }
         self.refuse_if_failed(&shape)?;
         self.refuse_unknown_settings(&shape)?;
+        refuse_own_among_others(&shape)?;
         let mut instead = None;
         if let [only] = &shape.statements[..]
             && Session::may_be_own(&only.kind)
@@ -211,23 +212,17 @@ impl Session {
 
     fn effect(&self, statement: &Statement, source: String, text: &[u8]) -> Effect {
         match &statement.kind {
-            Kind::Set { name, local, default, .. } => {
-                if *default && !*local {
-                    Effect::Change(Change::Reset(name.clone()))
-                } else {
-                    Effect::Change(Change::Set(name.clone(), source, *local))
-                }
-            }
+            Kind::Set { .. } => Effect::Changes(changes(&statement.kind, &source)),
             Kind::SetConfig { name, local, value } => {
                 let value = super::settings::literal(text, value, self.standard_conforming_strings);
                 let statement = match value {
                     Some(value) => crate::backend::set_config_statement(name, &value),
                     None => source,
                 };
-                Effect::Change(Change::Set(name.clone(), statement, *local))
+                Effect::Changes(vec![Change::Set(name.clone(), statement, *local)])
             }
-            Kind::Reset { name } => Effect::Change(Change::Reset(name.clone())),
-            Kind::ResetAll => Effect::Change(Change::ResetAll),
+            Kind::Reset { name } => Effect::Changes(vec![Change::Reset(name.clone())]),
+            Kind::ResetAll => Effect::Changes(vec![Change::ResetAll]),
             Kind::Savepoint(name) => Effect::Savepoint(name.clone()),
             Kind::RollbackTo(name) => Effect::RollbackTo(name.clone()),
             Kind::Release(name) => Effect::Release(name.clone()),
@@ -245,6 +240,22 @@ impl Session {
             && self.relay.is_busy()
             && self.tx.phase() == Phase::Open
     }
+}
+
+/// What pgring answers itself has no place among statements that a server runs as one message.
+fn refuse_own_among_others(shape: &Shape) -> Result<(), ClientError> {
+    let own = |kind: &Kind| match kind {
+        Kind::Set { name, .. } | Kind::Reset { name } => name.starts_with("pgring."),
+        Kind::ShowOwn(_) => true,
+        _ => false,
+    };
+    if shape.statements.len() > 1 && shape.statements.iter().any(|statement| own(&statement.kind)) {
+        return Err(ClientError::refused(
+            "settings of pgring's own cannot stand in one message with other statements",
+            "Send them as a statement of their own, or use a comment: /* pgring: shard=NAME */",
+        ));
+    }
+    Ok(())
 }
 
 fn has_effect(kind: &Kind) -> bool {
