@@ -221,6 +221,8 @@ impl Server {
         let statements = self.settings.statements_towards(wanted);
         if !statements.is_empty() {
             self.run(&statements).await?;
+            // A Query ends the life of the unnamed statement.
+            self.unnamed = 0;
         }
         self.settings = Arc::clone(wanted);
         Ok(())

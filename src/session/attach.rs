@@ -310,12 +310,12 @@ impl Session {
         let in_batch = self.batch.is_begun();
         let in_transaction = self.tx.phase() != Phase::Idle;
         self.drop_held();
+        self.undone();
+        self.read_strings_as(self.strings.1);
         if in_transaction && !committing && !committed {
-            // What follows must not run as if there had never been one.
-            self.undone();
+            // The client believes in it until it has ended it: nothing may run outside of it.
             self.tx.lost();
         } else {
-            self.undone();
             self.tx.finish();
         }
         self.effects.clear();

@@ -13,7 +13,7 @@ use super::prepared::Prepared;
 use super::ready::Effect;
 use super::simple::lost_at_once;
 use super::state::{End, Session};
-use super::transaction::{Own, is_told_by_servers};
+use super::transaction::{Own, needs_server};
 use crate::backend::PreparedNames;
 use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
@@ -461,9 +461,9 @@ impl Session {
             Kind::Commit { .. } => !elsewhere && (self.tx.changes().is_empty() || self.tx.is_failed()),
             Kind::Rollback { .. } => !elsewhere,
             Kind::Savepoint(_) | Kind::RollbackTo(_) | Kind::Release(_) | Kind::SetTransaction => pending,
-            Kind::Set { name, .. } if name == "session characteristics" => false,
-            Kind::Set { name, .. } | Kind::Reset { name } if is_told_by_servers(name) => false,
-            Kind::Set { name, .. } | Kind::Reset { name } => pending || name.starts_with("pgring."),
+            Kind::Set { name, .. } | Kind::Reset { name } => {
+                (pending && !needs_server(name)) || name.starts_with("pgring.")
+            }
             Kind::ShowOwn(_) | Kind::DiscardAll => true,
             Kind::Deallocate(Some(name)) => self.statements.contains_key(name.as_bytes()),
             Kind::Deallocate(None) => !self.held.iter().any(|held| held.pin.is_some()),

@@ -95,12 +95,12 @@ impl Session {
             Effect::Release(name) => {
                 self.tx.release(&name, None);
             }
-            Effect::Commit if rolled_back => self.undone(),
+            Effect::Commit if rolled_back => self.ended(Session::undone),
             Effect::Commit => {
                 self.batch.committed = true;
-                self.committed();
+                self.ended(Session::committed);
             }
-            Effect::Rollback => self.undone(),
+            Effect::Rollback => self.ended(Session::undone),
             Effect::Ddl => self.batch.schema_changed = true,
             Effect::ForgetPrepared => {
                 if let Some(held) = &mut self.held {
@@ -118,6 +118,12 @@ impl Session {
                 self.settings_changed();
             }
         }
+    }
+
+    /// The transaction has ended before the `Sync`: an error after it is not one of its own.
+    fn ended(&mut self, how: fn(&mut Session)) {
+        how(self);
+        self.batch.opened = false;
     }
 
     pub(super) fn committed(&mut self) {
@@ -194,6 +200,8 @@ impl Session {
                     }
                 }
                 self.tx.finish();
+                self.strings.1 = self.standard_conforming_strings;
+                self.complete_datestyle();
                 self.portals.clear();
                 self.unnamed_portal = None;
                 schema_changed = std::mem::take(&mut self.batch.schema_changed);
@@ -229,14 +237,33 @@ impl Session {
         }
     }
 
+    /// `SET DateStyle` may name one of its two halves and keep the other: what is repeated on
+    /// other servers has to be the whole, as the server reports it.
+    fn complete_datestyle(&mut self) {
+        let Some(made_by) = self.settings.get("datestyle") else { return };
+        let Some(held) = &mut self.held else { return };
+        let Some(whole) = held.lease.reported.get("DateStyle") else { return };
+        let whole = crate::backend::set_config_statement("datestyle", whole);
+        if held.lease.is_aligned(&self.settings) && made_by != whole {
+            let mut settings = (*self.settings).clone();
+            settings.set("datestyle", whole);
+            self.settings = Arc::new(settings);
+            held.lease.settings = Arc::clone(&self.settings);
+        }
+    }
+
+    /// `standard_conforming_strings` is on, or off.
+    pub(super) fn read_strings_as(&mut self, on: bool) {
+        if on != self.standard_conforming_strings {
+            self.standard_conforming_strings = on;
+            self.context = None;
+        }
+    }
+
     pub(super) fn parameter(&mut self, name: &str, value: String) -> Result<(), End> {
         match name {
             "standard_conforming_strings" => {
-                let on = value == "on";
-                if on != self.standard_conforming_strings {
-                    self.standard_conforming_strings = on;
-                    self.context = None;
-                }
+                self.read_strings_as(value == "on");
             }
             "client_encoding" if !self.database.is_one_shard() && !is_ascii_superset(&value) => {
                 return Err(ClientError::refused(

@@ -4,7 +4,7 @@ use super::attach::Unattached;
 use super::ready::Effect;
 use super::settings::statement_texts;
 use super::state::{End, Session};
-use super::transaction::Own;
+use super::transaction::{Own, changes};
 use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
 use crate::route::Parameters;
@@ -97,6 +97,7 @@ impl Session {
         }
         self.refuse_if_failed(&shape)?;
         self.refuse_unknown_settings(&shape, text)?;
+        refuse_own_among_others(&shape)?;
         let mut instead = None;
         if let [only] = &shape.statements[..]
             && Session::may_be_own(&only.kind)
@@ -279,14 +280,7 @@ impl Session {
 
     fn effect(&self, statement: &Statement, source: String, text: &[u8]) -> Effect {
         match &statement.kind {
-            Kind::Set { name, .. } if name == SESSION_CHARACTERISTICS => {
-                Effect::Changes(characteristics(&source))
-            }
-            Kind::Set { name, local, default, .. } => Effect::Changes(vec![if *default && !*local {
-                Change::Reset(name.clone())
-            } else {
-                Change::Set(name.clone(), source, *local)
-            }]),
+            Kind::Set { .. } => Effect::Changes(changes(&statement.kind, &source)),
             Kind::SetConfig { name, local, value } => {
                 match super::settings::literal(text, value, self.standard_conforming_strings) {
                     Some(value) => {
@@ -318,49 +312,28 @@ impl Session {
     }
 }
 
-/// What `SET SESSION CHARACTERISTICS AS TRANSACTION …` is called by the analysis.
-const SESSION_CHARACTERISTICS: &str = "session characteristics";
-
-/// It is another way to set these parameters (manual, SET TRANSACTION).
-fn characteristics(statement: &str) -> Vec<Change> {
-    let words: Vec<String> = statement
-        .split(|c: char| c.is_whitespace() || c == ',')
-        .filter(|word| !word.is_empty())
-        .map(str::to_ascii_lowercase)
-        .collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let set =
-        |name: &str, value: &str| Change::Set(name.to_owned(), format!("SET {name} TO '{value}'"), false);
-    let mut changes = Vec::new();
-    for at in 0..words.len() {
-        match &words[at..] {
-            ["level", "read", how, ..] => {
-                changes.push(set("default_transaction_isolation", &format!("read {how}")))
-            }
-            ["level", "repeatable", ..] => {
-                changes.push(set("default_transaction_isolation", "repeatable read"))
-            }
-            ["level", "serializable", ..] => {
-                changes.push(set("default_transaction_isolation", "serializable"))
-            }
-            ["read", "only", ..] => changes.push(set("default_transaction_read_only", "on")),
-            ["read", "write", ..] => changes.push(set("default_transaction_read_only", "off")),
-            ["not", "deferrable", ..] => changes.push(set("default_transaction_deferrable", "off")),
-            ["deferrable", ..] if at == 0 || words[at - 1] != "not" => {
-                changes.push(set("default_transaction_deferrable", "on"));
-            }
-            _ => {}
-        }
-    }
-    changes
-}
-
 /// Do these parameters decide how a text is read?
 pub(super) fn is_read_by_routing(name: &str) -> bool {
     matches!(
         name,
         "search_path" | "standard_conforming_strings" | "client_encoding" | "role" | "session_authorization"
     )
+}
+
+/// What pgring answers itself has no place among statements that a server runs as one message.
+fn refuse_own_among_others(shape: &Shape) -> Result<(), ClientError> {
+    let own = |kind: &Kind| match kind {
+        Kind::Set { name, .. } | Kind::Reset { name } => name.starts_with("pgring."),
+        Kind::ShowOwn(_) => true,
+        _ => false,
+    };
+    if shape.statements.len() > 1 && shape.statements.iter().any(|statement| own(&statement.kind)) {
+        return Err(ClientError::refused(
+            "settings of pgring's own cannot stand in one message with other statements",
+            "Send them as a statement of their own, or use a comment: /* pgring: shard=NAME */",
+        ));
+    }
+    Ok(())
 }
 
 fn has_effect(kind: &Kind) -> bool {
@@ -385,39 +358,4 @@ fn has_effect(kind: &Kind) -> bool {
 pub(super) fn lost_at_once() -> ClientError {
     ClientError::error(SqlState::SERVER_LOST, "the connection to the shard was lost")
         .with_hint("The next statement gets a new connection.")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn session_characteristics_are_settings() {
-        let check = |statement: &str, expect: &[&str]| {
-            let got: Vec<String> = characteristics(statement)
-                .into_iter()
-                .map(|change| match change {
-                    Change::Set(_, statement, false) => statement,
-                    other => panic!("{other:?}"),
-                })
-                .collect();
-            assert_eq!(got, expect, "{statement}");
-        };
-        let as_transaction = "SET SESSION CHARACTERISTICS AS TRANSACTION ";
-        check(&format!("{as_transaction}READ ONLY"), &["SET default_transaction_read_only TO 'on'"]);
-        check(
-            &format!("{as_transaction}ISOLATION LEVEL READ COMMITTED, READ WRITE"),
-            &[
-                "SET default_transaction_isolation TO 'read committed'",
-                "SET default_transaction_read_only TO 'off'",
-            ],
-        );
-        check(
-            &format!("{as_transaction}ISOLATION LEVEL SERIALIZABLE NOT DEFERRABLE"),
-            &[
-                "SET default_transaction_isolation TO 'serializable'",
-                "SET default_transaction_deferrable TO 'off'",
-            ],
-        );
-    }
 }

@@ -63,6 +63,8 @@ pub struct Session {
     pub(super) default_path_text: String,
     pub(super) search_path: Rc<[String]>,
     pub(super) standard_conforming_strings: bool,
+    /// What that was when the session began, and when it was last outside a transaction.
+    pub(super) strings: (bool, bool),
     /// The text analysed last names a table that is not known.
     pub(super) unknown_table: Cell<bool>,
     /// A `ReadyForQuery` that waits until the schema has been read again.

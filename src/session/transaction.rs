@@ -78,6 +78,7 @@ impl Session {
             }
             Kind::RollbackTo(name) if pending => {
                 if self.tx.rollback_to(name) {
+                    self.settings_changed();
                     Own::Tag("ROLLBACK")
                 } else {
                     Own::Error(no_savepoint(name))
@@ -94,10 +95,15 @@ impl Session {
                 let source = source();
                 let constraints =
                     source.split_whitespace().nth(1).is_some_and(|w| w.eq_ignore_ascii_case("constraints"));
-                self.tx.record(source);
-                Own::Tag(if constraints { "SET CONSTRAINTS" } else { "SET" })
+                if constraints {
+                    self.tx.record(source);
+                    Own::Tag("SET CONSTRAINTS")
+                } else {
+                    self.tx.characterise(source);
+                    Own::Tag("SET")
+                }
             }
-            Kind::Set { name, default, value, .. } if name.starts_with("pgring.") => {
+            Kind::Set { name, default, value, local } if name.starts_with("pgring.") => {
                 let value = match value {
                     Some(slot) if !default => match literal(text, slot, self.standard_conforming_strings) {
                         Some(value) => Some(value),
@@ -105,30 +111,31 @@ impl Session {
                     },
                     _ => None,
                 };
-                let name = name.clone();
-                self.own_change(&name, value, "SET")
+                if *local && phase == Phase::Idle {
+                    return Ok(Own::Warned(
+                        ClientError::error(
+                            SqlState::NO_TRANSACTION,
+                            "SET LOCAL can only be used in transaction blocks",
+                        ),
+                        "SET",
+                    ));
+                }
+                self.own_change(name, value, *local, "SET")
             }
             Kind::Reset { name } if name.starts_with("pgring.") => {
-                let name = name.clone();
-                self.own_change(&name, None, "RESET")
+                self.own_change(name, None, false, "RESET")
             }
-            Kind::Set { name, .. } if name == "session characteristics" => Own::NotOurs,
-            // How the texts that follow are to be read: a server has to say so first.
-            Kind::Set { name, .. } | Kind::Reset { name } if is_told_by_servers(name) => Own::NotOurs,
             Kind::ResetAll if pending => Own::NotOurs,
-            Kind::Set { name, local, default, .. } if pending => {
+            Kind::Set { name, .. } if pending && !needs_server(name) => {
                 let source = source();
-                let change = if *default && !local {
-                    Change::Reset(name.clone())
-                } else {
-                    Change::Set(name.clone(), source.clone(), *local)
-                };
+                for change in changes(&statement.kind, &source) {
+                    self.tx.change(change);
+                }
                 self.tx.record(source);
-                self.tx.change(change);
                 self.settings_changed();
                 Own::Tag("SET")
             }
-            Kind::Reset { name } if pending => {
+            Kind::Reset { name } if pending && !needs_server(name) => {
                 self.tx.record(source());
                 self.tx.change(Change::Reset(name.clone()));
                 self.settings_changed();
@@ -190,8 +197,8 @@ impl Session {
         Own::Tag(if commits { "COMMIT" } else { "ROLLBACK" })
     }
 
-    fn own_change(&mut self, name: &str, value: Option<String>, tag: &'static str) -> Own {
-        match self.set_own(name, value) {
+    fn own_change(&mut self, name: &str, value: Option<String>, local: bool, tag: &'static str) -> Own {
+        match self.set_own(name, value, local) {
             Ok(()) => {
                 if self.tx.phase() == Phase::Idle {
                     self.own.keep();
@@ -210,6 +217,9 @@ impl Session {
         self.portals.clear();
         self.unnamed_portal = None;
         self.own = Default::default();
+        self.strings.1 = self.strings.0;
+        self.read_strings_as(self.strings.0);
+        self.settings_changed();
         self.registration.control.pinned.set(None);
         self.registration.control.cancels_done().await;
         let held = self.held.take();
@@ -309,9 +319,49 @@ impl Session {
     }
 }
 
-/// Parameters whose value a server has to have accepted before the next text is read.
-pub(super) fn is_told_by_servers(name: &str) -> bool {
-    matches!(name, "standard_conforming_strings" | "client_encoding")
+/// What these decide (how texts are read) has to be known before the next statement comes: a
+/// server is asked at once, although it means that the transaction begins there.
+pub(super) fn needs_server(parameter: &str) -> bool {
+    matches!(parameter, "standard_conforming_strings" | "client_encoding")
+}
+
+/// What a `SET`, as its client wrote it, changes.
+pub(super) fn changes(kind: &Kind, source: &str) -> Vec<Change> {
+    match kind {
+        // Three parameters in one.
+        Kind::Set { name, .. } if name == "session characteristics" => characteristics(source),
+        Kind::Set { name, default: true, local: false, .. } => vec![Change::Reset(name.clone())],
+        Kind::Set { name, local, .. } => vec![Change::Set(name.clone(), source.to_owned(), *local)],
+        _ => Vec::new(),
+    }
+}
+
+/// `SET SESSION CHARACTERISTICS AS TRANSACTION` with any of the modes, one after the other.
+fn characteristics(source: &str) -> Vec<Change> {
+    let words: Vec<String> = source
+        .split(|c: char| c.is_whitespace() || c == ',')
+        .filter(|w| !w.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let set =
+        |name: &str, value: &str| Change::Set(name.to_owned(), format!("SET {name} = '{value}'"), false);
+    let isolation = |level: &str| set("default_transaction_isolation", level);
+    let mut changes = Vec::new();
+    for at in 0..words.len() {
+        changes.push(match words[at..] {
+            ["level", "serializable", ..] => isolation("serializable"),
+            ["level", "repeatable", "read", ..] => isolation("repeatable read"),
+            ["level", "read", "committed", ..] => isolation("read committed"),
+            ["level", "read", "uncommitted", ..] => isolation("read uncommitted"),
+            ["read", "only", ..] => set("default_transaction_read_only", "on"),
+            ["read", "write", ..] => set("default_transaction_read_only", "off"),
+            ["not", "deferrable", ..] => set("default_transaction_deferrable", "off"),
+            ["deferrable", ..] if words[at - 1] != "not" => set("default_transaction_deferrable", "on"),
+            _ => continue,
+        });
+    }
+    changes
 }
 
 fn begin_tag(text: &[u8]) -> &'static str {
@@ -325,4 +375,39 @@ fn no_savepoint(name: &str) -> ClientError {
 
 fn needs_constant(name: &str) -> ClientError {
     ClientError::error(SqlState::BAD_VALUE, format!("parameter \"{name}\" takes one constant"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_characteristics_are_settings() {
+        let check = |statement: &str, expect: &[&str]| {
+            let got: Vec<String> = characteristics(statement)
+                .into_iter()
+                .map(|change| match change {
+                    Change::Set(_, statement, false) => statement,
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            assert_eq!(got, expect, "{statement}");
+        };
+        let as_transaction = "SET SESSION CHARACTERISTICS AS TRANSACTION ";
+        check(&format!("{as_transaction}READ ONLY"), &["SET default_transaction_read_only = 'on'"]);
+        check(
+            &format!("{as_transaction}ISOLATION LEVEL READ COMMITTED, READ WRITE"),
+            &[
+                "SET default_transaction_isolation = 'read committed'",
+                "SET default_transaction_read_only = 'off'",
+            ],
+        );
+        check(
+            &format!("{as_transaction}ISOLATION LEVEL SERIALIZABLE NOT DEFERRABLE"),
+            &[
+                "SET default_transaction_isolation = 'serializable'",
+                "SET default_transaction_deferrable = 'off'",
+            ],
+        );
+    }
 }

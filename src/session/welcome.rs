@@ -67,6 +67,7 @@ impl Admitted {
             default_path_text: self.default_path_text,
             search_path: self.search_path,
             standard_conforming_strings: self.standard_conforming_strings,
+            strings: (self.standard_conforming_strings, self.standard_conforming_strings),
             same_encoding: self.same_encoding,
             unknown_table: Default::default(),
             ready_held: None,

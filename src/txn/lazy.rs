@@ -37,6 +37,8 @@ pub struct Transaction {
     failed: bool,
     /// What a shard that joins has to run first, `BEGIN` included.
     journal: Vec<String>,
+    /// `BEGIN` and each `SET TRANSACTION`: what the next one of a chain begins with.
+    characteristics: Vec<String>,
     changes: Vec<Change>,
     savepoints: Vec<Savepoint>,
 }
@@ -44,8 +46,10 @@ pub struct Transaction {
 #[derive(Debug)]
 struct Savepoint {
     name: String,
-    /// Lengths of the journal (the `SAVEPOINT` included) and of the changes when it was set.
+    /// Lengths of the journal (the `SAVEPOINT` included), of the characteristics and of the
+    /// changes when it was set.
     journal: usize,
+    characteristics: usize,
     changes: usize,
 }
 
@@ -64,7 +68,14 @@ impl Transaction {
     pub fn begin(&mut self, statement: String) {
         self.finish();
         self.phase = Phase::Pending;
+        self.characteristics.push(statement.clone());
         self.journal.push(statement);
+    }
+
+    /// `SET TRANSACTION`, before there is a server to run it.
+    pub fn characterise(&mut self, statement: String) {
+        self.characteristics.push(statement.clone());
+        self.record(statement);
     }
 
     /// A statement that belongs to the transaction, before there is a server to run it.
@@ -90,9 +101,11 @@ impl Transaction {
         self.failed = self.phase != Phase::Idle;
     }
 
-    /// The server has no transaction after all: the client's is failed, and nowhere.
+    /// No server has the transaction any more: the client's is failed, and nowhere.
     pub fn lost(&mut self) {
+        let characteristics = std::mem::take(&mut self.characteristics);
         self.finish();
+        self.characteristics = characteristics;
         self.phase = Phase::Pending;
         self.failed = true;
     }
@@ -112,7 +125,12 @@ impl Transaction {
         if let Some(statement) = statement {
             self.record(statement);
         }
-        self.savepoints.push(Savepoint { name, journal: self.journal.len(), changes: self.changes.len() });
+        self.savepoints.push(Savepoint {
+            name,
+            journal: self.journal.len(),
+            characteristics: self.characteristics.len(),
+            changes: self.changes.len(),
+        });
     }
 
     /// `ROLLBACK TO name`: what was done since is forgotten, the savepoint stays, and the
@@ -124,6 +142,7 @@ impl Transaction {
         self.savepoints.truncate(at + 1);
         self.changes.truncate(self.savepoints[at].changes);
         self.journal.truncate(self.savepoints[at].journal);
+        self.characteristics.truncate(self.savepoints[at].characteristics);
         self.failed = false;
         true
     }
@@ -147,12 +166,12 @@ impl Transaction {
         *self = Transaction::default();
     }
 
-    /// `AND CHAIN`, before any shard has joined: the next one begins as this one did.
+    /// `AND CHAIN` while no shard has it: the next one has this one's characteristics.
     pub fn chain(&mut self) {
-        let begin = self.journal.first().cloned();
-        self.finish();
-        if let Some(begin) = begin {
-            self.begin(begin);
+        let mut characteristics = std::mem::take(&mut self.characteristics).into_iter();
+        self.begin(characteristics.next().unwrap_or_else(|| "BEGIN".to_owned()));
+        for statement in characteristics {
+            self.characterise(statement);
         }
     }
 
@@ -210,6 +229,20 @@ mod tests {
         tx.record("SET LOCAL y = 1".into());
         assert_eq!(tx.open(), ["BEGIN READ ONLY", "SAVEPOINT a", "SET LOCAL y = 1"]);
         assert_eq!(tx.phase(), Phase::Open);
+    }
+
+    #[test]
+    fn a_chain_keeps_the_characteristics() {
+        let mut tx = Transaction::default();
+        tx.begin("BEGIN".into());
+        tx.characterise("SET TRANSACTION READ ONLY".into());
+        tx.savepoint("a".into(), Some("SAVEPOINT a".into()));
+        tx.record("SET CONSTRAINTS ALL DEFERRED".into());
+        tx.chain();
+        tx.lost();
+        tx.chain();
+        assert!(!tx.is_failed());
+        assert_eq!(tx.open(), ["BEGIN", "SET TRANSACTION READ ONLY"]);
     }
 
     #[test]

@@ -49,6 +49,8 @@ const CONVERSATIONS: &[&str] = &[
     "BEGIN¦SELECT id FROM users WHERE id = {a}¦SET TRANSACTION ISOLATION LEVEL SERIALIZABLE¦ROLLBACK",
     "SET TRANSACTION READ ONLY",
     "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY¦UPDATE users SET name = 'x' WHERE id = {a}¦BEGIN READ WRITE¦SHOW transaction_read_only¦COMMIT¦RESET ALL¦SHOW transaction_read_only",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY¦SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, NOT DEFERRABLE¦SELECT id FROM users WHERE id = {a}¦SHOW transaction_isolation¦SHOW transaction_read_only¦RESET default_transaction_read_only¦SHOW transaction_isolation¦SHOW transaction_read_only",
+    "BEGIN¦SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY¦ROLLBACK¦SHOW transaction_read_only¦BEGIN¦SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY¦COMMIT¦SHOW transaction_read_only",
     "SET default_transaction_isolation = 'serializable'¦BEGIN¦SHOW transaction_isolation¦COMMIT",
     "BEGIN¦SET CONSTRAINTS ALL DEFERRED¦SELECT 1¦COMMIT",
     // Chains.
@@ -81,6 +83,7 @@ const CONVERSATIONS: &[&str] = &[
     "BEGIN¦SELECT id FROM users WHERE id = {a}¦SET nonsense = 1¦SELECT 1¦ROLLBACK",
     "SET TIME ZONE 'Europe/Berlin'¦SHOW TIME ZONE¦SHOW timezone¦SELECT timestamptz '2025-07-01 00:00:00Z'¦SET TIME ZONE LOCAL¦SHOW timezone",
     "SET TIME ZONE 3¦SHOW timezone¦SET TIME ZONE INTERVAL '-08:00' HOUR TO MINUTE¦SHOW timezone¦SET TimeZone = 'UTC'¦SHOW timezone¦RESET TIME ZONE¦SHOW timezone",
+    "SET DateStyle = 'German'¦SET DateStyle = 'YMD'¦SELECT id, date '2025-07-01' FROM users WHERE id = {a}¦SELECT id, date '2025-07-01' FROM users WHERE id = {b}¦SHOW DateStyle¦BEGIN¦SET DateStyle = 'SQL'¦COMMIT¦SELECT id, date '2025-07-01' FROM users WHERE id = {a}¦RESET DateStyle¦SHOW DateStyle",
     "SET DateStyle = 'German'¦SELECT date '2025-07-01'¦SET DateStyle = 'ISO, DMY'¦SELECT date '2025-07-01'¦SHOW DateStyle",
     "SET NAMES 'LATIN1'¦SHOW client_encoding¦RESET client_encoding¦SHOW client_encoding",
     "SET SCHEMA 'pg_catalog'¦SHOW search_path¦RESET search_path¦SHOW search_path",
@@ -92,7 +95,10 @@ const CONVERSATIONS: &[&str] = &[
     "SET application_name = 'me'¦SHOW application_name¦SELECT current_setting('application_name')",
     "SET statement_timeout = '10ms'¦SELECT pg_sleep(5)¦SET statement_timeout = 0¦SELECT 1",
     "SET standard_conforming_strings = off¦SELECT id, 'a\\'b' FROM users WHERE id = {a}¦SET standard_conforming_strings = on¦SELECT id, 'a\\' FROM users WHERE id = {a}",
-    "BEGIN¦SET LOCAL standard_conforming_strings = off¦SELECT id, '\\' FROM users WHERE id = {b} --' FROM users WHERE id = {a}¦ROLLBACK",
+    "SET standard_conforming_strings = off¦DISCARD ALL¦SELECT id, '\\' FROM users WHERE id = {a}",
+    "SET standard_conforming_strings = off¦BEGIN¦SELECT id FROM users WHERE id = {a}¦RESET ALL¦SELECT id, '\\' FROM users WHERE id = {a}¦ROLLBACK¦SELECT id, '\\' FROM users WHERE id = {b} --' FROM users WHERE id = {a}",
+    "BEGIN¦SAVEPOINT s¦SET search_path = nowhere¦ROLLBACK TO s¦SELECT id FROM users WHERE id = {a}¦COMMIT",
+    "BEGIN¦SELECT id FROM users WHERE id = {a}¦SET LOCAL standard_conforming_strings = off¦SELECT id, '\\' FROM users WHERE id = {b} --' FROM users WHERE id = {a}¦ROLLBACK",
     // What outlives RESET and what does not.
     "SET work_mem = '7MB'¦DISCARD ALL¦SHOW work_mem",
     "BEGIN¦DISCARD ALL¦ROLLBACK",
@@ -107,9 +113,8 @@ const CONVERSATIONS: &[&str] = &[
     "DECLARE c CURSOR FOR SELECT 1",
     "FETCH c¦CLOSE c",
     // Nothing else.
-    "NOTIFY x¦UNLISTEN *¦LOCK TABLE app_settings¦CHECKPOINT",
+    "NOTIFY x¦UNLISTEN *¦LOCK TABLE app_settings",
     "SELECT id FROM users WHERE id = {a}¦COPY (SELECT id FROM users WHERE id = {a}) TO STDOUT",
-    "DO $$ BEGIN RAISE NOTICE 'seen'; END $$",
     "VALUES (1, 'x'), (2, NULL)",
 ];
 
@@ -131,7 +136,9 @@ const MESSAGES: &[&str] = &[
     "BEGIN; UPDATE users SET name = 'x' WHERE id = {a}; SAVEPOINT s; ROLLBACK TO s; ROLLBACK¦SELECT name FROM users WHERE id = {a}",
     "BEGIN¦SELECT 1; SELECT 2¦COMMIT; SELECT 3¦SELECT 4",
     "BEGIN¦SET work_mem = '7MB'; SHOW work_mem¦ROLLBACK; SHOW work_mem",
-    "BEGIN; SAVEPOINT a¦SELECT 1/0¦ROLLBACK TO a; SELECT id FROM users WHERE id = {a}¦COMMIT",
+    "BEGIN; SAVEPOINT a¦SELECT 1/0¦ROLLBACK TO a; SELECT 2¦COMMIT",
+    "BEGIN; SELECT id FROM users WHERE id = {a}; SAVEPOINT a¦SELECT 1/0¦ROLLBACK TO a; SELECT id FROM users WHERE id = {a}¦COMMIT",
+    "SET DateStyle = 'SQL'; SET DateStyle = 'DMY'; SELECT date '2025-07-01'¦SELECT id, date '2025-07-01' FROM users WHERE id = {a}",
     ";;SELECT 1;;",
     "COMMIT; BEGIN¦SELECT 1¦ROLLBACK",
     "BEGIN; BEGIN; COMMIT; COMMIT",
@@ -201,15 +208,14 @@ fn a_pipeline_without_sync_is_one_transaction() {
     let oracle = support::sample_database(&servers[..1]);
     let mut different = Vec::new();
     for pipeline in [
-        "SELECT id FROM users WHERE id = {a}¦UPDATE users SET name = 'x' WHERE id = {a}¦SELECT 1/0",
-        "UPDATE users SET name = 'x' WHERE id = {a}¦SELECT name FROM users WHERE id = {a}",
-        "UPDATE users SET name = 'y' WHERE id = {a}¦SELEC",
-        "UPDATE users SET name = 'y' WHERE id = {a}¦ROLLBACK",
-        "BEGIN¦UPDATE users SET name = 'z' WHERE id = {a}¦ROLLBACK",
-        "BEGIN¦UPDATE users SET name = 'z' WHERE id = {a}¦COMMIT¦SELECT 1/0",
-        "BEGIN¦SAVEPOINT a¦UPDATE users SET name = 'q' WHERE id = {a}¦ROLLBACK TO a¦COMMIT",
+        "SELECT id FROM users WHERE id = {b}¦UPDATE users SET name = 'x' WHERE id = {b}¦SELECT 1/0",
+        "UPDATE users SET name = 'x' WHERE id = {b}¦SELECT name FROM users WHERE id = {b}",
+        "UPDATE users SET name = 'y' WHERE id = {b}¦ROLLBACK",
+        "BEGIN¦UPDATE users SET name = 'z' WHERE id = {b}¦ROLLBACK",
+        "BEGIN¦UPDATE users SET name = 'z' WHERE id = {b}¦COMMIT¦SELECT 1/0",
+        "BEGIN¦SAVEPOINT a¦UPDATE users SET name = 'q' WHERE id = {b}¦ROLLBACK TO a¦COMMIT",
         "SELECT 1¦BEGIN¦SELECT 2",
-        "UPDATE users SET name = 'r' WHERE id = {a}¦BEGIN¦SELECT 2¦ROLLBACK",
+        "UPDATE users SET name = 'r' WHERE id = {b}¦BEGIN¦SELECT 2¦ROLLBACK",
         "SET work_mem = '7MB'¦SELECT 1/0",
         "SET work_mem = '7MB'¦SHOW work_mem",
         "BEGIN¦SET work_mem = '8MB'¦COMMIT",
@@ -219,7 +225,7 @@ fn a_pipeline_without_sync_is_one_transaction() {
         let text = SHARED.fill(pipeline);
         let sent: Vec<u8> =
             text.split('¦').flat_map(|statement| raw::run(statement, &[])).chain(raw::sync()).collect();
-        let after = SHARED.fill("SELECT name FROM users WHERE id = {a}");
+        let after = SHARED.fill("SELECT name FROM users WHERE id = {b}");
         let [mine, theirs] =
             [SHARED.session(), Raw::login(&servers[0].address(), APP, &oracle)].map(|mut session| {
                 session.send(&sent);
