@@ -11,8 +11,8 @@ use pgring::demo::sample::APP;
 
 mod support;
 use support::raw::{
-    CLOSED, Frame, Raw, bind, cancel_request, close, copy_data, copy_done, copy_fail, describe, execute, flush,
-    function_call, parse, query, run, sync,
+    CLOSED, Frame, Raw, bind, cancel_request, close, copy_data, copy_done, copy_fail, describe, execute,
+    flush, function_call, parse, query, run, sync,
 };
 use support::{Config, Proxy, database, eventually, servers};
 
@@ -113,18 +113,37 @@ fn conversations() -> Vec<Row> {
         row("rows", Both, vec![q(READ)]),
         row("several statements", Both, vec![q(&format!("{READ}; INSERT INTO t VALUES (4, 'new'); {READ}"))]),
         row("an empty query", Both, vec![q(""), q(" -- nothing\n"), q(";;")]),
-        row("an error in the middle of a text", Both, vec![q(&format!("{READ}; SELECT 1/0 FROM t WHERE user_id = 4; {READ}"))]),
+        row(
+            "an error in the middle of a text",
+            Both,
+            vec![q(&format!("{READ}; SELECT 1/0 FROM t WHERE user_id = 4; {READ}"))],
+        ),
         row("a syntax error", Both, vec![q("SELEC 1"), q("SELECT 1; FOO; SELECT 2")]),
-        row("an open string", One, vec![q("SELECT 'open"), ready(&[parse("x", "SELECT 'open"), sync()], 1), ready(&[describe('S', "x"), sync()], 1)]),
+        row(
+            "an open string",
+            One,
+            vec![
+                q("SELECT 'open"),
+                ready(&[parse("x", "SELECT 'open"), sync()], 1),
+                ready(&[describe('S', "x"), sync()], 1),
+            ],
+        ),
         row(
             "an implicit transaction that fails half-way is rolled back",
             Both,
-            vec![q("INSERT INTO t VALUES (4, 'lost'); INSERT INTO t VALUES (4, 'row 1'); INSERT INTO t VALUES (4, 'never')")],
+            vec![q(
+                "INSERT INTO t VALUES (4, 'lost'); INSERT INTO t VALUES (4, 'row 1'); INSERT INTO t VALUES (4, 'never')",
+            )],
         ),
         row(
             "BEGIN in the middle of a text",
             Both,
-            vec![q("INSERT INTO t VALUES (4, 'a'); BEGIN; INSERT INTO t VALUES (4, 'b')"), q("SELECT 1/0 FROM t WHERE user_id = 4"), q(READ), q("ROLLBACK")],
+            vec![
+                q("INSERT INTO t VALUES (4, 'a'); BEGIN; INSERT INTO t VALUES (4, 'b')"),
+                q("SELECT 1/0 FROM t WHERE user_id = 4"),
+                q(READ),
+                q("ROLLBACK"),
+            ],
         ),
         row(
             "COMMIT in the middle of a text",
@@ -134,25 +153,116 @@ fn conversations() -> Vec<Row> {
         row(
             "an explicit transaction",
             Both,
-            vec![q("BEGIN"), q("INSERT INTO t VALUES (4, 'x')"), q("SELECT 1/0 FROM t WHERE user_id = 4"), q(READ), q("COMMIT"), q(READ)],
+            vec![
+                q("BEGIN"),
+                q("INSERT INTO t VALUES (4, 'x')"),
+                q("SELECT 1/0 FROM t WHERE user_id = 4"),
+                q(READ),
+                q("COMMIT"),
+                q(READ),
+            ],
         ),
         row(
             "savepoints",
             Both,
-            vec![q("BEGIN"), q("SAVEPOINT a"), q("INSERT INTO t VALUES (4, 'x')"), q("SAVEPOINT b"), q("INSERT INTO t VALUES (4, 'row 1')"), q("ROLLBACK TO b"), q("INSERT INTO t VALUES (4, 'y')"), q("RELEASE a"), q("COMMIT")],
+            vec![
+                q("BEGIN"),
+                q("SAVEPOINT a"),
+                q("INSERT INTO t VALUES (4, 'x')"),
+                q("SAVEPOINT b"),
+                q("INSERT INTO t VALUES (4, 'row 1')"),
+                q("ROLLBACK TO b"),
+                q("INSERT INTO t VALUES (4, 'y')"),
+                q("RELEASE a"),
+                q("COMMIT"),
+            ],
         ),
-        row("warnings of transaction statements", Both, vec![q("COMMIT"), q("ROLLBACK"), q("BEGIN"), q("BEGIN"), q("COMMIT AND CHAIN"), q("ROLLBACK")]),
-        row("SAVEPOINT outside a transaction", Both, vec![q("SAVEPOINT a"), q("RELEASE a"), q("ROLLBACK TO a")]),
-        row("a notice", Both, vec![q("/* pgring: key=4 */ SELECT tell(v) FROM t WHERE user_id = 4 AND v < 'row 3'")]),
-        row("parameters are reported", Both, vec![q("SET application_name = 'other'"), q("SET TimeZone = 'Asia/Tokyo'"), q("SHOW TimeZone"), q("RESET ALL")]),
+        row(
+            "warnings of transaction statements",
+            Both,
+            vec![q("COMMIT"), q("ROLLBACK"), q("BEGIN"), q("BEGIN"), q("COMMIT AND CHAIN"), q("ROLLBACK")],
+        ),
+        row(
+            "SAVEPOINT outside a transaction",
+            Both,
+            vec![q("SAVEPOINT a"), q("RELEASE a"), q("ROLLBACK TO a")],
+        ),
+        row(
+            "a notice",
+            Both,
+            vec![q("/* pgring: key=4 */ SELECT tell(v) FROM t WHERE user_id = 4 AND v < 'row 3'")],
+        ),
+        row(
+            "parameters are reported",
+            Both,
+            vec![
+                q("SET application_name = 'other'"),
+                q("SET TimeZone = 'Asia/Tokyo'"),
+                q("SHOW TimeZone"),
+                q("RESET ALL"),
+            ],
+        ),
         // Extended.
-        row("the extended protocol", Both, vec![ready(&[parse("s", READ_1), describe('S', "s"), bind("", "s", &["4"]), describe('P', ""), execute("", 0), sync()], 1)]),
-        row("an empty statement", Both, vec![ready(&[parse("", ""), describe('S', ""), bind("", "", &[]), describe('P', ""), execute("", 0), sync()], 1)]),
-        row("a statement without rows", Both, vec![ready(&[parse("", WRITE_1), describe('S', ""), bind("", "", &["new"]), describe('P', ""), execute("", 0), sync()], 1)]),
+        row(
+            "the extended protocol",
+            Both,
+            vec![ready(
+                &[
+                    parse("s", READ_1),
+                    describe('S', "s"),
+                    bind("", "s", &["4"]),
+                    describe('P', ""),
+                    execute("", 0),
+                    sync(),
+                ],
+                1,
+            )],
+        ),
+        row(
+            "an empty statement",
+            Both,
+            vec![ready(
+                &[
+                    parse("", ""),
+                    describe('S', ""),
+                    bind("", "", &[]),
+                    describe('P', ""),
+                    execute("", 0),
+                    sync(),
+                ],
+                1,
+            )],
+        ),
+        row(
+            "a statement without rows",
+            Both,
+            vec![ready(
+                &[
+                    parse("", WRITE_1),
+                    describe('S', ""),
+                    bind("", "", &["new"]),
+                    describe('P', ""),
+                    execute("", 0),
+                    sync(),
+                ],
+                1,
+            )],
+        ),
         row(
             "a row limit",
             Both,
-            vec![ready(&[parse("", READ_1), bind("p", "", &["4"]), execute("p", 2), execute("p", 2), execute("p", 2), execute("p", 2), sync()], 1)],
+            vec![ready(
+                &[
+                    parse("", READ_1),
+                    bind("p", "", &["4"]),
+                    execute("p", 2),
+                    execute("p", 2),
+                    execute("p", 2),
+                    execute("p", 2),
+                    sync(),
+                ],
+                1,
+            )],
         ),
         row(
             "a suspended portal lives to the end of the transaction",
@@ -169,174 +279,440 @@ fn conversations() -> Vec<Row> {
         row(
             "a portal does not outlive its Sync",
             Both,
-            vec![ready(&[parse("", READ_1), bind("p", "", &["4"]), execute("p", 2), sync()], 1), ready(&[execute("p", 2), sync()], 1)],
+            vec![
+                ready(&[parse("", READ_1), bind("p", "", &["4"]), execute("p", 2), sync()], 1),
+                ready(&[execute("p", 2), sync()], 1),
+            ],
         ),
         row(
             "a portal's name is taken",
             Both,
-            vec![ready(&[parse("", READ_1), bind("p", "", &["4"]), bind("p", "", &["4"]), execute("p", 0), sync()], 1)],
+            vec![ready(
+                &[parse("", READ_1), bind("p", "", &["4"]), bind("p", "", &["4"]), execute("p", 0), sync()],
+                1,
+            )],
         ),
-        row("Flush has the answers so far sent", Both, vec![
-            ([parse("f", READ_1), flush()].concat(), b'1', 1),
-            ([describe('S', "f"), flush()].concat(), b'T', 1),
-            ([bind("", "f", &["4"]), flush()].concat(), b'2', 1),
-            ([describe('P', ""), flush()].concat(), b'T', 1),
-            ([execute("", 3), flush()].concat(), b's', 1),
-            ([execute("", 0), flush()].concat(), b'C', 1),
-            ready(&[sync()], 1),
-        ]),
-        row("Flush after a BEGIN and an error", Both, vec![
-            ([run("BEGIN", &[]), flush()].concat(), b'C', 1),
-            ([fails(), flush()].concat(), b'E', 1),
-            ready(&[insert("ignored"), sync()], 1),
-            ready(&[run("ROLLBACK", &[]), sync()], 1),
-        ]),
+        row(
+            "Flush has the answers so far sent",
+            Both,
+            vec![
+                ([parse("f", READ_1), flush()].concat(), b'1', 1),
+                ([describe('S', "f"), flush()].concat(), b'T', 1),
+                ([bind("", "f", &["4"]), flush()].concat(), b'2', 1),
+                ([describe('P', ""), flush()].concat(), b'T', 1),
+                ([execute("", 3), flush()].concat(), b's', 1),
+                ([execute("", 0), flush()].concat(), b'C', 1),
+                ready(&[sync()], 1),
+            ],
+        ),
+        row(
+            "Flush after a BEGIN and an error",
+            Both,
+            vec![
+                ([run("BEGIN", &[]), flush()].concat(), b'C', 1),
+                ([fails(), flush()].concat(), b'E', 1),
+                ready(&[insert("ignored"), sync()], 1),
+                ready(&[run("ROLLBACK", &[]), sync()], 1),
+            ],
+        ),
         row("Flush without anything", Both, vec![ready(&[flush(), sync(), flush(), sync()], 2)]),
-        row("Close", Both, vec![
-            ready(&[parse("c", READ_1), sync()], 1),
-            ready(&[close('S', "c"), close('S', "c"), close('S', "never"), close('P', "never"), close('S', ""), close('P', ""), sync()], 1),
-            ready(&[bind("", "c", &["4"]), sync()], 1),
-            ready(&[parse("c", "SELECT v FROM t WHERE user_id = $1 AND v = $2"), describe('S', "c"), sync()], 1),
-        ]),
-        row("a statement closed in its own batch", Both, vec![
-            ready(&[parse("c", READ_1), bind("p", "c", &["4"]), close('S', "c"), execute("p", 0), close('P', "p"), execute("p", 0), sync()], 1),
-        ]),
-        row("a statement that failed to parse does not exist", Both, vec![
-            ready(&[parse("bad", "SELECT nothing FROM t WHERE user_id = $1"), describe('S', "bad"), sync()], 1),
-            ready(&[describe('S', "bad"), sync()], 1),
-            ready(&[parse("bad", READ_1), describe('S', "bad"), sync()], 1),
-        ]),
-        row("a statement parsed after an error does not exist", Both, vec![
-            ready(&[fails(), parse("late", READ_1), sync()], 1),
-            ready(&[bind("", "late", &["4"]), sync()], 1),
-        ]),
-        row("a statement parsed before an error exists", Both, vec![
-            ready(&[parse("early", READ_1), fails(), sync()], 1),
-            ready(&[bind("", "early", &["4"]), execute("", 0), sync()], 1),
-        ]),
-        row("a name that is taken", Both, vec![
-            ready(&[parse("twice", READ_1), parse("twice", READ_1), sync()], 1),
-            ready(&[parse("twice", READ_1), sync()], 1),
-            ready(&[bind("", "twice", &["4"]), execute("", 0), sync()], 1),
-        ]),
-        row("names that are not known", Both, vec![
-            ready(&[bind("", "none", &[]), execute("", 0), sync()], 1),
-            ready(&[describe('S', "none"), sync()], 1),
-            ready(&[describe('P', "none"), sync()], 1),
-            ready(&[execute("none", 0), sync()], 1),
-        ]),
-        row("the unnamed statement ends with a simple query", Both, vec![
-            ready(&[parse("", READ_1), sync()], 1),
-            q("SELECT 1"),
-            ready(&[bind("", "", &["4"]), sync()], 1),
-        ]),
-        row("the unnamed statement is replaced", Both, vec![
-            ready(&[parse("", READ_1), parse("", WRITE_1), bind("", "", &["new"]), execute("", 0), sync()], 1),
-            ready(&[bind("", "", &["newer"]), execute("", 0), sync()], 1),
-        ]),
+        row(
+            "Close",
+            Both,
+            vec![
+                ready(&[parse("c", READ_1), sync()], 1),
+                ready(
+                    &[
+                        close('S', "c"),
+                        close('S', "c"),
+                        close('S', "never"),
+                        close('P', "never"),
+                        close('S', ""),
+                        close('P', ""),
+                        sync(),
+                    ],
+                    1,
+                ),
+                ready(&[bind("", "c", &["4"]), sync()], 1),
+                ready(
+                    &[
+                        parse("c", "SELECT v FROM t WHERE user_id = $1 AND v = $2"),
+                        describe('S', "c"),
+                        sync(),
+                    ],
+                    1,
+                ),
+            ],
+        ),
+        row(
+            "a statement closed in its own batch",
+            Both,
+            vec![ready(
+                &[
+                    parse("c", READ_1),
+                    bind("p", "c", &["4"]),
+                    close('S', "c"),
+                    execute("p", 0),
+                    close('P', "p"),
+                    execute("p", 0),
+                    sync(),
+                ],
+                1,
+            )],
+        ),
+        row(
+            "a statement that failed to parse does not exist",
+            Both,
+            vec![
+                ready(
+                    &[parse("bad", "SELECT nothing FROM t WHERE user_id = $1"), describe('S', "bad"), sync()],
+                    1,
+                ),
+                ready(&[describe('S', "bad"), sync()], 1),
+                ready(&[parse("bad", READ_1), describe('S', "bad"), sync()], 1),
+            ],
+        ),
+        row(
+            "a statement parsed after an error does not exist",
+            Both,
+            vec![
+                ready(&[fails(), parse("late", READ_1), sync()], 1),
+                ready(&[bind("", "late", &["4"]), sync()], 1),
+            ],
+        ),
+        row(
+            "a statement parsed before an error exists",
+            Both,
+            vec![
+                ready(&[parse("early", READ_1), fails(), sync()], 1),
+                ready(&[bind("", "early", &["4"]), execute("", 0), sync()], 1),
+            ],
+        ),
+        row(
+            "a name that is taken",
+            Both,
+            vec![
+                ready(&[parse("twice", READ_1), parse("twice", READ_1), sync()], 1),
+                ready(&[parse("twice", READ_1), sync()], 1),
+                ready(&[bind("", "twice", &["4"]), execute("", 0), sync()], 1),
+            ],
+        ),
+        row(
+            "names that are not known",
+            Both,
+            vec![
+                ready(&[bind("", "none", &[]), execute("", 0), sync()], 1),
+                ready(&[describe('S', "none"), sync()], 1),
+                ready(&[describe('P', "none"), sync()], 1),
+                ready(&[execute("none", 0), sync()], 1),
+            ],
+        ),
+        row(
+            "the unnamed statement ends with a simple query",
+            Both,
+            vec![
+                ready(&[parse("", READ_1), sync()], 1),
+                q("SELECT 1"),
+                ready(&[bind("", "", &["4"]), sync()], 1),
+            ],
+        ),
+        row(
+            "the unnamed statement is replaced",
+            Both,
+            vec![
+                ready(
+                    &[parse("", READ_1), parse("", WRITE_1), bind("", "", &["new"]), execute("", 0), sync()],
+                    1,
+                ),
+                ready(&[bind("", "", &["newer"]), execute("", 0), sync()], 1),
+            ],
+        ),
         row("several commands in a Parse", Both, vec![ready(&[parse("", "SELECT 1; SELECT 2"), sync()], 1)]),
-        row("a syntax error in a Parse", Both, vec![ready(&[parse("x", "SELEC 1"), sync()], 1), ready(&[describe('S', "x"), sync()], 1)]),
-        row("too few parameters", One, vec![ready(&[parse("", READ_1), bind("", "", &[]), execute("", 0), sync()], 1)]),
-        row("a parameter that does not convert", One, vec![ready(&[parse("", READ_1), bind("", "", &["four"]), execute("", 0), sync()], 1)]),
+        row(
+            "a syntax error in a Parse",
+            Both,
+            vec![ready(&[parse("x", "SELEC 1"), sync()], 1), ready(&[describe('S', "x"), sync()], 1)],
+        ),
+        row(
+            "too few parameters",
+            One,
+            vec![ready(&[parse("", READ_1), bind("", "", &[]), execute("", 0), sync()], 1)],
+        ),
+        row(
+            "a parameter that does not convert",
+            One,
+            vec![ready(&[parse("", READ_1), bind("", "", &["four"]), execute("", 0), sync()], 1)],
+        ),
         // Pipelines.
-        row("many statements before one Sync", Both, vec![ready(&[(0..50).map(|n| insert(&format!("n{n}"))).collect::<Vec<_>>().concat(), sync()], 1)]),
-        row("several Syncs in one write", Both, vec![ready(&[insert("a"), sync(), insert("row 1"), insert("b"), sync(), sync(), insert("c"), sync()], 4)]),
-        row("simple queries in one write", Both, vec![ready(&[query(READ), query("SELECT 1/0 FROM t WHERE user_id = 4"), query(READ)], 3)]),
-        row("simple and extended in one write", Both, vec![ready(&[insert("a"), sync(), query(READ), insert("b"), sync(), query(READ)], 4)]),
-        row("a simple query before the Sync", Both, vec![ready(&[insert("a"), query(READ), insert("b"), sync()], 2)]),
-        row("a simple query after an error before the Sync", Both, vec![ready(&[insert("a"), fails(), query(READ), insert("b"), sync()], 1)]),
-        row("a transaction in one pipeline", Both, vec![ready(&[run("BEGIN", &[]), insert("a"), run("COMMIT", &[]), sync()], 1)]),
-        row("a failed transaction in one pipeline", Both, vec![
-            ready(&[run("BEGIN", &[]), insert("a"), fails(), run("COMMIT", &[]), sync()], 1),
-            ready(&[run("COMMIT", &[]), sync()], 1),
-        ]),
-        row("a transaction over several Syncs", Both, vec![
-            ready(&[run("BEGIN", &[]), sync(), insert("a"), sync(), fails(), sync(), insert("b"), sync(), run("COMMIT", &[]), sync()], 5),
-        ]),
-        row("described before it is bound, by drivers", Both, vec![
-            ready(&[parse("d", READ_1), describe('S', "d"), sync()], 1),
-            ready(&[bind("", "d", &["4"]), execute("", 1), close('P', ""), sync()], 1),
-            ready(&[close('S', "d"), sync()], 1),
-        ]),
-        row("described inside a transaction that has no shard yet", Both, vec![
-            q("BEGIN"),
-            ready(&[parse("d", READ_1), describe('S', "d"), sync()], 1),
-            ready(&[bind("", "d", &["4"]), execute("", 0), sync()], 1),
-            q("ROLLBACK"),
-        ]),
+        row(
+            "many statements before one Sync",
+            Both,
+            vec![ready(&[(0..50).map(|n| insert(&format!("n{n}"))).collect::<Vec<_>>().concat(), sync()], 1)],
+        ),
+        row(
+            "several Syncs in one write",
+            Both,
+            vec![ready(
+                &[insert("a"), sync(), insert("row 1"), insert("b"), sync(), sync(), insert("c"), sync()],
+                4,
+            )],
+        ),
+        row(
+            "simple queries in one write",
+            Both,
+            vec![ready(&[query(READ), query("SELECT 1/0 FROM t WHERE user_id = 4"), query(READ)], 3)],
+        ),
+        row(
+            "simple and extended in one write",
+            Both,
+            vec![ready(&[insert("a"), sync(), query(READ), insert("b"), sync(), query(READ)], 4)],
+        ),
+        row(
+            "a simple query before the Sync",
+            Both,
+            vec![ready(&[insert("a"), query(READ), insert("b"), sync()], 2)],
+        ),
+        row(
+            "a simple query after an error before the Sync",
+            Both,
+            vec![ready(&[insert("a"), fails(), query(READ), insert("b"), sync()], 1)],
+        ),
+        row(
+            "a transaction in one pipeline",
+            Both,
+            vec![ready(&[run("BEGIN", &[]), insert("a"), run("COMMIT", &[]), sync()], 1)],
+        ),
+        row(
+            "a failed transaction in one pipeline",
+            Both,
+            vec![
+                ready(&[run("BEGIN", &[]), insert("a"), fails(), run("COMMIT", &[]), sync()], 1),
+                ready(&[run("COMMIT", &[]), sync()], 1),
+            ],
+        ),
+        row(
+            "a transaction over several Syncs",
+            Both,
+            vec![ready(
+                &[
+                    run("BEGIN", &[]),
+                    sync(),
+                    insert("a"),
+                    sync(),
+                    fails(),
+                    sync(),
+                    insert("b"),
+                    sync(),
+                    run("COMMIT", &[]),
+                    sync(),
+                ],
+                5,
+            )],
+        ),
+        row(
+            "described before it is bound, by drivers",
+            Both,
+            vec![
+                ready(&[parse("d", READ_1), describe('S', "d"), sync()], 1),
+                ready(&[bind("", "d", &["4"]), execute("", 1), close('P', ""), sync()], 1),
+                ready(&[close('S', "d"), sync()], 1),
+            ],
+        ),
+        row(
+            "described inside a transaction that has no shard yet",
+            Both,
+            vec![
+                q("BEGIN"),
+                ready(&[parse("d", READ_1), describe('S', "d"), sync()], 1),
+                ready(&[bind("", "d", &["4"]), execute("", 0), sync()], 1),
+                q("ROLLBACK"),
+            ],
+        ),
         // Function calls: int4pl and int4div.
-        row("a function call", Both, vec![ready(&[function_call(177, &["2", "3"])], 1), ready(&[function_call(154, &["2", "0"])], 1), ready(&[function_call(1, &[])], 1)]),
-        row("a function call in a transaction", One, vec![q("BEGIN"), ready(&[function_call(154, &["2", "0"])], 1), ready(&[function_call(177, &["2", "3"])], 1), q("ROLLBACK")]),
+        row(
+            "a function call",
+            Both,
+            vec![
+                ready(&[function_call(177, &["2", "3"])], 1),
+                ready(&[function_call(154, &["2", "0"])], 1),
+                ready(&[function_call(1, &[])], 1),
+            ],
+        ),
+        row(
+            "a function call in a transaction",
+            One,
+            vec![
+                q("BEGIN"),
+                ready(&[function_call(154, &["2", "0"])], 1),
+                ready(&[function_call(177, &["2", "3"])], 1),
+                q("ROLLBACK"),
+            ],
+        ),
         // COPY.
         row("COPY out", One, vec![q("COPY (SELECT * FROM t ORDER BY v) TO STDOUT")]),
-        row("COPY out by the extended protocol", One, vec![ready(&[run("COPY (SELECT * FROM t ORDER BY v) TO STDOUT", &[]), sync()], 1)]),
-        row("an error in the middle of COPY out", One, vec![q("COPY (SELECT 1 / (3 - n) FROM generate_series(1, 5) n) TO STDOUT")]),
-        row("COPY in", One, vec![
-            (query("COPY t FROM STDIN"), b'G', 1),
-            ready(&[copy_data(b"4\ta\n4\tb"), copy_data(b"\n"), copy_data(b""), copy_data(b"4\tc\n"), copy_done()], 1),
-        ]),
-        row("COPY in without data", One, vec![(query("COPY t FROM STDIN"), b'G', 1), ready(&[copy_done()], 1)]),
-        row("COPY in, everything in one write", One, vec![ready(&[query("COPY t FROM STDIN"), copy_data(b"4\ta\n"), copy_done(), query(READ)], 2)]),
-        row("Flush and Sync within COPY in are ignored", One, vec![
-            (query("COPY t FROM STDIN"), b'G', 1),
-            ready(&[copy_data(b"4\ta\n"), flush(), sync(), copy_data(b"4\tb\n"), copy_done()], 1),
-        ]),
-        row("CopyFail", One, vec![(query("COPY t FROM STDIN"), b'G', 1), ready(&[copy_data(b"4\ta\n"), copy_fail("no more")], 1)]),
-        row("COPY in fails and the client goes on sending", One, vec![
-            (query("COPY t FROM STDIN"), b'G', 1),
-            ready(&[copy_data(b"four\ta\n"), copy_data(b"4\tb\n"), copy_data(b"4\tc\n"), copy_done()], 1),
-            q(READ),
-        ]),
-        row("COPY in fails before it begins and data follow", One, vec![
-            ready(&[query("COPY nothing FROM STDIN"), copy_data(b"4\tb\n"), copy_done(), query(READ)], 2),
-        ]),
-        row("COPY in within a text", One, vec![
-            (query("INSERT INTO t VALUES (4, 'before'); COPY t FROM STDIN; INSERT INTO t VALUES (4, 'after')"), b'G', 1),
-            ready(&[copy_data(b"4\ta\n"), copy_done()], 1),
-        ]),
-        row("two COPY in within a text", One, vec![
-            (query("COPY t FROM STDIN; COPY home FROM STDIN"), b'G', 1),
-            (([copy_data(b"4\ta\n"), copy_done()]).concat(), b'G', 1),
-            ready(&[copy_data(b"h\n"), copy_done()], 1),
-        ]),
-        row("COPY in within a transaction", One, vec![
-            q("BEGIN"),
-            (query("COPY t FROM STDIN"), b'G', 1),
-            ready(&[copy_data(b"4\trow 1\n"), copy_done()], 1),
-            q(READ),
-            q("ROLLBACK"),
-        ]),
-        row("COPY in by the extended protocol, Sync before the data", One, vec![
-            ([run("COPY t FROM STDIN", &[]), sync()].concat(), b'G', 1),
-            ready(&[copy_data(b"4\ta\n"), copy_done(), sync()], 1),
-        ]),
-        row("COPY in by the extended protocol, Sync after the data", One, vec![
-            ([run("COPY t FROM STDIN", &[]), flush()].concat(), b'G', 1),
-            ready(&[copy_data(b"4\ta\n"), copy_done(), sync()], 1),
-        ]),
-        row("CopyFail by the extended protocol", One, vec![
-            ([run("COPY t FROM STDIN", &[]), sync()].concat(), b'G', 1),
-            ready(&[copy_data(b"4\ta\n"), copy_fail("no more"), sync()], 1),
-            q(READ),
-        ]),
-        row("COPY in fails by the extended protocol", One, vec![
-            ([run("COPY t FROM STDIN", &[]), sync()].concat(), b'G', 1),
-            ready(&[copy_data(b"four\ta\n"), copy_data(b"4\tb\n"), copy_done(), sync()], 1),
-            q(READ),
-        ]),
-        row("a query within COPY in", One, vec![
-            (query("COPY t FROM STDIN"), b'G', 1),
-            ready(&[copy_data(b"4\ta\n"), query("SELECT 1")], 1),
-            q(READ),
-        ]),
-        row("data without a COPY", Both, vec![ready(&[copy_data(b"4\ta\n"), copy_done(), copy_fail("x"), query(READ)], 1)]),
+        row(
+            "COPY out by the extended protocol",
+            One,
+            vec![ready(&[run("COPY (SELECT * FROM t ORDER BY v) TO STDOUT", &[]), sync()], 1)],
+        ),
+        row(
+            "an error in the middle of COPY out",
+            One,
+            vec![q("COPY (SELECT 1 / (3 - n) FROM generate_series(1, 5) n) TO STDOUT")],
+        ),
+        row(
+            "COPY in",
+            One,
+            vec![
+                (query("COPY t FROM STDIN"), b'G', 1),
+                ready(
+                    &[
+                        copy_data(b"4\ta\n4\tb"),
+                        copy_data(b"\n"),
+                        copy_data(b""),
+                        copy_data(b"4\tc\n"),
+                        copy_done(),
+                    ],
+                    1,
+                ),
+            ],
+        ),
+        row(
+            "COPY in without data",
+            One,
+            vec![(query("COPY t FROM STDIN"), b'G', 1), ready(&[copy_done()], 1)],
+        ),
+        row(
+            "COPY in, everything in one write",
+            One,
+            vec![ready(&[query("COPY t FROM STDIN"), copy_data(b"4\ta\n"), copy_done(), query(READ)], 2)],
+        ),
+        row(
+            "Flush and Sync within COPY in are ignored",
+            One,
+            vec![
+                (query("COPY t FROM STDIN"), b'G', 1),
+                ready(&[copy_data(b"4\ta\n"), flush(), sync(), copy_data(b"4\tb\n"), copy_done()], 1),
+            ],
+        ),
+        row(
+            "CopyFail",
+            One,
+            vec![
+                (query("COPY t FROM STDIN"), b'G', 1),
+                ready(&[copy_data(b"4\ta\n"), copy_fail("no more")], 1),
+            ],
+        ),
+        row(
+            "COPY in fails and the client goes on sending",
+            One,
+            vec![
+                (query("COPY t FROM STDIN"), b'G', 1),
+                ready(&[copy_data(b"four\ta\n"), copy_data(b"4\tb\n"), copy_data(b"4\tc\n"), copy_done()], 1),
+                q(READ),
+            ],
+        ),
+        row(
+            "COPY in fails before it begins and data follow",
+            One,
+            vec![ready(
+                &[query("COPY nothing FROM STDIN"), copy_data(b"4\tb\n"), copy_done(), query(READ)],
+                2,
+            )],
+        ),
+        row(
+            "COPY in within a text",
+            One,
+            vec![
+                (
+                    query(
+                        "INSERT INTO t VALUES (4, 'before'); COPY t FROM STDIN; INSERT INTO t VALUES (4, 'after')",
+                    ),
+                    b'G',
+                    1,
+                ),
+                ready(&[copy_data(b"4\ta\n"), copy_done()], 1),
+            ],
+        ),
+        row(
+            "two COPY in within a text",
+            One,
+            vec![
+                (query("COPY t FROM STDIN; COPY home FROM STDIN"), b'G', 1),
+                (([copy_data(b"4\ta\n"), copy_done()]).concat(), b'G', 1),
+                ready(&[copy_data(b"h\n"), copy_done()], 1),
+            ],
+        ),
+        row(
+            "COPY in within a transaction",
+            One,
+            vec![
+                q("BEGIN"),
+                (query("COPY t FROM STDIN"), b'G', 1),
+                ready(&[copy_data(b"4\trow 1\n"), copy_done()], 1),
+                q(READ),
+                q("ROLLBACK"),
+            ],
+        ),
+        row(
+            "COPY in by the extended protocol, Sync before the data",
+            One,
+            vec![
+                ([run("COPY t FROM STDIN", &[]), sync()].concat(), b'G', 1),
+                ready(&[copy_data(b"4\ta\n"), copy_done(), sync()], 1),
+            ],
+        ),
+        row(
+            "COPY in by the extended protocol, Sync after the data",
+            One,
+            vec![
+                ([run("COPY t FROM STDIN", &[]), flush()].concat(), b'G', 1),
+                ready(&[copy_data(b"4\ta\n"), copy_done(), sync()], 1),
+            ],
+        ),
+        row(
+            "CopyFail by the extended protocol",
+            One,
+            vec![
+                ([run("COPY t FROM STDIN", &[]), sync()].concat(), b'G', 1),
+                ready(&[copy_data(b"4\ta\n"), copy_fail("no more"), sync()], 1),
+                q(READ),
+            ],
+        ),
+        row(
+            "COPY in fails by the extended protocol",
+            One,
+            vec![
+                ([run("COPY t FROM STDIN", &[]), sync()].concat(), b'G', 1),
+                ready(&[copy_data(b"four\ta\n"), copy_data(b"4\tb\n"), copy_done(), sync()], 1),
+                q(READ),
+            ],
+        ),
+        row(
+            "a query within COPY in",
+            One,
+            vec![
+                (query("COPY t FROM STDIN"), b'G', 1),
+                ready(&[copy_data(b"4\ta\n"), query("SELECT 1")], 1),
+                q(READ),
+            ],
+        ),
+        row(
+            "data without a COPY",
+            Both,
+            vec![ready(&[copy_data(b"4\ta\n"), copy_done(), copy_fail("x"), query(READ)], 1)],
+        ),
     ];
     // An error at each position of a pipeline.
     for failing in 0..6 {
         let statements: Vec<Vec<u8>> =
             (0..6).map(|at| if at == failing { fails() } else { insert(&format!("p{at}")) }).collect();
         let (one, two) = statements.split_at(3);
-        rows.push(row("an error in a pipeline of two Syncs", Both, vec![ready(&[one.concat(), sync(), two.concat(), sync()], 2)]));
+        rows.push(row(
+            "an error in a pipeline of two Syncs",
+            Both,
+            vec![ready(&[one.concat(), sync(), two.concat(), sync()], 2)],
+        ));
     }
     for (name, bad) in [
         ("an error at Parse", [parse("", "SELECT nothing"), bind("", "", &[]), execute("", 0)].concat()),
@@ -345,13 +721,46 @@ fn conversations() -> Vec<Row> {
         ("an error at Describe", [describe('P', "none")].concat()),
         ("an error of an unknown statement", [bind("", "none", &[])].concat()),
     ] {
-        rows.push(row(name, Both, vec![ready(&[insert("before"), bad.clone(), insert("after"), sync(), insert("next"), sync()], 2)]));
-        rows.push(row(name, Both, vec![
-            ready(&[run("BEGIN", &[]), bad.clone(), insert("after"), sync(), insert("next"), sync(), run("COMMIT", &[]), sync()], 3),
-        ]));
-        rows.push(row(name, Both, vec![
-            ready(&[run("BEGIN", &[]), insert("before"), bad, insert("after"), sync(), insert("next"), sync(), run("COMMIT", &[]), sync()], 3),
-        ]));
+        rows.push(row(
+            name,
+            Both,
+            vec![ready(&[insert("before"), bad.clone(), insert("after"), sync(), insert("next"), sync()], 2)],
+        ));
+        rows.push(row(
+            name,
+            Both,
+            vec![ready(
+                &[
+                    run("BEGIN", &[]),
+                    bad.clone(),
+                    insert("after"),
+                    sync(),
+                    insert("next"),
+                    sync(),
+                    run("COMMIT", &[]),
+                    sync(),
+                ],
+                3,
+            )],
+        ));
+        rows.push(row(
+            name,
+            Both,
+            vec![ready(
+                &[
+                    run("BEGIN", &[]),
+                    insert("before"),
+                    bad,
+                    insert("after"),
+                    sync(),
+                    insert("next"),
+                    sync(),
+                    run("COMMIT", &[]),
+                    sync(),
+                ],
+                3,
+            )],
+        ));
     }
     rows
 }
@@ -376,7 +785,8 @@ fn converse(client: &mut Raw, steps: &[Step]) -> Vec<Vec<Frame>> {
 fn conversations_are_what_they_are_with_postgresql() {
     let stage = Stage::new(|config| config);
     let mut differences = Vec::new();
-    let mut observers = [&stage.plain, &stage.one, &stage.two].map(|database| (database.clone(), direct(database)));
+    let mut observers =
+        [&stage.plain, &stage.one, &stage.two].map(|database| (database.clone(), direct(database)));
     let mut contents = |database: &str| {
         let (_, observer) = observers.iter_mut().find(|(name, _)| name == database).unwrap();
         let contents = observer.query("SELECT * FROM t UNION ALL SELECT 0, v FROM home ORDER BY 1, 2");
@@ -386,7 +796,10 @@ fn conversations_are_what_they_are_with_postgresql() {
     for Row { name, place, steps } in conversations() {
         let expected = converse(&mut stage.direct(), &steps);
         let kept = contents(&stage.plain);
-        assert!(!format!("{expected:?}").contains("SILENCE"), "{name} waits for what never comes: {expected:?}");
+        assert!(
+            !format!("{expected:?}").contains("SILENCE"),
+            "{name} waits for what never comes: {expected:?}"
+        );
         for database in [&stage.one, &stage.two] {
             if place == Where::One && *database == stage.two {
                 continue;
@@ -395,7 +808,9 @@ fn conversations_are_what_they_are_with_postgresql() {
             let got = converse(&mut stage.client(database), &steps);
             for (at, (got, expected)) in got.iter().zip(&expected).enumerate() {
                 if format!("{got:?}") != format!("{expected:?}") {
-                    differences.push(format!("{name} ({shards}), step {at}:\n   pgring {got:?}\n   direct {expected:?}"));
+                    differences.push(format!(
+                        "{name} ({shards}), step {at}:\n   pgring {got:?}\n   direct {expected:?}"
+                    ));
                 }
             }
             let left = contents(database);
@@ -428,56 +843,100 @@ fn a_refusal_of_pgrings_own_undoes_what_the_batch_did_before() {
     let elsewhere = run("INSERT INTO t VALUES (1, 'elsewhere')", &[]);
     let everywhere = run("SELECT count(*) FROM t", &[]);
     let rows: Vec<(&str, Vec<(Vec<u8>, usize, &str)>)> = vec![
-        ("another shard in a pipeline", vec![(
-            [insert("a"), elsewhere.clone(), insert("b"), sync(), insert("kept"), sync()].concat(),
-            2,
-            "INSERT 0 1, 0A000, I, INSERT 0 1, I",
-        )]),
-        ("all shards in a pipeline", vec![(
-            [insert("a"), insert("b"), everywhere.clone(), insert("c"), sync(), insert("kept"), sync()].concat(),
-            2,
-            "INSERT 0 1, INSERT 0 1, 0A000, I, INSERT 0 1, I",
-        )]),
-        ("a name that is taken", vec![
-            ([parse("x", READ_1), sync()].concat(), 1, "I"),
-            ([insert("a"), parse("x", READ_1), insert("c"), sync(), insert("kept"), sync()].concat(), 2, "INSERT 0 1, 42P05, I, INSERT 0 1, I"),
-        ]),
-        ("a simple query after a batch without Sync", vec![
-            ([insert("a"), flush(), query("SELECT count(*) FROM t")].concat(), 1, "INSERT 0 1, 0A000, I"),
-            ([insert("kept"), sync()].concat(), 1, "INSERT 0 1, I"),
-        ]),
-        ("one text for two shards", vec![
-            (query("INSERT INTO t VALUES (4, 'a'); INSERT INTO t VALUES (1, 'b')"), 1, "0A000, I"),
-            ([insert("kept"), sync()].concat(), 1, "INSERT 0 1, I"),
-        ]),
-        ("within a transaction", vec![
-            ([run("BEGIN", &[]), insert("a"), elsewhere.clone(), insert("b"), run("COMMIT", &[]), sync()].concat(), 1, "BEGIN, INSERT 0 1, 0A000, E"),
-            ([insert("c"), sync()].concat(), 1, "25P02, E"),
-            ([run("COMMIT", &[]), sync()].concat(), 1, "ROLLBACK, I"),
-            ([insert("kept"), sync()].concat(), 1, "INSERT 0 1, I"),
-        ]),
-        ("within a transaction, by simple queries", vec![
-            (query("BEGIN"), 1, "BEGIN, T"),
-            (query("INSERT INTO t VALUES (4, 'a')"), 1, "INSERT 0 1, T"),
-            (query("INSERT INTO t VALUES (1, 'b')"), 1, "0A000, E"),
-            (query(READ), 1, "25P02, E"),
-            (query("COMMIT"), 1, "ROLLBACK, I"),
-            (query("INSERT INTO t VALUES (4, 'kept')"), 1, "INSERT 0 1, I"),
-        ]),
-        ("before a transaction has a shard", vec![
-            (query("BEGIN"), 1, "BEGIN, T"),
-            ([everywhere, insert("a"), sync()].concat(), 1, "0A000, E"),
-            ([run("COMMIT", &[]), sync()].concat(), 1, "ROLLBACK, I"),
-            ([insert("kept"), sync()].concat(), 1, "INSERT 0 1, I"),
-        ]),
-        ("a savepoint brings it back", vec![
-            (query("BEGIN"), 1, "BEGIN, T"),
-            (query("INSERT INTO t VALUES (4, 'kept')"), 1, "INSERT 0 1, T"),
-            (query("SAVEPOINT s"), 1, "SAVEPOINT, T"),
-            (query("INSERT INTO t VALUES (1, 'b')"), 1, "0A000, E"),
-            (query("ROLLBACK TO s"), 1, "ROLLBACK, T"),
-            (query("COMMIT"), 1, "COMMIT, I"),
-        ]),
+        (
+            "another shard in a pipeline",
+            vec![(
+                [insert("a"), elsewhere.clone(), insert("b"), sync(), insert("kept"), sync()].concat(),
+                2,
+                "INSERT 0 1, 0A000, I, INSERT 0 1, I",
+            )],
+        ),
+        (
+            "all shards in a pipeline",
+            vec![(
+                [insert("a"), insert("b"), everywhere.clone(), insert("c"), sync(), insert("kept"), sync()]
+                    .concat(),
+                2,
+                "INSERT 0 1, INSERT 0 1, 0A000, I, INSERT 0 1, I",
+            )],
+        ),
+        (
+            "a name that is taken",
+            vec![
+                ([parse("x", READ_1), sync()].concat(), 1, "I"),
+                (
+                    [insert("a"), parse("x", READ_1), insert("c"), sync(), insert("kept"), sync()].concat(),
+                    2,
+                    "INSERT 0 1, 42P05, I, INSERT 0 1, I",
+                ),
+            ],
+        ),
+        (
+            "a simple query after a batch without Sync",
+            vec![
+                ([insert("a"), flush(), query("SELECT count(*) FROM t")].concat(), 1, "INSERT 0 1, 0A000, I"),
+                ([insert("kept"), sync()].concat(), 1, "INSERT 0 1, I"),
+            ],
+        ),
+        (
+            "one text for two shards",
+            vec![
+                (query("INSERT INTO t VALUES (4, 'a'); INSERT INTO t VALUES (1, 'b')"), 1, "0A000, I"),
+                ([insert("kept"), sync()].concat(), 1, "INSERT 0 1, I"),
+            ],
+        ),
+        (
+            "within a transaction",
+            vec![
+                (
+                    [
+                        run("BEGIN", &[]),
+                        insert("a"),
+                        elsewhere.clone(),
+                        insert("b"),
+                        run("COMMIT", &[]),
+                        sync(),
+                    ]
+                    .concat(),
+                    1,
+                    "BEGIN, INSERT 0 1, 0A000, E",
+                ),
+                ([insert("c"), sync()].concat(), 1, "25P02, E"),
+                ([run("COMMIT", &[]), sync()].concat(), 1, "ROLLBACK, I"),
+                ([insert("kept"), sync()].concat(), 1, "INSERT 0 1, I"),
+            ],
+        ),
+        (
+            "within a transaction, by simple queries",
+            vec![
+                (query("BEGIN"), 1, "BEGIN, T"),
+                (query("INSERT INTO t VALUES (4, 'a')"), 1, "INSERT 0 1, T"),
+                (query("INSERT INTO t VALUES (1, 'b')"), 1, "0A000, E"),
+                (query(READ), 1, "25P02, E"),
+                (query("COMMIT"), 1, "ROLLBACK, I"),
+                (query("INSERT INTO t VALUES (4, 'kept')"), 1, "INSERT 0 1, I"),
+            ],
+        ),
+        (
+            "before a transaction has a shard",
+            vec![
+                (query("BEGIN"), 1, "BEGIN, T"),
+                ([everywhere, insert("a"), sync()].concat(), 1, "0A000, E"),
+                ([run("COMMIT", &[]), sync()].concat(), 1, "ROLLBACK, I"),
+                ([insert("kept"), sync()].concat(), 1, "INSERT 0 1, I"),
+            ],
+        ),
+        (
+            "a savepoint brings it back",
+            vec![
+                (query("BEGIN"), 1, "BEGIN, T"),
+                (query("INSERT INTO t VALUES (4, 'kept')"), 1, "INSERT 0 1, T"),
+                (query("SAVEPOINT s"), 1, "SAVEPOINT, T"),
+                (query("INSERT INTO t VALUES (1, 'b')"), 1, "0A000, E"),
+                (query("ROLLBACK TO s"), 1, "ROLLBACK, T"),
+                (query("COMMIT"), 1, "COMMIT, I"),
+            ],
+        ),
     ];
     let mut observer = direct(&stage.two);
     for (name, steps) in rows {
@@ -487,7 +946,8 @@ fn a_refusal_of_pgrings_own_undoes_what_the_batch_did_before() {
             assert_eq!(summary(&client.until(b'Z', count)), expected, "{name}");
         }
         let left = observer.query("SELECT v FROM t WHERE v NOT LIKE 'row%'");
-        let left: Vec<String> = left.iter().filter(|frame| frame.tag == b'D').flat_map(Frame::columns).collect();
+        let left: Vec<String> =
+            left.iter().filter(|frame| frame.tag == b'D').flat_map(Frame::columns).collect();
         assert_eq!(left, ["kept"], "{name}");
         observer.query(RESET);
     }
@@ -542,20 +1002,26 @@ fn large_values_pass_in_constant_memory() {
             })
         };
 
-        let frames = little(&mut client, &query("SELECT repeat('x', 64 << 20) FROM t WHERE user_id = 4 AND v = 'row 1'"));
+        let frames = little(
+            &mut client,
+            &query("SELECT repeat('x', 64 << 20) FROM t WHERE user_id = 4 AND v = 'row 1'"),
+        );
         let row = frames.iter().find(|frame| frame.tag == b'D').unwrap();
         assert_eq!((row.body.len(), summary(&frames).as_str()), (64 * MB + 6, "SELECT 1, I"));
 
         let value = "y".repeat(64 * MB);
         for statement in ["", "named"] {
             let sql = "SELECT length($2::text) FROM t WHERE user_id = $1 AND v = 'row 1'";
-            let bytes = [parse(statement, sql), bind("", statement, &["4", &value]), execute("", 0), sync()].concat();
+            let bytes =
+                [parse(statement, sql), bind("", statement, &["4", &value]), execute("", 0), sync()].concat();
             let frames = little(&mut client, &bytes);
             let row = frames.iter().find(|frame| frame.tag == b'D');
             assert_eq!(row.map(Frame::columns), Some(vec![(64 * MB).to_string()]), "{frames:?}");
         }
 
-        let bytes = query("SELECT n, 'a row of some length' FROM t, generate_series(1, 200000) n WHERE user_id = 4 AND v = 'row 1'");
+        let bytes = query(
+            "SELECT n, 'a row of some length' FROM t, generate_series(1, 200000) n WHERE user_id = 4 AND v = 'row 1'",
+        );
         let seen = in_little_memory(&stage.proxy, || {
             client.send(&bytes);
             client.count_until(b'Z', 1)
@@ -698,12 +1164,16 @@ fn prepared_statements_follow_their_clients_over_shared_servers() {
             }
         }
         // All of them in one pipeline: those that are needed stay long enough.
-        let mut pipeline: Vec<u8> =
-            (0..12).flat_map(|n| [bind("", &format!("s{n}"), &["4", "row 2"]), execute("", 0)].concat()).collect();
+        let mut pipeline: Vec<u8> = (0..12)
+            .flat_map(|n| [bind("", &format!("s{n}"), &["4", "row 2"]), execute("", 0)].concat())
+            .collect();
         pipeline.extend(sync());
         clients[1].send(&pipeline);
         assert_eq!(clients[1].until(b'Z', 1).iter().filter(|frame| frame.tag == b'D').count(), 12);
-        let kept: usize = clients[0].value("/* pgring: key=4 */ SELECT count(*) FROM pg_prepared_statements").parse().unwrap();
+        let kept: usize = clients[0]
+            .value("/* pgring: key=4 */ SELECT count(*) FROM pg_prepared_statements")
+            .parse()
+            .unwrap();
         assert!(kept <= 5, "{kept} statements are kept on the server");
     }
 }
@@ -720,7 +1190,9 @@ fn a_cancel_ends_the_statement_whose_key_it_has() {
     use support::raw::{V3_0, V3_2};
     let stage = Stage::new(|config| config);
     let mut observer = observer();
-    for (database, version) in [(&stage.one, V3_0), (&stage.one, V3_2), (&stage.two, V3_0), (&stage.two, V3_2)] {
+    for (database, version) in
+        [(&stage.one, V3_0), (&stage.one, V3_2), (&stage.two, V3_0), (&stage.two, V3_2)]
+    {
         let login = || Raw::login_with(&stage.proxy.address(), APP, database, version, &[]);
         let (mut client, mut other) = (login(), login());
         // In a volatile place, so that it is user 4's shard that sleeps.
@@ -773,7 +1245,10 @@ fn a_cancel_never_hits_a_later_statement() {
         request.send(&cancel_request(client.pid, &client.secret));
         let frames = client.until(b'Z', 1);
         assert_eq!(request.byte(), CLOSED);
-        assert!(["SELECT 1, I", "57014, I"].contains(&summary(&frames).as_str()), "round {round}: {frames:?}");
+        assert!(
+            ["SELECT 1, I", "57014, I"].contains(&summary(&frames).as_str()),
+            "round {round}: {frames:?}"
+        );
         assert_eq!(summary(&other.until(b'Z', 1)), "SELECT 1, I", "round {round}");
         assert_eq!(summary(&client.query("SELECT 'first', pg_sleep(0)")), "SELECT 1, I", "round {round}");
     }
