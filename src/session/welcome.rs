@@ -155,11 +155,9 @@ pub(super) async fn welcome(
             continue;
         }
         settings.set(&name, set_config_statement(&name, &value));
-        if name == "application_name" {
-            // Any text is one (but for what is not printable ASCII, as in PostgreSQL).
-            let clean: String =
-                value.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
-            replace(&mut reported, &name, clean);
+        if name == "application_name" && value.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
+            // Any such text is one. Of others, what is left depends on PostgreSQL's version.
+            replace(&mut reported, &name, value);
         } else {
             to_check = true;
         }

@@ -230,7 +230,8 @@ impl Raw {
     /// Nothing more will be sent.
     pub(crate) fn hang_up_sending(&mut self) {
         if let Socket::Tcp(stream) = &self.socket {
-            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            // The other side may have been faster.
+            let _ = stream.shutdown(std::net::Shutdown::Write);
         }
     }
 
