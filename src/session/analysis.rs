@@ -106,6 +106,12 @@ impl Session {
         Ok(shape)
     }
 
+    /// Where a statement goes that may go anywhere: to what the session keeps (a cursor, a lock),
+    /// which is what such a statement may be about.
+    fn preferred(&self) -> ShardId {
+        self.held.iter().chain(&self.parked).next().map_or(self.favourite, |held| held.shard)
+    }
+
     /// Where a statement goes.
     ///
     /// # Errors
@@ -136,7 +142,7 @@ impl Session {
         let decision = route::route(&request);
         self.access_kind = decision.access;
         let outcome = match &decision.route {
-            Route::Any => Ok(transaction_shard.unwrap_or(self.favourite)),
+            Route::Any => Ok(transaction_shard.unwrap_or_else(|| self.preferred())),
             Route::Shard(shard) => Ok(*shard),
             Route::Several(_) | Route::Refused(_) => Err(route::refusal(shape, &decision)),
         };
