@@ -554,10 +554,15 @@ impl Session {
                 Ok(())
             }
             Named::Portal(name) => {
-                let statement = self.portal(name)?;
-                if self.is_own_now(&statement) {
-                    self.describe_own(&statement);
-                    return Ok(());
+                match self.portal(name) {
+                    Ok(statement) if self.is_own_now(&statement) => {
+                        self.describe_own(&statement);
+                        return Ok(());
+                    }
+                    Ok(_) => {}
+                    // A cursor made by DECLARE is a portal as well.
+                    Err(error) if self.tx.phase() != Phase::Open => return Err(error.into()),
+                    Err(_) => {}
                 }
                 self.to_portal(frame)?;
                 self.relay.expect(Expect::Describe);

@@ -83,8 +83,6 @@ def sync():
             for id in range(1, 41):
                 assert conn.execute("SELECT id FROM users WHERE id = %s", (id,)).fetchone() == (id,)
                 conn.execute(f"SELECT {round} + %s::int", (id,))
-        conn.execute("DEALLOCATE ALL")
-        assert conn.execute("SELECT id FROM users WHERE id = %s", (3,)).fetchone() == (3,)
         conn.execute("SET TIME ZONE 'Asia/Tokyo'")
         assert conn.info.parameter_status("TimeZone") == "Asia/Tokyo"
         stamp = conn.execute("SELECT created_at FROM users WHERE id = %s", (3,)).fetchone()[0]
