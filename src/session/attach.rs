@@ -7,7 +7,7 @@ use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
 use crate::pool::Lease;
 use crate::ring::ShardId;
-use crate::sql::Access;
+use crate::sql::{Access, Pin};
 use crate::txn::Phase;
 use crate::wire::{self, TxStatus};
 use std::rc::Rc;
@@ -231,6 +231,19 @@ impl Session {
         if held.pin.is_none() && !session_mode {
             self.give_back_held();
         }
+    }
+
+    /// Between transactions the server held is the one that may have something to tell.
+    pub(super) fn hold_listener(&mut self) {
+        if self.parked.is_empty() || self.held.as_ref().is_some_and(|held| held.pin == Some(Pin::Listen)) {
+            return;
+        }
+        let Some(at) = self.parked.iter().position(|held| held.pin == Some(Pin::Listen)) else { return };
+        let listener = self.parked.swap_remove(at);
+        let name = &self.database.shard_names[listener.shard.index()];
+        self.registration.control.attached(&listener.lease.cancel_key, name);
+        let other = self.held.replace(listener);
+        self.parked.extend(other);
     }
 
     fn park_or_give_back(&mut self) {

@@ -411,7 +411,8 @@ impl Session {
         self.refuse_unknown_settings(&statement.shape, &statement.text)?;
         if self.is_own_now(&statement) {
             let all_here = self.batch.deferred.iter().all(|deferred| {
-                let (Deferred::Parse { statement: asked, .. } | Deferred::Describe { statement: asked, .. }) = deferred;
+                let (Deferred::Parse { statement: asked, .. } | Deferred::Describe { statement: asked, .. }) =
+                    deferred;
                 let kind = asked.shape.statements.first().map(|s| &s.kind);
                 Rc::ptr_eq(asked, &statement) || kind.is_some_and(Session::is_always_own)
             });
@@ -637,10 +638,15 @@ impl Session {
                 Ok(())
             }
             Named::Portal(name) => {
-                let statement = self.portal(name)?;
-                if self.is_own_now(&statement) {
-                    self.describe_own(&statement);
-                    return Ok(());
+                match self.portal(name) {
+                    Ok(statement) if self.is_own_now(&statement) => {
+                        self.describe_own(&statement);
+                        return Ok(());
+                    }
+                    Ok(_) => {}
+                    // A cursor made by DECLARE is a portal as well.
+                    Err(error) if self.tx.phase() != Phase::Open => return Err(error.into()),
+                    Err(_) => {}
                 }
                 self.pass_to_portal(frame)?;
                 self.relay.expect(Expect::Describe);

@@ -208,6 +208,7 @@ impl Session {
                 self.worker.metrics.transactions.single.inc();
                 self.database.counters.transactions.inc();
                 self.detach_if_free();
+                self.hold_listener();
             }
             TxStatus::Open | TxStatus::Failed => self.tx.is_open(),
         }

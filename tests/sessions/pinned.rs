@@ -78,6 +78,27 @@ fn a_session_lock_is_held_until_it_is_given_back() {
     }
 }
 
+/// Whatever shards sessions happen to be on, a lock's number is the same lock.
+#[test]
+fn advisory_locks_are_one_space() {
+    for protocol in BOTH {
+        for (take, attempt) in [
+            ("SELECT pg_advisory_lock(99)", "SELECT pg_try_advisory_lock(99)"),
+            ("SELECT pg_advisory_xact_lock(99)", "SELECT pg_try_advisory_xact_lock(99)"),
+        ] {
+            let mut session = SHARED.session();
+            protocol.ask(&mut session, "BEGIN");
+            assert_eq!(protocol.short(&mut session, take), " | SELECT 1 | T");
+            for _ in 0..6 {
+                let mut other = SHARED.session();
+                assert_eq!(protocol.short(&mut other, attempt), "f | SELECT 1 | I", "{attempt}");
+            }
+            protocol.ask(&mut session, "COMMIT");
+            protocol.ask(&mut session, "DISCARD ALL");
+        }
+    }
+}
+
 #[test]
 fn a_cursor_with_hold_outlives_its_transaction() {
     for protocol in BOTH {
