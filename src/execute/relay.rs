@@ -30,7 +30,6 @@ impl Emit {
     }
 }
 
-
 /// One thing that was asked, in the order of asking. `shown` answers go to the client, others
 /// end here.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -58,6 +57,8 @@ pub enum Expect {
     },
     /// `Close`
     Close {
+        /// The numbered statement that makes room for another.
+        evicted: Option<u64>,
         /// For the client?
         shown: bool,
     },
@@ -172,6 +173,16 @@ impl Relay {
     /// Is a `ReadyForQuery` outstanding that the client waits for?
     pub fn awaits_ready(&self) -> bool {
         self.readies > 0
+    }
+
+    /// Is the client in the middle of a message that only the server can complete?
+    pub fn is_mid_frame(&self) -> bool {
+        self.rest_shown && (self.rest > 0 || self.run > 0)
+    }
+
+    /// Is so much outstanding that the client should wait before it asks for more?
+    pub fn is_long(&self) -> bool {
+        self.expected.len() >= 4096
     }
 
     /// Does the server wait for `CopyData`?
@@ -326,7 +337,7 @@ impl Relay {
                 _ => return Err(unasked(head.tag)),
             },
             b'3' => match self.pop() {
-                Some(Expect::Close { shown }) => shown,
+                Some(Expect::Close { shown, .. }) => shown,
                 _ => return Err(unasked(head.tag)),
             },
             b't' => matches!(self.expected.front(), Some(Expect::Describe)),
@@ -440,6 +451,10 @@ impl Relay {
                     server.prepared.remove(*id);
                     server.unnamed = 0;
                 }
+                // It is still there.
+                Some(Expect::Close { evicted: Some(id), .. }) => {
+                    server.prepared.insert(*id, usize::MAX);
+                }
                 Some(_) => {}
             }
             match self.pop() {
@@ -469,7 +484,7 @@ fn is_shown(expect: &Expect) -> bool {
     match expect {
         Expect::Parse { shown, .. }
         | Expect::Bind { shown }
-        | Expect::Close { shown }
+        | Expect::Close { shown, .. }
         | Expect::Execute { shown, .. }
         | Expect::Sync { shown } => *shown,
         Expect::Describe | Expect::Query { .. } | Expect::Function | Expect::Parsed | Expect::Emit(_) => true,

@@ -6,9 +6,9 @@
 //! [`READ_AHEAD`].
 
 use super::state::{End, Session};
+use crate::backend::ServerError;
 use crate::error::{ClientError, SqlState};
 use crate::execute::Progress;
-use crate::backend::ServerError;
 use crate::txn::Phase;
 use crate::wire::{self, Header};
 use std::io;
@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 const READ_AHEAD: usize = 64 * 1024;
 /// What may wait for a server before its client has to.
 const TO_SERVER_HIGH: usize = 128 * 1024;
+/// What may wait for a client before no more of its messages are worked on.
+const TO_CLIENT_HIGH: usize = 64 * 1024;
 /// Messages longer than this are not waited for if they can be passed on in parts.
 const WHOLE: usize = 64 * 1024;
 
@@ -45,7 +47,7 @@ impl Session {
     pub(super) fn next_frame(&mut self) -> Result<Option<Header>, End> {
         let copying = self.relay.is_copying_in();
         loop {
-            if self.is_server_full() {
+            if self.is_crowded() {
                 return Ok(None);
             }
             if self.passing > 0 {
@@ -98,7 +100,7 @@ impl Session {
 
     /// Waits until there is something to do: a frame of the client's, or an event of the relay's.
     pub(super) async fn io(&mut self) -> Result<(), End> {
-        let until = if self.is_server_full() { Until::Room } else { Until::News };
+        let until = if self.is_crowded() { Until::Room } else { Until::News };
         let outcome = match self.deadline() {
             None => std::future::poll_fn(|cx| self.poll_io(cx, until)).await,
             Some((deadline, late)) => {
@@ -141,11 +143,6 @@ impl Session {
 
     fn poll_io(&mut self, cx: &mut Context<'_>, until: Until) -> Poll<Result<(), Stop>> {
         let mut progressed = self.poll_server(cx)?;
-        progressed |= match until {
-            Until::News => false,
-            Until::Room => !self.is_server_full(),
-            Until::Answered => !self.relay.is_busy(),
-        };
         if !self.events.is_empty() {
             // What the session has to add (a ReadyForQuery) leaves in the same write.
             return Poll::Ready(Ok(()));
@@ -158,6 +155,11 @@ impl Session {
                 return Poll::Ready(Err(Stop::Client(error.into())));
             }
         }
+        progressed |= match until {
+            Until::News => false,
+            Until::Room => !self.is_crowded(),
+            Until::Answered => !self.relay.is_busy(),
+        };
         if until != Until::Answered && self.wants_client_bytes() {
             match self.stream.poll_read(cx, &mut self.inbox) {
                 Poll::Ready(Ok(0)) => {
@@ -230,16 +232,19 @@ impl Session {
         Ok(!self.events.is_empty())
     }
 
-    /// Does as much wait for the server as may?
-    fn is_server_full(&self) -> bool {
-        self.held.as_ref().is_some_and(|held| held.lease.outbox.len() >= TO_SERVER_HIGH)
+    /// Does as much wait for the server, or for a client that asks without reading the answers, as
+    /// may?
+    fn is_crowded(&self) -> bool {
+        self.outbox.len() >= TO_CLIENT_HIGH
+            || self.relay.is_long()
+            || self.held.as_ref().is_some_and(|held| held.lease.outbox.len() >= TO_SERVER_HIGH)
     }
 
     fn wants_client_bytes(&self) -> bool {
         if self.relay.awaits_ready() && !self.relay.is_copying_in() {
             return self.inbox.len() < READ_AHEAD;
         }
-        !self.is_server_full()
+        !self.is_crowded()
     }
 
     /// No transaction, nothing under way, nothing unread.
@@ -277,19 +282,12 @@ impl Session {
                 "terminating connection due to idle_transaction_timeout",
             ))),
             Late::Query => {
-                let until = if self.is_server_full() { Until::Room } else { Until::News };
                 // The server answers with its own 57014; should it not, the session ends.
                 self.began = None;
                 self.registration.control.cancel_running().await;
-                let grace = tokio::time::sleep(GRACE);
-                tokio::pin!(grace);
-                tokio::select! {
-                    outcome = std::future::poll_fn(|cx| self.poll_io(cx, until)) => match outcome {
-                        Ok(()) => Ok(()),
-                        Err(Stop::Client(end)) => Err(end),
-                        Err(Stop::Server(error)) => self.server_lost(&error),
-                    },
-                    () = &mut grace => Err(End::Fatal(ClientError::fatal(
+                match tokio::time::timeout(GRACE, self.finish_relay()).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Err(End::Fatal(ClientError::fatal(
                         SqlState::CANCELED,
                         "terminating connection due to query_timeout: the server did not react to a cancel",
                     ))),

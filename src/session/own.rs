@@ -11,8 +11,15 @@ use std::rc::Rc;
 #[derive(Default)]
 pub(super) struct OwnSettings {
     pub(super) hints: SessionHints,
-    /// What they were before the transaction under way changed them.
-    before: Option<SessionHints>,
+    /// What they go back to with the transaction under way, which has changed them.
+    ends: Option<Ends>,
+}
+
+struct Ends {
+    /// If it is undone.
+    undone: SessionHints,
+    /// If it commits: without what was `SET LOCAL`.
+    committed: SessionHints,
 }
 
 /// Where the last statement went.
@@ -22,37 +29,46 @@ pub(super) struct LastRoute {
 }
 
 impl OwnSettings {
-    fn changing(&mut self) -> &mut SessionHints {
-        if self.before.is_none() {
-            self.before = Some(self.hints.clone());
+    fn change(&mut self, local: bool, change: impl Fn(&mut SessionHints)) {
+        let hints = &self.hints;
+        let ends = self.ends.get_or_insert_with(|| Ends { undone: hints.clone(), committed: hints.clone() });
+        if !local {
+            change(&mut ends.committed);
         }
-        &mut self.hints
+        change(&mut self.hints);
     }
 
     /// The transaction has committed.
     pub(super) fn keep(&mut self) {
-        self.before = None;
+        if let Some(ends) = self.ends.take() {
+            self.hints = ends.committed;
+        }
     }
 
     /// The transaction is undone.
     pub(super) fn undo(&mut self) {
-        if let Some(before) = self.before.take() {
-            self.hints = before;
+        if let Some(ends) = self.ends.take() {
+            self.hints = ends.undone;
         }
     }
 
-    /// `RESET ALL`, `DISCARD ALL`.
+    /// `RESET ALL`.
     pub(super) fn reset(&mut self) {
-        *self.changing() = SessionHints::default();
+        self.change(false, |hints| *hints = SessionHints::default());
     }
 }
 
 impl Session {
     /// `SET name = value` of a parameter that is pgring's own; `None` resets it.
-    pub(super) fn set_own(&mut self, name: &str, value: Option<String>) -> Result<(), ClientError> {
+    pub(super) fn set_own(
+        &mut self,
+        name: &str,
+        value: Option<String>,
+        local: bool,
+    ) -> Result<(), ClientError> {
         let value = value.filter(|value| !value.is_empty());
         match name {
-            "pgring.key" => self.own.changing().key = value,
+            "pgring.key" => self.own.change(local, |hints| hints.key.clone_from(&value)),
             "pgring.shard" => {
                 if let Some(name) = &value
                     && name != "all"
@@ -64,7 +80,7 @@ impl Session {
                     )
                     .with_hint(format!("The shards are: {}.", self.database.topology.shards.join(", "))));
                 }
-                self.own.changing().shard = value;
+                self.own.change(local, |hints| hints.shard.clone_from(&value));
             }
             "pgring.read" => {
                 let read = match &value {
@@ -77,7 +93,7 @@ impl Session {
                         .with_hint("Available values: fresh, replica, analytical.")
                     })?),
                 };
-                self.own.changing().read = read;
+                self.own.change(local, |hints| hints.read = read);
             }
             _ => return Err(unknown(name)),
         }

@@ -1,6 +1,7 @@
 //! What the answers of a server mean for the session: which of its statements have run, and what
 //! stands after a `ReadyForQuery`.
 
+use super::attach::OPENED;
 use super::state::{End, Session};
 use crate::error::ClientError;
 use crate::execute::Event;
@@ -13,7 +14,7 @@ use std::time::Instant;
 /// What a statement does to the session once it has run.
 pub(super) enum Effect {
     None,
-    Change(Change),
+    Changes(Vec<Change>),
     Savepoint(String),
     RollbackTo(String),
     Release(String),
@@ -68,11 +69,20 @@ impl Session {
     }
 
     fn completed(&mut self, note: u32, rolled_back: bool) {
+        if note == OPENED {
+            self.batch.opened = false;
+            return;
+        }
         let Some(effect) = self.effects.get_mut(note as usize) else { return };
         match std::mem::replace(effect, Effect::None) {
             Effect::None => {}
-            Effect::Change(change) => {
-                self.tx.change(change);
+            Effect::Changes(changes) => {
+                for change in changes {
+                    if change == Change::ResetAll {
+                        self.own.reset();
+                    }
+                    self.tx.change(change);
+                }
                 self.settings_changed();
             }
             Effect::Savepoint(name) => self.tx.savepoint(name, None),
@@ -85,9 +95,12 @@ impl Session {
             Effect::Release(name) => {
                 self.tx.release(&name, None);
             }
-            Effect::Commit if rolled_back => self.undone(),
-            Effect::Commit => self.committed(),
-            Effect::Rollback => self.undone(),
+            Effect::Commit if rolled_back => self.ended(Session::undone),
+            Effect::Commit => {
+                self.batch.committed = true;
+                self.ended(Session::committed);
+            }
+            Effect::Rollback => self.ended(Session::undone),
             Effect::Ddl => self.batch.schema_changed = true,
             Effect::ForgetPrepared => {
                 if let Some(held) = &mut self.held {
@@ -107,7 +120,13 @@ impl Session {
         }
     }
 
-    fn committed(&mut self) {
+    /// The transaction has ended before the `Sync`: an error after it is not one of its own.
+    fn ended(&mut self, how: fn(&mut Session)) {
+        how(self);
+        self.batch.opened = false;
+    }
+
+    pub(super) fn committed(&mut self) {
         if !self.tx.changes().is_empty()
             && let Some(held) = &mut self.held
         {
@@ -122,7 +141,7 @@ impl Session {
         self.settings_changed();
     }
 
-    fn undone(&mut self) {
+    pub(super) fn undone(&mut self) {
         let had_changes = !self.tx.changes().is_empty();
         self.tx.forget_changes();
         self.own.undo();
@@ -166,7 +185,12 @@ impl Session {
                 self.detach_if_free();
             }
             // Only a description was asked for: the transaction has not begun anywhere.
-            TxStatus::Idle if self.tx.phase() == Phase::Pending => self.detach_if_free(),
+            TxStatus::Idle if self.tx.phase() == Phase::Pending => {
+                if self.batch.failed {
+                    self.tx.fail();
+                }
+                self.detach_if_free();
+            }
             TxStatus::Idle => {
                 if self.tx.phase() == Phase::Open || !self.tx.changes().is_empty() || self.batch.failed {
                     if self.batch.failed && !self.tx.changes().is_empty() {
@@ -176,6 +200,8 @@ impl Session {
                     }
                 }
                 self.tx.finish();
+                self.strings.1 = self.standard_conforming_strings;
+                self.complete_datestyle();
                 self.portals.clear();
                 self.unnamed_portal = None;
                 schema_changed = std::mem::take(&mut self.batch.schema_changed);
@@ -211,14 +237,33 @@ impl Session {
         }
     }
 
-    fn parameter(&mut self, name: &str, value: String) -> Result<(), End> {
+    /// `SET DateStyle` may name one of its two halves and keep the other: what is repeated on
+    /// other servers has to be the whole, as the server reports it.
+    fn complete_datestyle(&mut self) {
+        let Some(made_by) = self.settings.get("datestyle") else { return };
+        let Some(held) = &mut self.held else { return };
+        let Some(whole) = held.lease.reported.get("DateStyle") else { return };
+        let whole = crate::backend::set_config_statement("datestyle", whole);
+        if held.lease.is_aligned(&self.settings) && made_by != whole {
+            let mut settings = (*self.settings).clone();
+            settings.set("datestyle", whole);
+            self.settings = Arc::new(settings);
+            held.lease.settings = Arc::clone(&self.settings);
+        }
+    }
+
+    /// `standard_conforming_strings` is on, or off.
+    pub(super) fn read_strings_as(&mut self, on: bool) {
+        if on != self.standard_conforming_strings {
+            self.standard_conforming_strings = on;
+            self.context = None;
+        }
+    }
+
+    pub(super) fn parameter(&mut self, name: &str, value: String) -> Result<(), End> {
         match name {
             "standard_conforming_strings" => {
-                let on = value == "on";
-                if on != self.standard_conforming_strings {
-                    self.standard_conforming_strings = on;
-                    self.context = None;
-                }
+                self.read_strings_as(value == "on");
             }
             "client_encoding" if !self.database.is_one_shard() && !is_ascii_superset(&value) => {
                 return Err(ClientError::refused(

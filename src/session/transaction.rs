@@ -2,8 +2,9 @@
 //! to hear of them (yet): a transaction that has no shard, pgring's own settings, the session's
 //! prepared statements.
 
+use super::attach::Unattached;
 use super::settings::{literal, statement_texts};
-use super::state::{End, Session};
+use super::state::Session;
 use crate::error::{ClientError, SqlState};
 use crate::sql::{Kind, Shape};
 use crate::txn::{Change, Phase};
@@ -52,7 +53,7 @@ impl Session {
     }
 
     /// Carries out a statement that pgring answers itself.
-    pub(super) async fn own_statement(&mut self, shape: &Shape, text: &[u8]) -> Result<Own, End> {
+    pub(super) async fn own_statement(&mut self, shape: &Shape, text: &[u8]) -> Result<Own, Unattached> {
         let Some(statement) = shape.statements.first() else { return Ok(Own::NotOurs) };
         let source = || statement_texts(text, 1, self.standard_conforming_strings).concat();
         let phase = self.tx.phase();
@@ -76,7 +77,12 @@ impl Session {
                 Own::Tag("SAVEPOINT")
             }
             Kind::RollbackTo(name) if pending => {
-                if self.tx.rollback_to(name) { Own::Tag("ROLLBACK") } else { Own::Error(no_savepoint(name)) }
+                if self.tx.rollback_to(name) {
+                    self.settings_changed();
+                    Own::Tag("ROLLBACK")
+                } else {
+                    Own::Error(no_savepoint(name))
+                }
             }
             Kind::Release(name) if pending => {
                 if self.tx.release(name, Some(source())) {
@@ -87,11 +93,17 @@ impl Session {
             }
             Kind::SetTransaction if pending => {
                 let source = source();
-                let constraints = source.split_whitespace().nth(1).is_some_and(|w| w.eq_ignore_ascii_case("constraints"));
-                self.tx.record(source);
-                Own::Tag(if constraints { "SET CONSTRAINTS" } else { "SET" })
+                let constraints =
+                    source.split_whitespace().nth(1).is_some_and(|w| w.eq_ignore_ascii_case("constraints"));
+                if constraints {
+                    self.tx.record(source);
+                    Own::Tag("SET CONSTRAINTS")
+                } else {
+                    self.tx.characterise(source);
+                    Own::Tag("SET")
+                }
             }
-            Kind::Set { name, default, value, .. } if name.starts_with("pgring.") => {
+            Kind::Set { name, default, value, local } if name.starts_with("pgring.") => {
                 let value = match value {
                     Some(slot) if !default => match literal(text, slot, self.standard_conforming_strings) {
                         Some(value) => Some(value),
@@ -99,35 +111,33 @@ impl Session {
                     },
                     _ => None,
                 };
-                let name = name.clone();
-                self.own_change(&name, value, "SET")
+                if *local && phase == Phase::Idle {
+                    return Ok(Own::Warned(
+                        ClientError::error(
+                            SqlState::NO_TRANSACTION,
+                            "SET LOCAL can only be used in transaction blocks",
+                        ),
+                        "SET",
+                    ));
+                }
+                self.own_change(name, value, *local, "SET")
             }
             Kind::Reset { name } if name.starts_with("pgring.") => {
-                let name = name.clone();
-                self.own_change(&name, None, "RESET")
+                self.own_change(name, None, false, "RESET")
             }
-            Kind::Set { name, local, default, .. } if pending => {
+            Kind::ResetAll if pending => Own::NotOurs,
+            Kind::Set { name, .. } if pending && !needs_server(name) => {
                 let source = source();
-                let change = if *default && !local {
-                    Change::Reset(name.clone())
-                } else {
-                    Change::Set(name.clone(), source.clone(), *local)
-                };
+                for change in changes(&statement.kind, &source) {
+                    self.tx.change(change);
+                }
                 self.tx.record(source);
-                self.tx.change(change);
                 self.settings_changed();
                 Own::Tag("SET")
             }
-            Kind::Reset { name } if pending => {
+            Kind::Reset { name } if pending && !needs_server(name) => {
                 self.tx.record(source());
                 self.tx.change(Change::Reset(name.clone()));
-                self.settings_changed();
-                Own::Tag("RESET")
-            }
-            Kind::ResetAll if pending => {
-                self.tx.record(source());
-                self.tx.change(Change::ResetAll);
-                self.own.reset();
                 self.settings_changed();
                 Own::Tag("RESET")
             }
@@ -135,10 +145,9 @@ impl Session {
                 Ok(value) => Own::Row { name: name.clone(), value },
                 Err(error) => Own::Error(error),
             },
-            Kind::DiscardAll if phase != Phase::Idle || self.batch.has_run() => Own::Error(ClientError::error(
-                SqlState("25001"),
-                "DISCARD ALL cannot run inside a transaction block",
-            )),
+            Kind::DiscardAll if phase != Phase::Idle || self.batch.has_run() => Own::Error(
+                ClientError::error(SqlState("25001"), "DISCARD ALL cannot run inside a transaction block"),
+            ),
             Kind::DiscardAll => self.discard_all().await?,
             Kind::Deallocate(name) => self.deallocate(name.as_deref()),
             _ => Own::NotOurs,
@@ -188,8 +197,8 @@ impl Session {
         Own::Tag(if commits { "COMMIT" } else { "ROLLBACK" })
     }
 
-    fn own_change(&mut self, name: &str, value: Option<String>, tag: &'static str) -> Own {
-        match self.set_own(name, value) {
+    fn own_change(&mut self, name: &str, value: Option<String>, local: bool, tag: &'static str) -> Own {
+        match self.set_own(name, value, local) {
             Ok(()) => {
                 if self.tx.phase() == Phase::Idle {
                     self.own.keep();
@@ -200,25 +209,53 @@ impl Session {
         }
     }
 
-    async fn discard_all(&mut self) -> Result<Own, End> {
+    async fn discard_all(&mut self) -> Result<Own, Unattached> {
+        self.undo_nothing_but_sync().await?;
+        self.tell_initial_settings().await?;
         self.statements.clear();
         self.unnamed = None;
         self.portals.clear();
         self.unnamed_portal = None;
         self.own = Default::default();
-        self.settings = std::sync::Arc::clone(&self.initial);
+        self.strings.1 = self.strings.0;
+        self.read_strings_as(self.strings.0);
         self.settings_changed();
         self.registration.control.pinned.set(None);
+        self.registration.control.cancels_done().await;
         let held = self.held.take();
         self.registration.control.detached();
         for mut held in self.parked.drain(..).chain(held) {
             match held.lease.discard_all().await {
                 Ok(()) => self.worker.local.give_back(held.lease),
                 // Closed: its state goes with it, which is what was asked.
-                Err(error) => tracing::info!("a server connection was closed instead of being reset: {error}"),
+                Err(error) => {
+                    tracing::info!("a server connection was closed instead of being reset: {error}")
+                }
             }
         }
         Ok(Own::Tag("DISCARD ALL"))
+    }
+
+    /// The settings become those the session began with, and the client is told of each reported
+    /// one that changes by it, as a server would.
+    async fn tell_initial_settings(&mut self) -> Result<(), Unattached> {
+        if self.settings == self.initial {
+            return Ok(());
+        }
+        let shard = self.held.as_ref().map_or(self.favourite, |held| held.shard);
+        self.attach(shard).await?;
+        let before = self.held.as_ref().map(|held| held.lease.reported.clone()).unwrap_or_default();
+        self.settings = std::sync::Arc::clone(&self.initial);
+        self.settings_changed();
+        self.attach(shard).await?;
+        let after = self.held.as_ref().map(|held| held.lease.reported.clone()).unwrap_or_default();
+        for (name, value) in after {
+            if before.get(&name) != Some(&value) {
+                self.say_with(|out| wire::put_parameter(out, &name, &value));
+                self.parameter(&name, value)?;
+            }
+        }
+        Ok(())
     }
 
     fn deallocate(&mut self, name: Option<&str>) -> Own {
@@ -269,13 +306,62 @@ impl Session {
             return Ok(());
         }
         match shape.statements.first().map(|statement| &statement.kind) {
-            Some(Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_)) if shape.statements.len() == 1 => Ok(()),
+            Some(Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_))
+                if shape.statements.len() == 1 =>
+            {
+                Ok(())
+            }
             _ => Err(ClientError::error(
                 SqlState::FAILED_TRANSACTION,
                 "current transaction is aborted, commands ignored until end of transaction block",
             )),
         }
     }
+}
+
+/// What these decide (how texts are read) has to be known before the next statement comes: a
+/// server is asked at once, although it means that the transaction begins there.
+pub(super) fn needs_server(parameter: &str) -> bool {
+    matches!(parameter, "standard_conforming_strings" | "client_encoding")
+}
+
+/// What a `SET`, as its client wrote it, changes.
+pub(super) fn changes(kind: &Kind, source: &str) -> Vec<Change> {
+    match kind {
+        // Three parameters in one.
+        Kind::Set { name, .. } if name == "session characteristics" => characteristics(source),
+        Kind::Set { name, default: true, local: false, .. } => vec![Change::Reset(name.clone())],
+        Kind::Set { name, local, .. } => vec![Change::Set(name.clone(), source.to_owned(), *local)],
+        _ => Vec::new(),
+    }
+}
+
+/// `SET SESSION CHARACTERISTICS AS TRANSACTION` with any of the modes, one after the other.
+fn characteristics(source: &str) -> Vec<Change> {
+    let words: Vec<String> = source
+        .split(|c: char| c.is_whitespace() || c == ',')
+        .filter(|w| !w.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let set =
+        |name: &str, value: &str| Change::Set(name.to_owned(), format!("SET {name} = '{value}'"), false);
+    let isolation = |level: &str| set("default_transaction_isolation", level);
+    let mut changes = Vec::new();
+    for at in 0..words.len() {
+        changes.push(match words[at..] {
+            ["level", "serializable", ..] => isolation("serializable"),
+            ["level", "repeatable", "read", ..] => isolation("repeatable read"),
+            ["level", "read", "committed", ..] => isolation("read committed"),
+            ["level", "read", "uncommitted", ..] => isolation("read uncommitted"),
+            ["read", "only", ..] => set("default_transaction_read_only", "on"),
+            ["read", "write", ..] => set("default_transaction_read_only", "off"),
+            ["not", "deferrable", ..] => set("default_transaction_deferrable", "off"),
+            ["deferrable", ..] if words[at - 1] != "not" => set("default_transaction_deferrable", "on"),
+            _ => continue,
+        });
+    }
+    changes
 }
 
 fn begin_tag(text: &[u8]) -> &'static str {
@@ -289,4 +375,39 @@ fn no_savepoint(name: &str) -> ClientError {
 
 fn needs_constant(name: &str) -> ClientError {
     ClientError::error(SqlState::BAD_VALUE, format!("parameter \"{name}\" takes one constant"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_characteristics_are_settings() {
+        let check = |statement: &str, expect: &[&str]| {
+            let got: Vec<String> = characteristics(statement)
+                .into_iter()
+                .map(|change| match change {
+                    Change::Set(_, statement, false) => statement,
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            assert_eq!(got, expect, "{statement}");
+        };
+        let as_transaction = "SET SESSION CHARACTERISTICS AS TRANSACTION ";
+        check(&format!("{as_transaction}READ ONLY"), &["SET default_transaction_read_only = 'on'"]);
+        check(
+            &format!("{as_transaction}ISOLATION LEVEL READ COMMITTED, READ WRITE"),
+            &[
+                "SET default_transaction_isolation = 'read committed'",
+                "SET default_transaction_read_only = 'off'",
+            ],
+        );
+        check(
+            &format!("{as_transaction}ISOLATION LEVEL SERIALIZABLE NOT DEFERRABLE"),
+            &[
+                "SET default_transaction_isolation = 'serializable'",
+                "SET default_transaction_deferrable = 'off'",
+            ],
+        );
+    }
 }

@@ -37,6 +37,8 @@ pub struct Transaction {
     failed: bool,
     /// What a shard that joins has to run first, `BEGIN` included.
     journal: Vec<String>,
+    /// `BEGIN` and each `SET TRANSACTION`: what the next one of a chain begins with.
+    characteristics: Vec<String>,
     changes: Vec<Change>,
     savepoints: Vec<Savepoint>,
 }
@@ -44,8 +46,10 @@ pub struct Transaction {
 #[derive(Debug)]
 struct Savepoint {
     name: String,
-    /// Lengths of the journal (the `SAVEPOINT` included) and of the changes when it was set.
+    /// Lengths of the journal (the `SAVEPOINT` included), of the characteristics and of the
+    /// changes when it was set.
     journal: usize,
+    characteristics: usize,
     changes: usize,
 }
 
@@ -64,7 +68,14 @@ impl Transaction {
     pub fn begin(&mut self, statement: String) {
         self.finish();
         self.phase = Phase::Pending;
+        self.characteristics.push(statement.clone());
         self.journal.push(statement);
+    }
+
+    /// `SET TRANSACTION`, before there is a server to run it.
+    pub fn characterise(&mut self, statement: String) {
+        self.characteristics.push(statement.clone());
+        self.record(statement);
     }
 
     /// A statement that belongs to the transaction, before there is a server to run it.
@@ -90,9 +101,11 @@ impl Transaction {
         self.failed = self.phase != Phase::Idle;
     }
 
-    /// The server has no transaction after all: the client's is failed, and nowhere.
+    /// No server has the transaction any more: the client's is failed, and nowhere.
     pub fn lost(&mut self) {
+        let characteristics = std::mem::take(&mut self.characteristics);
         self.finish();
+        self.characteristics = characteristics;
         self.phase = Phase::Pending;
         self.failed = true;
     }
@@ -112,16 +125,24 @@ impl Transaction {
         if let Some(statement) = statement {
             self.record(statement);
         }
-        self.savepoints.push(Savepoint { name, journal: self.journal.len(), changes: self.changes.len() });
+        self.savepoints.push(Savepoint {
+            name,
+            journal: self.journal.len(),
+            characteristics: self.characteristics.len(),
+            changes: self.changes.len(),
+        });
     }
 
     /// `ROLLBACK TO name`: what was done since is forgotten, the savepoint stays, and the
     /// transaction lives. False when there is no such savepoint.
     pub fn rollback_to(&mut self, name: &str) -> bool {
-        let Some(at) = self.savepoints.iter().rposition(|savepoint| savepoint.name == name) else { return false };
+        let Some(at) = self.savepoints.iter().rposition(|savepoint| savepoint.name == name) else {
+            return false;
+        };
         self.savepoints.truncate(at + 1);
         self.changes.truncate(self.savepoints[at].changes);
         self.journal.truncate(self.savepoints[at].journal);
+        self.characteristics.truncate(self.savepoints[at].characteristics);
         self.failed = false;
         true
     }
@@ -129,7 +150,9 @@ impl Transaction {
     /// `RELEASE name`; with `statement` while there is no server. False when there is no such
     /// savepoint.
     pub fn release(&mut self, name: &str, statement: Option<String>) -> bool {
-        let Some(at) = self.savepoints.iter().rposition(|savepoint| savepoint.name == name) else { return false };
+        let Some(at) = self.savepoints.iter().rposition(|savepoint| savepoint.name == name) else {
+            return false;
+        };
         if let Some(statement) = statement {
             self.record(statement);
         }
@@ -143,12 +166,12 @@ impl Transaction {
         *self = Transaction::default();
     }
 
-    /// `AND CHAIN`, before any shard has joined: the next one begins as this one did.
+    /// `AND CHAIN` while no shard has it: the next one has this one's characteristics.
     pub fn chain(&mut self) {
-        let begin = self.journal.first().cloned();
-        self.finish();
-        if let Some(begin) = begin {
-            self.begin(begin);
+        let mut characteristics = std::mem::take(&mut self.characteristics).into_iter();
+        self.begin(characteristics.next().unwrap_or_else(|| "BEGIN".to_owned()));
+        for statement in characteristics {
+            self.characterise(statement);
         }
     }
 
@@ -209,6 +232,20 @@ mod tests {
     }
 
     #[test]
+    fn a_chain_keeps_the_characteristics() {
+        let mut tx = Transaction::default();
+        tx.begin("BEGIN".into());
+        tx.characterise("SET TRANSACTION READ ONLY".into());
+        tx.savepoint("a".into(), Some("SAVEPOINT a".into()));
+        tx.record("SET CONSTRAINTS ALL DEFERRED".into());
+        tx.chain();
+        tx.lost();
+        tx.chain();
+        assert!(!tx.is_failed());
+        assert_eq!(tx.open(), ["BEGIN", "SET TRANSACTION READ ONLY"]);
+    }
+
+    #[test]
     fn a_rollback_to_revives() {
         let mut tx = Transaction::default();
         tx.begin("BEGIN".into());
@@ -240,7 +277,10 @@ mod tests {
         assert!(tx.rollback_to("a"));
         let (mut session, mut server) = (Settings::default(), Settings::default());
         tx.commit(&Settings::default(), &mut session, &mut server);
-        assert_eq!((session.get("kept"), session.get("local"), session.get("undone")), (Some("SET kept = 1"), None, None));
+        assert_eq!(
+            (session.get("kept"), session.get("local"), session.get("undone")),
+            (Some("SET kept = 1"), None, None)
+        );
         assert_eq!(session, server);
     }
 

@@ -21,11 +21,11 @@ use Expect::{Either, Refused, Same};
 #[rustfmt::skip]
 const STATEMENTS: &[(&str, Expect)] = &[
     // The key as a literal.
-    ("SELECT * FROM users WHERE id = {a}", Either),
+    ("SELECT * FROM users WHERE id = {a}", Same),
     ("SELECT * FROM users WHERE {a} = id", Same),
     ("SELECT * FROM users WHERE (id) = ({a})", Same),
     ("SELECT * FROM users WHERE ((id = {a}))", Same),
-    ("SELECT * FROM users WHERE id = '{a}'", Either),
+    ("SELECT * FROM users WHERE id = '{a}'", Same),
     ("SELECT * FROM users WHERE id = {a}::int8", Same),
     ("SELECT * FROM users WHERE id = {a}::int4", Same),
     ("SELECT * FROM users WHERE id = '{a}'::int2", Same),
@@ -65,7 +65,7 @@ const STATEMENTS: &[(&str, Expect)] = &[
 
     // Several keys.
     ("SELECT * FROM users WHERE id IN ({a})", Same),
-    ("SELECT * FROM users WHERE id IN ({a}, {a2})", Either),
+    ("SELECT * FROM users WHERE id IN ({a}, {a2})", Same),
     ("SELECT * FROM users WHERE id IN ({a}, {b})", Either),
     ("SELECT * FROM users WHERE id IN ({a}, {b}) AND id = {a}", Same),
     ("SELECT * FROM users WHERE id IN ({a}, '{a2}', NULL)", Same),
@@ -76,7 +76,7 @@ const STATEMENTS: &[(&str, Expect)] = &[
     ("SELECT * FROM users WHERE id = SOME (ARRAY[{a}, {b}])", Either),
     ("SELECT * FROM users WHERE id = ALL (ARRAY[{a}, {a}])", Either),
     ("SELECT * FROM users WHERE id <> ANY (ARRAY[{a}])", Either),
-    ("SELECT * FROM users WHERE id = {a} OR id = {a2}", Either),
+    ("SELECT * FROM users WHERE id = {a} OR id = {a2}", Same),
     ("SELECT * FROM users WHERE id = {a} OR id = {b}", Either),
     ("SELECT * FROM users WHERE id BETWEEN {a} AND {a}", Either),
     ("SELECT * FROM users WHERE (id, name) = ({a}, 'x')", Same),
@@ -164,7 +164,7 @@ const STATEMENTS: &[(&str, Expect)] = &[
     ("SELECT j.id FROM users u JOIN jobs j ON j.user_id = u.id WHERE u.id = {a}", Same),
     ("SELECT j.id FROM users u JOIN jobs j ON j.user_id = u.id WHERE j.user_id = {a}", Same),
     ("SELECT j.id FROM users u, jobs j WHERE j.user_id = u.id AND u.id = {a}", Same),
-    ("SELECT j.id FROM users u, jobs j WHERE u.id = {a} AND j.user_id = {a2}", Either),
+    ("SELECT j.id FROM users u, jobs j WHERE u.id = {a} AND j.user_id = {a2}", Same),
     ("SELECT j.id FROM users u, jobs j WHERE u.id = {a} AND j.user_id = {b}", Either),
     ("SELECT j.id FROM users u, jobs j WHERE u.id = {a}", Refused),
     ("SELECT j.id FROM users u CROSS JOIN jobs j WHERE u.id = {a} AND j.user_id = u.id", Same),
@@ -182,7 +182,7 @@ const STATEMENTS: &[(&str, Expect)] = &[
     ("SELECT u.id, n.id FROM users u LEFT JOIN notifications n ON n.user_id = u.id AND u.id = {a}", Refused),
     ("SELECT u.id, n.id FROM users u LEFT JOIN notifications n ON n.user_id = u.id AND n.user_id = {a}", Refused),
     ("SELECT u.id, n.id FROM users u LEFT JOIN notifications n ON n.user_id = {b} WHERE u.id = {a}", Either),
-    ("SELECT u.id, n.id FROM users u LEFT JOIN notifications n ON n.user_id = {a2} WHERE u.id = {a}", Either),
+    ("SELECT u.id, n.id FROM users u LEFT JOIN notifications n ON n.user_id = {a2} WHERE u.id = {a}", Same),
     ("SELECT u.id, n.id FROM users u LEFT JOIN notifications n ON n.user_id = u.id WHERE n.user_id = {a}", Either),
     ("SELECT u.id, n.id FROM users u RIGHT JOIN notifications n ON n.user_id = u.id WHERE u.id = {a}", Either),
     ("SELECT u.id, n.id FROM users u FULL JOIN notifications n ON n.user_id = u.id WHERE u.id = {a}", Either),
@@ -198,7 +198,7 @@ const STATEMENTS: &[(&str, Expect)] = &[
     ("SELECT count(*) FROM users u JOIN app_settings s ON true WHERE u.id = {a}", Either),
 
     // Sub-queries and CTEs.
-    ("SELECT id FROM jobs WHERE user_id = {a} AND id IN (SELECT job_id FROM job_executions WHERE user_id = {a})", Either),
+    ("SELECT id FROM jobs WHERE user_id = {a} AND id IN (SELECT job_id FROM job_executions WHERE user_id = {a})", Same),
     ("SELECT id FROM jobs WHERE user_id = {a} AND id IN (SELECT job_id FROM job_executions WHERE user_id = {b})", Either),
     ("SELECT id FROM jobs WHERE user_id = {a} AND id IN (SELECT job_id FROM job_executions)", Refused),
     ("SELECT id FROM jobs WHERE user_id = {a} AND id NOT IN (SELECT job_id FROM job_executions WHERE user_id = {a})", Same),
@@ -291,7 +291,7 @@ const STATEMENTS: &[(&str, Expect)] = &[
     ("UPDATE jobs SET (name, user_id) = ('x', {b}) WHERE user_id = {a}", Refused),
     ("UPDATE jobs SET name = u.name FROM users u WHERE u.id = jobs.user_id AND jobs.user_id = {a}", Same),
     ("UPDATE jobs SET name = u.name FROM users u WHERE jobs.user_id = {a}", Refused),
-    ("UPDATE jobs SET name = (SELECT name FROM users WHERE id = {a}) WHERE user_id = {a}", Either),
+    ("UPDATE jobs SET name = (SELECT name FROM users WHERE id = {a}) WHERE user_id = {a}", Same),
     ("UPDATE jobs SET name = (SELECT name FROM users WHERE id = {b}) WHERE user_id = {a}", Either),
     ("UPDATE jobs SET priority = 1 WHERE id = (SELECT min(id) FROM jobs WHERE user_id = {a})", Refused),
     ("UPDATE jobs SET priority = 1 WHERE user_id = {a} AND id = (SELECT min(id) FROM jobs WHERE user_id = {a})", Same),
@@ -350,7 +350,8 @@ async fn what_is_answered_is_what_one_postgresql_answers() {
             let (pgring, oracle) = both(&pair, &text).await;
             let sorted = template.contains("ORDER BY");
             if !expect.is_met(&pgring, &oracle, sorted) {
-                wrong.push(format!("{text}\n  expected {expect:?}\n  pgring {pgring:?}\n  oracle {oracle:?}"));
+                wrong
+                    .push(format!("{text}\n  expected {expect:?}\n  pgring {pgring:?}\n  oracle {oracle:?}"));
             }
         }
     }
@@ -404,8 +405,14 @@ impl As {
 
     /// The declared types it may have.
     fn types(self) -> &'static [Option<Type>] {
-        const TEXT: &[Option<Type>] =
-            &[None, Some(Type::UNKNOWN), Some(Type::INT8), Some(Type::INT4), Some(Type::INT2), Some(Type::NUMERIC)];
+        const TEXT: &[Option<Type>] = &[
+            None,
+            Some(Type::UNKNOWN),
+            Some(Type::INT8),
+            Some(Type::INT4),
+            Some(Type::INT2),
+            Some(Type::NUMERIC),
+        ];
         match self {
             As::Text => TEXT,
             As::Int2 => &[Some(Type::INT2)],
@@ -453,12 +460,15 @@ async fn a_key_is_the_same_in_every_type_and_format() {
                 let key = users.on(turn, 2);
                 let count = if text.contains("$2") { 2 } else { 1 };
                 let values = vec![how.value(key); count];
-                let types: Vec<Type> = declared.iter().cycle().take(count * usize::from(declared.is_some())).cloned().collect();
+                let types: Vec<Type> =
+                    declared.iter().cycle().take(count * usize::from(declared.is_some())).cloned().collect();
                 let (pgring, oracle) = both_with(&pair, text, &types, &values).await;
                 // A type that PostgreSQL does not take here is an error on both.
                 let expect = if *declared == Some(Type::NUMERIC) { Either } else { *expect };
                 if !expect.is_met(&pgring, &oracle, true) {
-                    wrong.push(format!("{text} {how:?} {declared:?}\n  pgring {pgring:?}\n  oracle {oracle:?}"));
+                    wrong.push(format!(
+                        "{text} {how:?} {declared:?}\n  pgring {pgring:?}\n  oracle {oracle:?}"
+                    ));
                 }
             }
         }
@@ -477,7 +487,10 @@ async fn arrays_and_null_as_parameters() {
     let binary = |keys: &[i64]| {
         let mut out = bytes::BytesMut::new();
         postgres_protocol::types::array_to_sql(
-            [postgres_protocol::types::ArrayDimension { len: keys.len().try_into().unwrap(), lower_bound: 1 }],
+            [postgres_protocol::types::ArrayDimension {
+                len: keys.len().try_into().unwrap(),
+                lower_bound: 1,
+            }],
             Type::INT8.oid(),
             keys.iter(),
             |key, out| {
@@ -510,11 +523,18 @@ async fn arrays_and_null_as_parameters() {
             ("SELECT * FROM users WHERE id = $1", Value::Text("nonsense".into()), Either),
             ("SELECT * FROM users WHERE id = $1", Value::Text(format!(" {} ", here[0])), Either),
             ("DELETE FROM users WHERE id = $1", Value::Null, Either),
-            ("INSERT INTO notifications (id, user_id, message) VALUES (900001, $1, 'm')", Value::Null, Refused),
+            (
+                "INSERT INTO notifications (id, user_id, message) VALUES (900001, $1, 'm')",
+                Value::Null,
+                Refused,
+            ),
         ];
         for (text, value, expect) in rows {
             let (pgring, oracle) = both_with(&pair, text, &[], std::slice::from_ref(&value)).await;
-            assert!(expect.is_met(&pgring, &oracle, true), "{text} {value:?}\n  pgring {pgring:?}\n  oracle {oracle:?}");
+            assert!(
+                expect.is_met(&pgring, &oracle, true),
+                "{text} {value:?}\n  pgring {pgring:?}\n  oracle {oracle:?}"
+            );
         }
     }
 }

@@ -1,0 +1,109 @@
+//! Servers that go away.
+
+use crate::support::{self, Config};
+
+use super::stage::{BOTH, Stage, error, short};
+
+/// Ends all of the clients' server connections to a shard and waits until they are gone.
+fn terminate(stage: &Stage, shard: usize) {
+    let gone = |what: &str| {
+        format!("SELECT {what} FROM pg_stat_activity WHERE datname = '{}' AND usename = 'app'", stage.name)
+    };
+    stage.directly(shard, &gone("count(pg_terminate_backend(pid))"));
+    support::eventually("the backends are gone", || stage.directly(shard, &gone("count(*)")) == "0");
+}
+
+#[test]
+fn nobody_notices_that_an_idle_server_connection_was_ended() {
+    let stage = Stage::new(Config::new());
+    for protocol in BOTH {
+        let mut session = stage.session();
+        for _ in 0..3 {
+            let ask = stage.fill("SELECT id FROM users WHERE id = {a}");
+            assert_eq!(protocol.short(&mut session, &ask), stage.fill("{a} | SELECT 1 | I"));
+            terminate(&stage, 1);
+            protocol.ask(&mut session, "BEGIN");
+            terminate(&stage, 1);
+            assert_eq!(protocol.short(&mut session, &ask), stage.fill("{a} | SELECT 1 | T"));
+            assert_eq!(protocol.short(&mut session, "COMMIT"), "COMMIT | I");
+        }
+    }
+}
+
+#[test]
+fn a_statement_whose_server_goes_fails_alone() {
+    let stage = Stage::new(Config::new());
+    for protocol in BOTH {
+        let mut session = stage.session();
+        let sleep = stage.fill("SELECT pg_sleep(1000) FROM users WHERE id = {a}");
+        let asked = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| protocol.ask(&mut session, &sleep));
+            support::eventually("it sleeps", || {
+                let count = format!(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND wait_event = 'PgSleep'",
+                    stage.name
+                );
+                stage.directly(1, &count) == "1"
+            });
+            terminate(&stage, 1);
+            asking.join().unwrap()
+        });
+        assert!(matches!(error(&asked).code().as_str(), "57P01" | "08006"), "{asked:?}");
+        assert!(short(&asked).ends_with("| I"), "{asked:?}");
+        let ask = stage.fill("SELECT id FROM users WHERE id = {a}");
+        assert_eq!(protocol.short(&mut session, &ask), stage.fill("{a} | SELECT 1 | I"));
+    }
+}
+
+#[test]
+fn a_transaction_whose_server_goes_is_failed_until_it_is_ended() {
+    let stage = Stage::new(Config::new());
+    for protocol in BOTH {
+        let mut session = stage.session();
+        let update = stage.fill("UPDATE users SET name = 'gone' WHERE id = {a}");
+        protocol.ask(&mut session, "BEGIN");
+        protocol.ask(&mut session, "SET LOCAL standard_conforming_strings = on");
+        protocol.ask(&mut session, "ROLLBACK");
+        protocol.ask(&mut session, "BEGIN");
+        assert_eq!(protocol.short(&mut session, &update), "UPDATE 1 | T");
+        let sleep = stage.fill("SELECT pg_sleep(1000) FROM users WHERE id = {a}");
+        let asked = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| protocol.ask(&mut session, &sleep));
+            support::eventually("it sleeps", || {
+                let count = format!(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND wait_event = 'PgSleep'",
+                    stage.name
+                );
+                stage.directly(1, &count) == "1"
+            });
+            terminate(&stage, 1);
+            asking.join().unwrap()
+        });
+        assert!(matches!(error(&asked).code().as_str(), "57P01" | "08006"), "{asked:?}");
+        assert!(short(&asked).ends_with("| E"), "nothing may run outside of it: {asked:?}");
+        assert_eq!(protocol.short(&mut session, &update), "E 25P02 | E");
+        assert_eq!(protocol.short(&mut session, "SELECT 1"), "E 25P02 | E");
+        assert_eq!(protocol.short(&mut session, "COMMIT"), "ROLLBACK | I");
+        let name = protocol.short(&mut session, &stage.fill("SELECT name FROM users WHERE id = {a}"));
+        assert!(!name.contains("gone"), "{name}");
+    }
+}
+
+#[test]
+fn a_transaction_that_idles_while_its_server_goes_does_not_go_on() {
+    let stage = Stage::new(Config::new());
+    for protocol in BOTH {
+        let mut session = stage.session();
+        let update = stage.fill("UPDATE users SET name = 'gone' WHERE id = {a}");
+        protocol.ask(&mut session, "BEGIN");
+        assert_eq!(protocol.short(&mut session, &update), "UPDATE 1 | T");
+        terminate(&stage, 1);
+        session.try_send(&crate::support::raw::query(&update)).ok();
+        let answer = session.until(b'Z', 1);
+        // As PostgreSQL ends the session; or an error, and the transaction is failed.
+        assert!(matches!(error(&answer).code().as_str(), "57P01" | "08006"), "{answer:?}");
+        assert!(short(&answer).ends_with("closed") || short(&answer).ends_with("| E"), "{answer:?}");
+        let name = stage.session().value(&stage.fill("SELECT name FROM users WHERE id = {a}"));
+        assert_ne!(name, "gone");
+    }
+}

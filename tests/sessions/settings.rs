@@ -1,0 +1,190 @@
+//! Settings belong to the session, whichever servers it uses.
+
+use pgring::demo::sample::APP;
+
+use crate::support::{self, Config};
+
+use super::stage::{BOTH, SHARED, Stage, short};
+
+#[test]
+fn two_sessions_of_one_server_never_see_each_others_settings() {
+    let stage = Stage::new(Config::new().set("pool", "size", "1"));
+    for protocol in BOTH {
+        let (mut one, mut other) = (stage.session(), stage.session());
+        for set in [
+            "SET work_mem = '7MB'",
+            "SELECT set_config('work_mem', '7MB', false)",
+            "SET my.own = 'one'",
+            "SET TIME ZONE 'Europe/Berlin'",
+            "SET DateStyle = 'German'",
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+            "SET search_path = pg_catalog",
+            "SET NAMES 'LATIN1'",
+            "SET standard_conforming_strings = off",
+            "SET statement_timeout = '60s'",
+        ] {
+            protocol.ask(&mut one, set);
+            for shard in ["{a}", "{b}", "{c}"] {
+                let ask = stage.fill(&format!(
+                    "SELECT current_setting('work_mem') || current_setting('TimeZone') || current_setting('DateStyle') \
+                     || current_setting('default_transaction_read_only') || current_setting('search_path') \
+                     || current_setting('client_encoding') || current_setting('standard_conforming_strings') \
+                     || current_setting('statement_timeout') || coalesce(current_setting('my.own', true), '') \
+                     FROM public.users WHERE id = {shard}"
+                ));
+                let fresh = protocol.short(&mut other, &ask);
+                let changed = protocol.short(&mut one, &ask);
+                assert_ne!(fresh, changed, "{set}");
+                assert_eq!(fresh, protocol.short(&mut other, &ask), "{set}");
+                assert_eq!(changed, protocol.short(&mut one, &ask), "{set}");
+            }
+            protocol.ask(&mut one, "RESET ALL");
+            protocol.ask(&mut one, "SET my.own = ''");
+        }
+    }
+}
+
+#[test]
+fn a_setting_holds_on_every_shard_until_it_is_undone() {
+    let mut session = SHARED.session();
+    let everywhere = |session: &mut _, expect: &str| {
+        for shard in ["{a}", "{b}", "{c}"] {
+            let ask = SHARED
+                .fill(&format!("SELECT current_setting('work_mem') FROM public.users WHERE id = {shard}"));
+            for protocol in BOTH {
+                assert_eq!(protocol.short(session, &ask), format!("{expect} | SELECT 1 | I"));
+            }
+        }
+    };
+    everywhere(&mut session, "4MB");
+    for (script, expect) in [
+        (&["SET work_mem = '7MB'"][..], "7MB"),
+        (&["BEGIN", "SET work_mem = '8MB'", "ROLLBACK"], "7MB"),
+        (&["BEGIN", "SET work_mem = '8MB'", "COMMIT"], "8MB"),
+        (&["BEGIN", "SAVEPOINT a", "SET work_mem = '9MB'", "ROLLBACK TO a", "COMMIT"], "8MB"),
+        (&["BEGIN", "SET LOCAL work_mem = '9MB'", "SELECT 1", "COMMIT"], "8MB"),
+        (&["BEGIN", "SELECT 1", "SET work_mem = '9MB'", "SELECT 1/0", "COMMIT"], "8MB"),
+        (&["SET work_mem = '9MB'; SELECT 1/0"], "8MB"),
+        (&["SELECT set_config('work_mem', '10MB', false)"], "10MB"),
+        (&["SELECT set_config('work_mem', '11MB', true)"], "10MB"),
+        (&["BEGIN", "RESET work_mem", "ROLLBACK"], "10MB"),
+        (&["RESET work_mem"], "4MB"),
+        (&["SET work_mem = '7MB'", "RESET ALL"], "4MB"),
+        (&["SET work_mem = '7MB'", "DISCARD ALL"], "4MB"),
+        (&["SET work_mem = '7MB'", "SET work_mem TO DEFAULT"], "4MB"),
+    ] {
+        for statement in script {
+            session.query(statement);
+        }
+        everywhere(&mut session, expect);
+    }
+}
+
+#[test]
+fn start_up_options_outlive_every_reset() {
+    let options = [
+        ("TimeZone", "Asia/Tokyo"),
+        ("options", "-c work_mem=7MB -c my.own=a\\ b"),
+        ("application_name", "me"),
+    ];
+    let mut session = SHARED.session_with(&options);
+    for undo in ["SELECT 1", "RESET ALL", "RESET work_mem", "DISCARD ALL", "SET work_mem TO DEFAULT"] {
+        session.query("SET work_mem = '9MB'");
+        session.query("SET TIME ZONE 'UTC'");
+        if undo != "SELECT 1" {
+            session.query(undo);
+            session.query("RESET TimeZone");
+            for shard in ["{a}", "{b}", "{c}"] {
+                let ask = SHARED.fill(&format!(
+                    "SELECT current_setting('work_mem'), current_setting('TimeZone'), current_setting('my.own'), \
+                     current_setting('application_name') FROM users WHERE id = {shard}"
+                ));
+                assert_eq!(short(&session.query(&ask)), "7MB,Asia/Tokyo,a b,me | SELECT 1 | I", "{undo}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_change_of_a_reported_parameter_is_told() {
+    let mut session = SHARED.session();
+    for (statement, name, value) in [
+        ("SET TIME ZONE 'Europe/Berlin'", "TimeZone", "Europe/Berlin"),
+        ("RESET TimeZone", "TimeZone", ""),
+        ("SET DateStyle = 'German'", "DateStyle", "German, DMY"),
+        ("SET application_name = 'me'", "application_name", "me"),
+        ("SET NAMES 'LATIN1'", "client_encoding", "LATIN1"),
+        ("SET standard_conforming_strings = off", "standard_conforming_strings", "off"),
+    ] {
+        let answer = session.query(statement);
+        let told = answer
+            .iter()
+            .find(|frame| frame.tag == b'S')
+            .unwrap_or_else(|| panic!("{statement}: {answer:?}"));
+        assert!(told.body.starts_with(name.as_bytes()), "{statement}: {told:?}");
+        assert!(
+            told.body.windows(value.len().max(1)).any(|part| part == value.as_bytes() || value.is_empty()),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
+fn the_search_path_decides_which_table_is_meant() {
+    let servers = support::servers(3);
+    let stage = Stage::with(Config::new(), |servers| {
+        support::database(
+            servers,
+            "CREATE TABLE t (user_id bigint, n int); CREATE SCHEMA other; CREATE TABLE other.t (user_id text, k int)",
+        )
+    });
+    let a = stage.fill("{a}");
+    for (number, server) in servers.iter().enumerate() {
+        server.psql(APP, &stage.name, &format!("INSERT INTO t VALUES ({a}, {number})")).unwrap();
+    }
+    for protocol in BOTH {
+        let mut session = stage.session();
+        let ask = format!("SELECT n FROM t WHERE user_id = {a}");
+        assert_eq!(protocol.short(&mut session, &ask), "1 | SELECT 1 | I");
+        // There the same words mean a comparison of text with a number.
+        protocol.ask(&mut session, "SET search_path = other");
+        let answer = protocol.short(&mut session, &ask);
+        assert!(answer.starts_with("E "), "{answer}");
+        protocol.ask(&mut session, "BEGIN");
+        protocol.ask(&mut session, "SET LOCAL search_path = public");
+        assert_eq!(protocol.short(&mut session, &ask), "1 | SELECT 1 | T");
+        protocol.ask(&mut session, "ROLLBACK");
+        let answer = protocol.short(&mut session, &ask);
+        assert!(answer.starts_with("E "), "{answer}");
+        protocol.ask(&mut session, "SELECT set_config('search_path', 'nowhere, public', false)");
+        assert_eq!(protocol.short(&mut session, &ask), "1 | SELECT 1 | I");
+    }
+}
+
+#[test]
+fn pgrings_own_settings_end_with_their_transaction() {
+    let mut session = SHARED.session();
+    let count = "SELECT count(*) > 0 FROM jobs";
+    for protocol in BOTH {
+        for (script, stands) in [
+            (&["BEGIN", "SET LOCAL pgring.shard = 's2'", "COMMIT"][..], false),
+            (&["BEGIN", "SET pgring.shard = 's2'", "ROLLBACK"], false),
+            (&["BEGIN", "SET pgring.shard = 's2'", "COMMIT"], true),
+            (&["RESET ALL"], false),
+            (&["SET pgring.shard = 's2'"], true),
+            (&["DISCARD ALL"], false),
+            (&["SET LOCAL pgring.shard = 's2'"], false),
+            (&["SET pgring.shard = 's2'; SELECT 1"], false),
+        ] {
+            for statement in script {
+                protocol.ask(&mut session, statement);
+            }
+            let answer = protocol.short(&mut session, count);
+            assert_eq!(answer == "t | SELECT 1 | I", stands, "{script:?}: {answer}");
+        }
+        protocol.ask(&mut session, "BEGIN");
+        protocol.ask(&mut session, "SET LOCAL pgring.shard = 's2'");
+        assert_eq!(protocol.short(&mut session, count), "t | SELECT 1 | T");
+        protocol.ask(&mut session, "COMMIT");
+    }
+}
