@@ -410,7 +410,14 @@ impl Session {
         self.refuse_if_failed(&statement.shape)?;
         self.refuse_unknown_settings(&statement.shape, &statement.text)?;
         if self.is_own_now(&statement) {
-            if self.batch.has_deferred() {
+            let all_here = self.batch.deferred.iter().all(|deferred| {
+                let (Deferred::Parse { statement: asked, .. } | Deferred::Describe { statement: asked, .. }) = deferred;
+                let kind = asked.shape.statements.first().map(|s| &s.kind);
+                Rc::ptr_eq(asked, &statement) || kind.is_some_and(Session::is_always_own)
+            });
+            if all_here {
+                self.flush_deferred_here();
+            } else {
                 self.flush_deferred_anywhere().await?;
             }
             self.remember_portal(names.portal, &statement);

@@ -57,7 +57,8 @@ pub(super) fn path_of_statement(statement: &str, user: &str) -> Option<Vec<Strin
     let is_call = tokens.iter().any(|token| word(token).eq_ignore_ascii_case("set_config"));
     let start = tokens.iter().position(|token| {
         let word = word(token);
-        if is_call { word == "," } else { word == "=" || word.eq_ignore_ascii_case("to") }
+        let names_it = word.eq_ignore_ascii_case("to") || word.eq_ignore_ascii_case("schema");
+        if is_call { word == "," } else { word == "=" || names_it }
     })?;
     let mut slot = u32::try_from(tokens[..=start].iter().filter(|t| t.kind.is_literal()).count()).ok()?;
     let mut path = Vec::new();
@@ -167,6 +168,7 @@ mod tests {
         check("SET search_path TO \"$user\", public", &["bob", "public"]);
         check("SELECT pg_catalog.set_config('search_path', 'a, \"B\"', false)", &["a", "B"]);
         check("SET search_path = ''", &[""]);
+        check("SET LOCAL SCHEMA 'pg_catalog'", &["pg_catalog"]);
         check("SET search_path = E'a\\x62', $$c$$", &["ab", "c"]);
         check("SELECT pg_catalog.set_config('search_path',  E'a', false)", &["a"]);
         assert_eq!(role_of_statement("SET ROLE \"Bob\""), Some("Bob".to_owned()));
