@@ -886,12 +886,15 @@ fn summary(frames: &[Frame]) -> String {
     told.join(", ")
 }
 
+/// Bytes, how many `ReadyForQuery` answer them, and the [`summary`].
+type Told = (Vec<u8>, usize, &'static str);
+
 #[test]
 fn a_refusal_of_pgrings_own_undoes_what_the_batch_did_before() {
     let stage = Stage::new(|config| config);
     let elsewhere = run("INSERT INTO t VALUES (1, 'elsewhere')", &[]);
     let everywhere = run("SELECT count(*) FROM t", &[]);
-    let rows: Vec<(&str, Vec<(Vec<u8>, usize, &str)>)> = vec![
+    let rows: Vec<(&str, Vec<Told>)> = vec![
         (
             "another shard in a pipeline",
             vec![(
