@@ -37,11 +37,14 @@ fn shape(frames: &[Frame]) -> String {
 
 const SCRAM_LOGIN: &str = "R10 R11 R12 R0 K Z";
 
+/// A version and parameters; what is answered first, and how long the secret is.
+type Negotiation<'a> = (u32, &'a [(&'a str, &'a str)], &'a [u8], usize);
+
 #[test]
 fn versions_are_negotiated() {
     let (proxy, one, two) = start(|config| config);
     let option = ("_pq_.of_the_future", "on");
-    let rows: &[(u32, &[(&str, &str)], &[u8], usize)] = &[
+    let rows: &[Negotiation<'_>] = &[
         (V3_0, &[], b"", 4),
         (V3_2, &[], b"", 32),
         (0x0003_0009, &[], b"\0\x03\0\x02\0\0\0\0", 32),
@@ -329,7 +332,7 @@ fn bad_input_gets_an_error_and_an_end_and_disturbs_nobody() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 
-    let mut random = Random(0x5eed_0f_9a4b_a9e5);
+    let mut random = Random(0x5eed_0f9a_4ba9_e501);
     for round in 0..300 {
         let mut raw = Raw::tcp(&proxy.address());
         let bytes = match round % 3 {

@@ -703,6 +703,55 @@ fn conversations() -> Vec<Row> {
             vec![ready(&[copy_data(b"4\ta\n"), copy_done(), copy_fail("x"), query(READ)], 1)],
         ),
     ];
+    // On two shards a COPY says where.
+    let copy = "/* pgring: key=4 */ COPY t FROM STDIN";
+    rows.extend([
+        row(
+            "COPY out by hint",
+            Both,
+            vec![q("/* pgring: key=4 */ COPY (SELECT * FROM t WHERE user_id = 4 ORDER BY v) TO STDOUT")],
+        ),
+        row(
+            "COPY in by hint",
+            Both,
+            vec![(query(copy), b'G', 1), ready(&[copy_data(b"4\ta\n"), copy_done()], 1), q(READ)],
+        ),
+        row(
+            "CopyFail by hint",
+            Both,
+            vec![
+                (query(copy), b'G', 1),
+                ready(&[copy_data(b"4\ta\n"), copy_fail("no more"), query(READ)], 2),
+            ],
+        ),
+        row(
+            "COPY in by hint and the extended protocol",
+            Both,
+            vec![
+                ([run(copy, &[]), sync()].concat(), b'G', 1),
+                ready(&[copy_data(b"4\ta\n"), copy_done(), sync()], 1),
+            ],
+        ),
+        row(
+            "COPY in by hint fails",
+            Both,
+            vec![
+                (query(copy), b'G', 1),
+                ready(&[copy_data(b"four\ta\n"), copy_data(b"4\tb\n"), copy_done(), query(READ)], 2),
+            ],
+        ),
+        row(
+            "COPY in by hint within a transaction",
+            Both,
+            vec![
+                q("BEGIN"),
+                (query(copy), b'G', 1),
+                ready(&[copy_data(b"4\trow 1\n"), copy_done()], 1),
+                q(READ),
+                q("COMMIT"),
+            ],
+        ),
+    ]);
     // An error at each position of a pipeline.
     for failing in 0..6 {
         let statements: Vec<Vec<u8>> =
@@ -837,12 +886,15 @@ fn summary(frames: &[Frame]) -> String {
     told.join(", ")
 }
 
+/// Bytes, how many `ReadyForQuery` answer them, and the [`summary`].
+type Told = (Vec<u8>, usize, &'static str);
+
 #[test]
 fn a_refusal_of_pgrings_own_undoes_what_the_batch_did_before() {
     let stage = Stage::new(|config| config);
     let elsewhere = run("INSERT INTO t VALUES (1, 'elsewhere')", &[]);
     let everywhere = run("SELECT count(*) FROM t", &[]);
-    let rows: Vec<(&str, Vec<(Vec<u8>, usize, &str)>)> = vec![
+    let rows: Vec<(&str, Vec<Told>)> = vec![
         (
             "another shard in a pipeline",
             vec![(
@@ -1251,5 +1303,28 @@ fn a_cancel_never_hits_a_later_statement() {
         );
         assert_eq!(summary(&other.until(b'Z', 1)), "SELECT 1, I", "round {round}");
         assert_eq!(summary(&client.query("SELECT 'first', pg_sleep(0)")), "SELECT 1, I", "round {round}");
+    }
+}
+
+#[test]
+fn a_client_that_only_writes_is_held_up() {
+    let stage = Stage::new(|config| config);
+    let mut innocent = stage.client(&stage.two);
+    // Answered by a server, and by pgring itself.
+    for statement in ["SELECT 'an answer of some length'", "SHOW pgring.route"] {
+        for bytes in [query(statement), run(statement, &[]), [run(statement, &[]), sync()].concat()] {
+            let client = stage.client(&stage.two);
+            let mut writer = client.writer();
+            writer.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+            let many = bytes.repeat(1000);
+            in_little_memory(&stage.proxy, || {
+                let mut written = 0;
+                while writer.write_all(&many).is_ok() {
+                    written += many.len();
+                    assert!(written < 200 * MB, "pgring takes whatever {statement} is asked for");
+                }
+            });
+            assert_eq!(innocent.value("SELECT 'undisturbed'"), "undisturbed");
+        }
     }
 }
