@@ -122,8 +122,16 @@ impl Session {
             let pool = access.primary_or_wait(&database.shards[shard.index()], &self.user).await?;
             worker.local.checkout(pool).await
         };
-        let outcome = checkout.await;
+        let outcome = tokio::select! {
+            outcome = checkout => Some(outcome),
+            () = control.wait_cancelled() => None,
+        };
         control.waiting.set(false);
+        let Some(outcome) = outcome else {
+            return Err(
+                ClientError::error(SqlState::CANCELED, "canceling statement due to user request").into()
+            );
+        };
         let waited = began.elapsed().as_secs_f64();
         self.metrics().pool_wait_seconds.observe(waited);
         self.database.counters.wait_seconds.inc_by(waited);
@@ -358,12 +366,44 @@ impl Session {
         Ok(())
     }
 
+    /// The statement under way has no reader any more. A cancel that overtakes its statement finds
+    /// the server idle and is ignored: so it is repeated until the server has answered.
+    async fn end_running(&mut self) {
+        for attempt in 0..CANCEL_TRIES {
+            let Some(held) = &mut self.held else { return };
+            let server = &mut *held.lease;
+            self.registration.control.cancel_running().await;
+            let answered = async {
+                while std::future::poll_fn(|cx| {
+                    // What could not be written yet may be what the server waits for.
+                    let _ = server.poll_drain(cx)?;
+                    server.poll_read(cx)
+                })
+                .await
+                .is_ok()
+                {
+                    let tail = server.inbox.filled().last_chunk::<6>();
+                    if tail.is_some_and(|tail| tail.starts_with(b"Z\0\0\0\x05")) {
+                        return;
+                    }
+                    server.inbox.clear();
+                }
+            };
+            if tokio::time::timeout(CANCEL_PATIENCE * 2_u32.pow(attempt), answered).await.is_ok() {
+                return;
+            }
+        }
+        tracing::warn!(
+            database = self.database.name,
+            "a statement whose client is gone could not be cancelled"
+        );
+    }
+
     /// The session's end: what is left on servers is undone or closed.
     pub(super) async fn leave(&mut self) {
         let busy = self.relay.is_busy();
-        if busy && self.held.is_some() {
-            // The statement has no reader any more.
-            self.registration.control.cancel_running().await;
+        if busy {
+            self.end_running().await;
         }
         let session_mode = self.directory.pool.mode == PoolMode::Session;
         let mut leases: Vec<Held> = self.parked.drain(..).collect();
@@ -393,6 +433,10 @@ impl Session {
         self.registration.control.detached();
     }
 }
+
+/// How often a statement without a reader is cancelled, and how long the first try is given.
+const CANCEL_TRIES: u32 = 5;
+const CANCEL_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The note of a transaction's beginning that was sent ahead.
 pub(super) const OPENED: u32 = u32::MAX;

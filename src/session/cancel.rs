@@ -36,6 +36,8 @@ pub(super) struct Control {
     server: RefCell<Option<(Arc<CancelKey>, Arc<str>)>>,
     cancels: Cell<u32>,
     cancelled: Notify,
+    /// Ends the wait for a server.
+    wait_ended: Notify,
     killed: RefCell<Option<ClientError>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -78,6 +80,7 @@ impl Control {
             server: RefCell::new(None),
             cancels: Cell::new(0),
             cancelled: Notify::new(),
+            wait_ended: Notify::new(),
             killed: RefCell::new(None),
             waker: RefCell::new(None),
         });
@@ -109,8 +112,17 @@ impl Control {
         self.cancel_running().await;
     }
 
+    /// Until a cancel comes while the statement waits for a server. Cancel safe.
+    pub(super) async fn wait_cancelled(&self) {
+        self.wait_ended.notified().await;
+    }
+
     /// Cancels what runs now.
     pub(super) async fn cancel_running(&self) {
+        if self.waiting.get() {
+            self.wait_ended.notify_waiters();
+            return;
+        }
         let Some((key, shard)) = self.server.borrow().clone() else { return };
         self.cancels.set(self.cancels.get() + 1);
         if let Err(error) = backend::cancel(&key).await {
