@@ -70,7 +70,7 @@ impl SqlState {
     /// The constant for a code that came from a server; codes are five letters or digits, kept
     /// here for those that a client may be told in a server's stead.
     pub fn known(code: &str) -> Option<SqlState> {
-        const TOLD: [&str; 8] = ["22023", "42501", "42704", "22004", "0A000", "3D000", "28000", "57014"];
+        const TOLD: [&str; 9] = ["55P02", "22023", "42501", "42704", "22004", "0A000", "3D000", "28000", "57014"];
         TOLD.iter().find(|known| **known == code).map(|known| SqlState(known))
     }
 }

@@ -5,8 +5,8 @@ use super::serve::App;
 use crate::auth::{Verifier, VerifierError};
 use crate::backend::tls::{TlsError, client_config};
 use crate::config::{self, ListenTls, Settings};
-use crate::pool::health::{EndpointSpec, HealthSettings, Login, Tls};
 use crate::pool::health::state::Purpose;
+use crate::pool::health::{EndpointSpec, HealthSettings, Login, Tls};
 use crate::pool::{Shard, ShardUser};
 use crate::ring::{ShardId, Topology};
 use crate::session::tls::{ServerTls, server_config};
@@ -114,7 +114,8 @@ impl App {
     }
 
     fn probe(&self, settings: &Settings, tls: &TlsConfigs) {
-        let login = Login { user: settings.control.user.clone(), password: settings.control.password.clone() };
+        let login =
+            Login { user: settings.control.user.clone(), password: settings.control.password.clone() };
         let mut specs = Vec::new();
         for database in &settings.databases {
             for shard in &database.shards {
@@ -147,7 +148,8 @@ impl App {
         let topology = Topology::new(&database.weights(), database.virtual_nodes, home);
         let board = self.prober().board();
         let shards = database.shards.iter().map(|shard| {
-            let board = board.shard(&database.name, &shard.name).expect("its endpoints are probed, see probe()");
+            let board =
+                board.shard(&database.name, &shard.name).expect("its endpoints are probed, see probe()");
             Arc::new(Shard {
                 database: database.name.clone(),
                 name: shard.name.clone(),
@@ -166,7 +168,11 @@ impl App {
         let made = Arc::new(Database {
             name: database.name.clone(),
             shard_names: database.shards.iter().map(|shard| Arc::from(shard.name.as_str())).collect(),
-            metrics: database.shards.iter().map(|shard| self.metrics.shard(&database.name, &shard.name)).collect(),
+            metrics: database
+                .shards
+                .iter()
+                .map(|shard| self.metrics.shard(&database.name, &shard.name))
+                .collect(),
             counters: self.metrics.database(&database.name),
             shards: shards.collect(),
             topology: Arc::new(topology),
@@ -174,11 +180,12 @@ impl App {
             schema: Default::default(),
             schema_stale: Notify::new(),
             schema_wanted: AtomicU64::new(1),
-        schema_reads,
+            schema_reads,
             greetings: Default::default(),
-            clients: Default::default(),
         });
-        if let Some(earlier) = earlier.filter(|e| super::schema::DatabaseRules::from(&e.settings) == database.into()) {
+        if let Some(earlier) =
+            earlier.filter(|e| super::schema::DatabaseRules::from(&e.settings) == database.into())
+        {
             made.schema.store(earlier.database.schema.load_full());
         }
         Schemas::watch(self, settings, database, &made);
@@ -268,7 +275,6 @@ pub(super) fn console_database(metrics: &crate::telemetry::Metrics) -> Arc<Datab
         schema_wanted: AtomicU64::new(1),
         schema_reads,
         greetings: Default::default(),
-        clients: Default::default(),
     })
 }
 

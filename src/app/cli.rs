@@ -98,7 +98,9 @@ pub fn run(cli: Cli) -> ExitCode {
             run_demo(DemoOptions { shards: *shards, replicas: *replicas, dir: dir.clone(), port: *port })
         }),
         Command::Ring { config, key, with } => run_ring(config, key.as_deref(), with.as_deref()),
-        Command::Explain { config, database, statement } => run_explain(config, database.as_deref(), statement),
+        Command::Explain { config, database, statement } => {
+            run_explain(config, database.as_deref(), statement)
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -174,9 +176,13 @@ fn run_demo(options: DemoOptions) -> Outcome {
         let demo = Demo::start(options).await.map_err(words)?;
         let settings = config::load(demo.config_path()).map_err(words)?;
         let banner = demo.banner();
-        let served = serve::serve(demo.config_path(), settings, serve::Until::SignalAfter(Box::new(move || {
-            println!("{banner}");
-        })));
+        let served = serve::serve(
+            demo.config_path(),
+            settings,
+            serve::Until::SignalAfter(Box::new(move || {
+                println!("{banner}");
+            })),
+        );
         let served = served.await.map_err(words);
         demo.stop().await.map_err(words)?;
         served
@@ -212,8 +218,12 @@ fn run_explain(path: &Path, database: Option<&str>, statement: &str) -> Outcome 
     let settings = config::load(path).map_err(words)?;
     let database = match (database, &settings.databases[..]) {
         (None, [only]) => only,
-        (None, _) => return Err("the configuration has several databases: name one with --database".to_owned()),
-        (Some(name), _) => settings.database(name).ok_or_else(|| format!("there is no database \"{name}\""))?,
+        (None, _) => {
+            return Err("the configuration has several databases: name one with --database".to_owned());
+        }
+        (Some(name), _) => {
+            settings.database(name).ok_or_else(|| format!("there is no database \"{name}\""))?
+        }
     };
     let ring = topology(database);
     let schema = if database.shards.len() == 1 {

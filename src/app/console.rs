@@ -98,7 +98,11 @@ fn column(column: &admin::Column) -> ConsoleColumn {
 }
 
 fn answer(table: admin::Table, tag: &str) -> Answer {
-    Answer { columns: Some(table.columns.iter().map(column).collect()), rows: table.rows, tag: Some(tag.to_owned()) }
+    Answer {
+        columns: Some(table.columns.iter().map(column).collect()),
+        rows: table.rows,
+        tag: Some(tag.to_owned()),
+    }
 }
 
 impl Console for AppConsole {

@@ -68,8 +68,14 @@ impl Listeners {
 
     /// What thread number `index` accepts on.
     pub(super) fn of_thread(&mut self, index: usize) -> Vec<Listener> {
-        let mut taken: Vec<Listener> =
-            self.tcp.get_mut(index).map(std::mem::take).unwrap_or_default().into_iter().map(Listener::Tcp).collect();
+        let mut taken: Vec<Listener> = self
+            .tcp
+            .get_mut(index)
+            .map(std::mem::take)
+            .unwrap_or_default()
+            .into_iter()
+            .map(Listener::Tcp)
+            .collect();
         for (path, listener) in &self.unix {
             match listener.try_clone() {
                 Ok(listener) => taken.push(Listener::Unix(listener)),
@@ -130,7 +136,9 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: Listener, mut listening
             Ok(accepted) => {
                 tokio::task::spawn_local(serve(Rc::clone(&worker), accepted));
             }
-            Err(error) if is_one_connections(&error) => tracing::debug!("a connection was not accepted: {error}"),
+            Err(error) if is_one_connections(&error) => {
+                tracing::debug!("a connection was not accepted: {error}")
+            }
             Err(error) => {
                 // Out of files or memory: others have to leave first.
                 tracing::error!("cannot accept: {error}");

@@ -5,9 +5,9 @@
 //! for signals. Everything the rooms need of each other and must not import is handed over here:
 //! [`console`] answers the console's sessions, [`overview`] describes the process.
 
+mod build;
 pub mod check;
 pub mod cli;
-mod build;
 mod console;
 mod listeners;
 mod overview;

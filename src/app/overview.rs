@@ -9,7 +9,8 @@ use crate::pool::health::{EndpointHealth, ShardSnapshot};
 use crate::session::{ClientInfo, WorkerMessage};
 use crate::telemetry::metrics::{EndpointLabel, ServerCount};
 use crate::telemetry::snapshot::{
-    ClientRow, ClientState, ConfigRow, DatabaseRow, PoolRow, RingRow, ShardRow, Snapshot, StatsRow, Totals, UserRow,
+    ClientRow, ClientState, ConfigRow, DatabaseRow, PoolRow, RingRow, ShardRow, Snapshot, StatsRow, Totals,
+    UserRow,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
@@ -199,7 +200,13 @@ impl App {
                     pending_moves: pending.map(|(_, share)| *share),
                 });
             }
-            let open: usize = self.registry.all().iter().filter(|p| p.label.database == *name).map(|p| p.state().open).sum();
+            let open: usize = self
+                .registry
+                .all()
+                .iter()
+                .filter(|p| p.label.database == *name)
+                .map(|p| p.state().open)
+                .sum();
             all.databases.push(DatabaseRow {
                 name: name.clone(),
                 database: running.settings.shards.first().map(|shard| shard.dbname.clone()),
@@ -227,8 +234,13 @@ impl App {
             } else {
                 admin.stats_users.contains(&user.name).then_some("stats")
             };
-            let open: usize =
-                self.registry.all().iter().filter(|p| p.label.user == user.name).map(|p| p.state().open).sum();
+            let open: usize = self
+                .registry
+                .all()
+                .iter()
+                .filter(|p| p.label.user == user.name)
+                .map(|p| p.state().open)
+                .sum();
             all.users.push(UserRow {
                 name: user.name.clone(),
                 current_connections: open as u64,

@@ -54,7 +54,11 @@ impl App {
     }
 
     /// The settings to take over, and the rings that have to wait.
-    async fn guarded(&self, old: &Settings, mut new: Settings) -> (Settings, HashMap<String, (Topology, f64)>) {
+    async fn guarded(
+        &self,
+        old: &Settings,
+        mut new: Settings,
+    ) -> (Settings, HashMap<String, (Topology, f64)>) {
         let mut pending = HashMap::new();
         for database in &mut new.databases {
             let Some(active) = old.database(&database.name) else { continue };
@@ -65,11 +69,15 @@ impl App {
             let Some(running) = running else { continue };
             match holds_rows(&running, old).await {
                 Rows::None => {
-                    tracing::info!(database = database.name, "the shards hold no rows: the new ring is in force");
+                    tracing::info!(
+                        database = database.name,
+                        "the shards hold no rows: the new ring is in force"
+                    );
                 }
                 found => {
                     let wanted = topology(database);
-                    let moves: f64 = running.topology.ring.moves_to(&wanted.ring).iter().map(|m| m.share).sum();
+                    let moves: f64 =
+                        running.topology.ring.moves_to(&wanted.ring).iter().map(|m| m.share).sum();
                     tracing::warn!(
                         database = database.name,
                         "the file asks for another placement of rows, which would move {:.1} % of the keys; {}. \
@@ -127,7 +135,8 @@ async fn holds_rows(database: &Database, settings: &Settings) -> Rows {
         let asked = async {
             let opened = ControlConnection::open(&endpoint, &shard.dbname, &login, &tls, limit, || {}).await;
             let connection = opened.map_err(|error| error.to_string())?;
-            let row = connection.client().query_one(ANY_PAGE, &[]).await.map_err(|error| error.to_string())?;
+            let row =
+                connection.client().query_one(ANY_PAGE, &[]).await.map_err(|error| error.to_string())?;
             row.try_get::<_, bool>(0).map_err(|error| error.to_string())
         };
         match tokio::time::timeout(limit, asked).await {

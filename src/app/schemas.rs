@@ -39,7 +39,9 @@ impl Schemas {
     /// Starts the task, which ends with the database.
     pub(super) fn watch(app: &App, settings: &Settings, database: &config::Database, made: &Arc<Database>) {
         if database.shards.len() == 1 {
-            made.schema.store(Some(Arc::new(Schema::one_shard())));
+            let mut schema = Schema::one_shard();
+            schema.epoch = EPOCH.fetch_add(1, Ordering::Relaxed);
+            made.schema.store(Some(Arc::new(schema)));
             return;
         }
         let tls = made.shards.iter().map(|shard| Tls { mode: shard.tls, config: shard.tls_config.clone() });
@@ -125,8 +127,14 @@ impl Schemas {
         let shard = &database.shards[home];
         let snapshot = shard.board.load_full();
         let primary = snapshot.primary().map_err(|why| format!("shard {}: {why}", shard.name))?;
-        let opening =
-            ControlConnection::open(&primary.address, &shard.dbname, &self.login, &self.tls[home], self.timeout, || {});
+        let opening = ControlConnection::open(
+            &primary.address,
+            &shard.dbname,
+            &self.login,
+            &self.tls[home],
+            self.timeout,
+            || {},
+        );
         opening.await.map_err(|error| format!("shard {}: {error}", shard.name))
     }
 }

@@ -129,7 +129,9 @@ impl App {
 
     pub(super) fn pending_moves(&self, database: &str) -> f64 {
         // The build is called with the lock held for the first time only.
-        self.state.try_lock().map_or(0.0, |state| state.pending.get(database).map_or(0.0, |(_, share)| *share))
+        self.state
+            .try_lock()
+            .map_or(0.0, |state| state.pending.get(database).map_or(0.0, |(_, share)| *share))
     }
 }
 
@@ -234,7 +236,8 @@ fn new_app(config_path: &Path, settings: &Settings) -> Result<Arc<App>, ServeErr
 /// the first client is not turned away for nothing; but not for long.
 async fn first_probes(app: &App, settings: &Settings) {
     let patience = settings.health.timeout + settings.health.interval;
-    let databases: Vec<Arc<Database>> = app.state().running.values().map(|r| Arc::clone(&r.database)).collect();
+    let databases: Vec<Arc<Database>> =
+        app.state().running.values().map(|r| Arc::clone(&r.database)).collect();
     let waiting = async {
         for database in &databases {
             for shard in &database.shards {
@@ -256,7 +259,11 @@ async fn first_probes(app: &App, settings: &Settings) {
     }
 }
 
-async fn serve_http(app: Arc<App>, listener: TcpListener, ready: watch::Receiver<Readiness>) -> Result<(), HttpError> {
+async fn serve_http(
+    app: Arc<App>,
+    listener: TcpListener,
+    ready: watch::Receiver<Readiness>,
+) -> Result<(), HttpError> {
     let for_metrics = Arc::clone(&app);
     let for_page = Arc::clone(&app);
     let state = HttpState::new(

@@ -93,7 +93,9 @@ pub(super) async fn open(endpoint: &Endpoint) -> io::Result<Stream> {
             Ok(Stream::Tcp(stream))
         }
         Endpoint::Unix { .. } => {
-            let path = endpoint.socket_file().ok_or_else(|| io::Error::other("a Unix endpoint has a socket file"))?;
+            let path = endpoint
+                .socket_file()
+                .ok_or_else(|| io::Error::other("a Unix endpoint has a socket file"))?;
             Ok(Stream::Unix(UnixStream::connect(path).await?))
         }
     }

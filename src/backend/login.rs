@@ -41,24 +41,36 @@ impl Login<'_> {
         match tag {
             b'R' => self.authentication(body)?,
             b'S' => {
-                let (name, value) = wire::parameter_status(body).map_err(|error| self.broken(error.into()))?;
+                let (name, value) =
+                    wire::parameter_status(body).map_err(|error| self.broken(error.into()))?;
                 self.server.reported.insert(lossy(name), lossy(value));
             }
             b'K' => {
                 let (pid, secret) = wire::backend_key(body).map_err(|error| self.broken(error.into()))?;
-                self.server.cancel_key =
-                    Arc::new(CancelKey { endpoint: self.target.endpoint.clone(), pid, secret: secret.to_vec() });
+                self.server.cancel_key = Arc::new(CancelKey {
+                    endpoint: self.target.endpoint.clone(),
+                    pid,
+                    secret: secret.to_vec(),
+                });
             }
             b'E' => {
                 let target = self.target;
-                return Err(ConnectError::Refused(target.endpoint.clone(), target.user.clone(), body.to_vec()));
+                return Err(ConnectError::Refused(
+                    target.endpoint.clone(),
+                    target.user.clone(),
+                    body.to_vec(),
+                ));
             }
             b'Z' => {
                 self.server.status = TxStatus::read(body).map_err(|error| self.broken(error.into()))?;
                 return Ok(true);
             }
             b'N' | b'v' => {}
-            tag => return Err(self.broken(ServerError::Protocol(format!("message {tag:#04x} during the login")))),
+            tag => {
+                return Err(
+                    self.broken(ServerError::Protocol(format!("message {tag:#04x} during the login")))
+                );
+            }
         }
         Ok(false)
     }
@@ -91,7 +103,11 @@ impl Login<'_> {
             },
             (other, _) => {
                 let what = format!("it asks for authentication method {other}, which pgring does not have");
-                return Err(ConnectError::Login(self.target.endpoint.clone(), self.target.user.clone(), what));
+                return Err(ConnectError::Login(
+                    self.target.endpoint.clone(),
+                    self.target.user.clone(),
+                    what,
+                ));
             }
         };
         let answer = answer.map_err(|error| self.failed(&error))?;

@@ -163,7 +163,8 @@ impl Server {
             let body = &self.inbox.filled()[wire::HEADER_LEN..head.len];
             match head.tag {
                 b'E' if refused.is_none() => {
-                    refused = Some(ServerError::Refused { line: wire::error_line(body), body: body.to_vec() });
+                    refused =
+                        Some(ServerError::Refused { line: wire::error_line(body), body: body.to_vec() });
                 }
                 b'S' => {
                     let (name, value) = wire::parameter_status(body)?;
@@ -173,7 +174,9 @@ impl Server {
                     self.status = TxStatus::read(body)?;
                     waiting -= 1;
                 }
-                b'G' | b'W' => return Err(ServerError::Protocol("a statement of pgring's own began a COPY".into())),
+                b'G' | b'W' => {
+                    return Err(ServerError::Protocol("a statement of pgring's own began a COPY".into()));
+                }
                 _ => {}
             }
             self.inbox.consume(head.len);
@@ -195,7 +198,9 @@ impl Server {
             let body = &self.inbox.filled()[wire::HEADER_LEN..head.len];
             match head.tag {
                 b'D' if value.is_none() => value = wire::first_value(body).map(lossy),
-                b'E' => refused = Some(ServerError::Refused { line: wire::error_line(body), body: body.to_vec() }),
+                b'E' => {
+                    refused = Some(ServerError::Refused { line: wire::error_line(body), body: body.to_vec() })
+                }
                 b'Z' => {
                     self.status = TxStatus::read(body)?;
                     self.inbox.consume(head.len);

@@ -44,6 +44,21 @@ impl Settings {
         self.made_by.get(name).map(String::as_str)
     }
 
+    /// A number that is the same for the same settings, but for one that does not count.
+    pub fn fingerprint_without(&self, name: &str) -> u64 {
+        use std::hash::{Hash, Hasher};
+        let mut hasher = twox_hash::XxHash3_64::default();
+        for setting in self.made_by.iter().filter(|(set, _)| *set != name) {
+            setting.hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    /// Is anything set but this one?
+    pub fn has_more_than(&self, name: &str) -> bool {
+        self.made_by.keys().any(|known| known != name)
+    }
+
     /// Nothing set?
     pub fn is_empty(&self) -> bool {
         self.made_by.is_empty()
@@ -105,7 +120,11 @@ pub fn set_config_statement(name: &str, value: &str) -> String {
 /// A string constant that means `text` whatever `standard_conforming_strings` is.
 fn quoted(text: &str) -> String {
     let doubled = text.replace('\'', "''");
-    if doubled.contains('\\') { format!(" E'{}'", doubled.replace('\\', "\\\\")) } else { format!("'{doubled}'") }
+    if doubled.contains('\\') {
+        format!(" E'{}'", doubled.replace('\\', "\\\\"))
+    } else {
+        format!("'{doubled}'")
+    }
 }
 
 /// A parameter's name, `extension.name` included, as an identifier.

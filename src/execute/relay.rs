@@ -30,7 +30,6 @@ impl Emit {
     }
 }
 
-
 /// One thing that was asked, in the order of asking. `shown` answers go to the client, others
 /// end here.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -58,6 +57,8 @@ pub enum Expect {
     },
     /// `Close`
     Close {
+        /// The numbered statement that makes room for another.
+        evicted: Option<u64>,
         /// For the client?
         shown: bool,
     },
@@ -117,6 +118,8 @@ pub enum Progress {
 
 /// A run of rows shorter than this is copied behind what waits for the client already.
 const DIRECT: usize = 4 * 1024;
+/// Room for so many expected answers is kept for the next pipeline.
+const KEPT: usize = 64;
 /// Most that waits for a client before its server has to.
 const OUTBOX_HIGH: usize = 64 * 1024;
 
@@ -124,6 +127,9 @@ const OUTBOX_HIGH: usize = 64 * 1024;
 #[derive(Default, Debug)]
 pub struct Relay {
     expected: VecDeque<Expect>,
+    /// How many of them are a `ReadyForQuery` for the client: a pipeline may be long, and this is
+    /// asked for each of its messages.
+    readies: usize,
     /// What is still to come of a frame that was begun.
     rest: usize,
     rest_shown: bool,
@@ -146,7 +152,17 @@ impl Relay {
                 _ => return,
             }
         }
+        self.readies += usize::from(ends_ready(&expect));
         self.expected.push_back(expect);
+    }
+
+    fn pop(&mut self) -> Option<Expect> {
+        let next = self.expected.pop_front()?;
+        self.readies -= usize::from(ends_ready(&next));
+        if self.expected.is_empty() && self.expected.capacity() > KEPT {
+            self.expected = VecDeque::new();
+        }
+        Some(next)
     }
 
     /// Is an answer outstanding?
@@ -156,9 +172,17 @@ impl Relay {
 
     /// Is a `ReadyForQuery` outstanding that the client waits for?
     pub fn awaits_ready(&self) -> bool {
-        self.expected
-            .iter()
-            .any(|e| matches!(e, Expect::Query { .. } | Expect::Function | Expect::Sync { shown: true }))
+        self.readies > 0
+    }
+
+    /// Is the client in the middle of a message that only the server can complete?
+    pub fn is_mid_frame(&self) -> bool {
+        self.rest_shown && (self.rest > 0 || self.run > 0)
+    }
+
+    /// Is so much outstanding that the client should wait before it asks for more?
+    pub fn is_long(&self) -> bool {
+        self.expected.len() >= 4096
     }
 
     /// Does the server wait for `CopyData`?
@@ -226,7 +250,7 @@ impl Relay {
     /// What pgring answers itself at this place.
     fn emit(&mut self, out: &mut Buffer, events: &mut Vec<Event>) {
         while let Some(Expect::Emit(_) | Expect::Parsed) = self.expected.front() {
-            match self.expected.pop_front() {
+            match self.pop() {
                 Some(Expect::Emit(emit)) => out.put(emit.bytes()),
                 _ => {
                     out.put(&wire::PARSE_COMPLETE);
@@ -299,7 +323,7 @@ impl Relay {
         let frame = &server.inbox.filled()[..head.len];
         let body = &frame[wire::HEADER_LEN..];
         let shown = match head.tag {
-            b'1' => match self.expected.pop_front() {
+            b'1' => match self.pop() {
                 Some(Expect::Parse { shown, .. }) => {
                     if shown {
                         events.push(Event::Parsed);
@@ -308,18 +332,18 @@ impl Relay {
                 }
                 _ => return Err(unasked(head.tag)),
             },
-            b'2' => match self.expected.pop_front() {
+            b'2' => match self.pop() {
                 Some(Expect::Bind { shown }) => shown,
                 _ => return Err(unasked(head.tag)),
             },
-            b'3' => match self.expected.pop_front() {
-                Some(Expect::Close { shown }) => shown,
+            b'3' => match self.pop() {
+                Some(Expect::Close { shown, .. }) => shown,
                 _ => return Err(unasked(head.tag)),
             },
             b't' => matches!(self.expected.front(), Some(Expect::Describe)),
             b'T' | b'n' => match self.expected.front() {
                 Some(Expect::Describe) => {
-                    self.expected.pop_front();
+                    self.pop();
                     true
                 }
                 Some(Expect::Query { .. }) => true,
@@ -353,6 +377,7 @@ impl Relay {
                 // Syncs that were sent before the data are ignored by the server (manual,
                 // section 55.2.6).
                 self.expected.retain(|expect| !matches!(expect, Expect::Sync { .. }));
+                self.readies = self.expected.iter().filter(|expect| ends_ready(expect)).count();
                 self.copying_in = true;
                 events.push(Event::CopyIn);
                 true
@@ -369,7 +394,7 @@ impl Relay {
         let (note, shown) = match self.expected.front() {
             Some(Expect::Execute { note, shown }) => {
                 let found = (*note, *shown);
-                self.expected.pop_front();
+                self.pop();
                 found
             }
             Some(Expect::Query { note }) => {
@@ -394,7 +419,7 @@ impl Relay {
         server.status = status;
         self.copying_in = false;
         self.results = 0;
-        match self.expected.pop_front() {
+        match self.pop() {
             Some(Expect::Query { .. } | Expect::Function | Expect::Sync { shown: true }) => {
                 events.push(Event::Ready(status));
                 Ok(())
@@ -426,9 +451,13 @@ impl Relay {
                     server.prepared.remove(*id);
                     server.unnamed = 0;
                 }
+                // It is still there.
+                Some(Expect::Close { evicted: Some(id), .. }) => {
+                    server.prepared.insert(*id, usize::MAX);
+                }
                 Some(_) => {}
             }
-            match self.expected.pop_front() {
+            match self.pop() {
                 Some(Expect::Query { .. } | Expect::Function) => lost_query = true,
                 Some(asked) if !lost_query => in_batch |= is_shown(&asked),
                 _ => {}
@@ -442,6 +471,11 @@ impl Relay {
     }
 }
 
+/// Is a `ReadyForQuery` for the client what answers it at last?
+fn ends_ready(expect: &Expect) -> bool {
+    matches!(expect, Expect::Query { .. } | Expect::Function | Expect::Sync { shown: true })
+}
+
 fn is_row(tag: u8) -> bool {
     matches!(tag, b'D' | b'd')
 }
@@ -450,7 +484,7 @@ fn is_shown(expect: &Expect) -> bool {
     match expect {
         Expect::Parse { shown, .. }
         | Expect::Bind { shown }
-        | Expect::Close { shown }
+        | Expect::Close { shown, .. }
         | Expect::Execute { shown, .. }
         | Expect::Sync { shown } => *shown,
         Expect::Describe | Expect::Query { .. } | Expect::Function | Expect::Parsed | Expect::Emit(_) => true,

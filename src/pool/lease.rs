@@ -1,6 +1,7 @@
 //! The guard of one server connection out of a pool's limit.
 
 use super::Pool;
+use super::shared::Permit;
 use crate::backend::Server;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use std::time::Instant;
 /// [`Local::give_back`](super::Local::give_back) keeps it.
 pub struct Lease {
     server: Option<Box<Server>>,
+    /// It holds a place within the limit.
+    counted: bool,
     pool: Arc<Pool>,
     /// The thread whose reactor the socket is registered with.
     pub(super) home: usize,
@@ -21,13 +24,26 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub(super) fn new(server: Server, pool: Arc<Pool>, home: usize, generation: u64, retires: Instant) -> Lease {
-        Lease { server: Some(Box::new(server)), pool, home, generation, retires }
+    pub(super) fn new(
+        server: Server,
+        pool: Arc<Pool>,
+        home: usize,
+        generation: u64,
+        retires: Instant,
+    ) -> Lease {
+        Lease { server: Some(Box::new(server)), counted: true, pool, home, generation, retires }
     }
 
     /// The pool it came from.
     pub fn pool(&self) -> &Arc<Pool> {
         &self.pool
+    }
+
+    /// Closes the connection but keeps its place within the limit.
+    pub(super) fn into_permit(mut self) -> Permit {
+        self.server = None;
+        self.counted = false;
+        Permit::of(&self.pool)
     }
 
     /// May it be kept for another use?
@@ -54,6 +70,8 @@ impl Drop for Lease {
         if let Some(mut server) = self.server.take() {
             server.say_goodbye();
         }
-        Pool::closed(&self.pool);
+        if self.counted {
+            Pool::closed(&self.pool);
+        }
     }
 }

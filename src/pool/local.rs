@@ -115,10 +115,17 @@ impl Local {
             self.give_back(lease);
         }
         match tokio::time::timeout(settings.checkout_timeout, waiter).await {
-            Ok(Ok(Grant::Lease(lease))) => Ok(lease),
+            Ok(Ok(Grant::Lease(mut lease))) => {
+                if lease.is_quiet() {
+                    return Ok(lease);
+                }
+                // It has died while it was idle. Its place is ours.
+                let permit = lease.into_permit();
+                self.open(pool, permit).await
+            }
             Ok(Ok(Grant::Permit(permit))) => self.open(pool, permit).await,
             Ok(Err(_)) | Err(_) => Err(PoolError::Exhausted {
-                label: pool.label.clone(),
+                label: Arc::clone(&pool.label),
                 size: settings.size,
                 waited: began.elapsed(),
             }),
@@ -130,10 +137,12 @@ impl Local {
         let server = backend::connect(&pool.target).await.map_err(|error| {
             pool.metrics.server_connect_errors.inc();
             tracing::warn!(
-                database = pool.label.database, shard = pool.label.shard, user = pool.label.user,
+                database = pool.label.database,
+                shard = pool.label.shard,
+                user = pool.label.user,
                 "cannot open a server connection: {error}"
             );
-            PoolError::Connect(pool.label.clone(), error)
+            PoolError::Connect(Arc::clone(&pool.label), Box::new(error))
         })?;
         pool.metrics.server_connects.inc();
         permit.used();

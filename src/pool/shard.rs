@@ -49,7 +49,8 @@ impl Registry {
             pool.retire();
         }
         let slot = self.slots.fetch_add(1, Ordering::Relaxed);
-        let pool = Arc::new(Pool::new(label.clone(), target, slot, Arc::clone(&self.settings), metrics.clone()));
+        let pool =
+            Arc::new(Pool::new(label.clone(), target, slot, Arc::clone(&self.settings), metrics.clone()));
         pools.insert(label.clone(), Arc::clone(&pool));
         pool
     }
@@ -150,7 +151,11 @@ impl ShardAccess {
 
     /// The primary's pool, waiting for one as long as `failover_hold` if there has been one.
     /// Cancel safe.
-    pub async fn primary_or_wait(&mut self, shard: &Shard, user: &ShardUser) -> Result<&Arc<Pool>, PoolError> {
+    pub async fn primary_or_wait(
+        &mut self,
+        shard: &Shard,
+        user: &ShardUser,
+    ) -> Result<&Arc<Pool>, PoolError> {
         if self.primary(shard, user).is_err() && shard.had_primary.load(Ordering::Relaxed) {
             // What it found, or why not, is what the second look sees.
             let _ = shard.board.wait_for_primary(shard.failover_hold).await;

@@ -33,7 +33,7 @@ pub enum PoolError {
     #[error("pool {}/{}/{} of {size} connections had none free for {waited:?}", label.database, label.shard, label.user)]
     Exhausted {
         /// Which pool.
-        label: Label,
+        label: Arc<Label>,
         /// Its size.
         size: usize,
         /// How long the client waited.
@@ -41,7 +41,7 @@ pub enum PoolError {
     },
     /// A new one could not be opened.
     #[error("{1}")]
-    Connect(Label, #[source] ConnectError),
+    Connect(Arc<Label>, #[source] Box<ConnectError>),
     /// No endpoint of the shard is a healthy primary.
     #[error("shard {shard} has no healthy primary: {reason}")]
     NoPrimary {
@@ -90,7 +90,7 @@ impl PoolError {
 /// See the room's page.
 pub struct Pool {
     /// What it is called.
-    pub label: Label,
+    pub label: Arc<Label>,
     /// How its connections are opened.
     pub target: Target,
     /// Its place in each thread's list of idle connections.
@@ -118,6 +118,11 @@ pub(super) enum Grant {
 pub(super) struct Permit(Option<Arc<Pool>>);
 
 impl Permit {
+    /// Of a place that is held already.
+    pub(super) fn of(pool: &Arc<Pool>) -> Permit {
+        Permit(Some(Arc::clone(pool)))
+    }
+
     /// The connection is there: its lease holds the place now.
     pub(super) fn used(mut self) {
         self.0 = None;
@@ -151,7 +156,7 @@ impl Pool {
     ) -> Pool {
         Pool {
             metrics,
-            label,
+            label: Arc::new(label),
             target,
             slot,
             settings,

@@ -6,7 +6,7 @@ use super::state::Session;
 use crate::error::{ClientError, SqlState};
 use crate::ring::ShardId;
 use crate::route::{self, Parameters, Request, Route, Why};
-use crate::sql::{self, Lexed, Schema, Shape};
+use crate::sql::{self, KeyType, Lexed, Schema, Shape};
 use crate::txn::Phase;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,10 +28,9 @@ impl Session {
         {
             return Ok(context);
         }
-        let mut contexts = self.worker.contexts.borrow_mut();
-        let next = contexts.len() as u64 + 1;
+        self.key_type = self.schema()?.key_type().unwrap_or(KeyType::Integer);
         let key = (epoch, Rc::clone(&self.search_path), self.standard_conforming_strings);
-        let context = *contexts.entry(key).or_insert(next);
+        let context = self.worker.context_number(key);
         self.context = Some((epoch, context));
         Ok(context)
     }
@@ -106,10 +105,10 @@ impl Session {
         Ok(shape)
     }
 
-    /// Where a statement goes that may go anywhere: to what the session keeps (a cursor, a lock),
-    /// which is what such a statement may be about.
-    fn preferred(&self) -> ShardId {
-        self.held.iter().chain(&self.parked).next().map_or(self.favourite, |held| held.shard)
+    /// Where a statement goes that may go anywhere.
+    pub(super) fn nearest(&self) -> ShardId {
+        let kept = self.held.iter().chain(&self.parked).next();
+        kept.map_or(self.favourite, |held| held.shard)
     }
 
     /// Where a statement goes.
@@ -142,7 +141,8 @@ impl Session {
         let decision = route::route(&request);
         self.access_kind = decision.access;
         let outcome = match &decision.route {
-            Route::Any => Ok(transaction_shard.unwrap_or_else(|| self.preferred())),
+            // What the session keeps on a server (a cursor WITH HOLD, say) is met there again.
+            Route::Any => Ok(transaction_shard.unwrap_or_else(|| self.nearest())),
             Route::Shard(shard) => Ok(*shard),
             Route::Several(_) | Route::Refused(_) => Err(route::refusal(shape, &decision)),
         };

@@ -7,7 +7,7 @@ use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
 use crate::pool::Lease;
 use crate::ring::ShardId;
-use crate::sql::Pin;
+use crate::sql::{Access, Pin};
 use crate::txn::Phase;
 use crate::wire::{self, TxStatus};
 use std::rc::Rc;
@@ -20,6 +20,8 @@ pub(super) enum Unattached {
     Refused(ClientError),
     /// The session ends.
     End(End),
+    /// The client has been told already, by an error on the way.
+    Told,
 }
 
 impl From<End> for Unattached {
@@ -40,7 +42,10 @@ impl Session {
     pub(super) async fn attach(&mut self, shard: ShardId) -> Result<(), Unattached> {
         if let Some(held) = &self.held {
             if held.shard == shard {
-                if self.batch.is_sent() || self.tx.phase() == Phase::Open || held.lease.is_aligned(&self.settings) {
+                if self.batch.is_sent()
+                    || self.tx.phase() == Phase::Open
+                    || held.lease.is_aligned(&self.settings)
+                {
                     self.begin_on_server();
                     return Ok(());
                 }
@@ -51,7 +56,9 @@ impl Session {
         if self.held.is_none() {
             self.take(shard).await?;
         }
-        if !self.batch.is_sent() && !self.held.as_ref().is_some_and(|held| held.lease.is_aligned(&self.settings)) {
+        if !self.batch.is_sent()
+            && !self.held.as_ref().is_some_and(|held| held.lease.is_aligned(&self.settings))
+        {
             Box::pin(self.align()).await?;
         }
         self.begin_on_server();
@@ -70,7 +77,9 @@ impl Session {
         if self.held.is_none() {
             self.take(shard).await?;
         }
-        if !self.batch.is_sent() && !self.held.as_ref().is_some_and(|held| held.lease.is_aligned(&self.settings)) {
+        if !self.batch.is_sent()
+            && !self.held.as_ref().is_some_and(|held| held.lease.is_aligned(&self.settings))
+        {
             Box::pin(self.align()).await?;
         }
         Ok(())
@@ -119,7 +128,11 @@ impl Session {
         self.metrics().pool_wait_seconds.observe(waited);
         self.database.counters.wait_seconds.inc_by(waited);
         outcome.map_err(|error| {
-            tracing::warn!(database = self.database.name, user = self.user_name, "no server connection: {error}");
+            tracing::warn!(
+                database = self.database.name,
+                user = self.user_name,
+                "no server connection: {error}"
+            );
             Unattached::Refused(error.client_error())
         })
     }
@@ -134,7 +147,10 @@ impl Session {
         match held.lease.align(&wanted).await {
             Ok(()) => Ok(()),
             Err(error) => {
-                tracing::warn!(database = self.database.name, "cannot bring a server's settings in line: {error}");
+                tracing::warn!(
+                    database = self.database.name,
+                    "cannot bring a server's settings in line: {error}"
+                );
                 let told = match &error {
                     ServerError::Refused { body, .. } => server_refusal(body),
                     error => self.server_error(error, false),
@@ -160,7 +176,7 @@ impl Session {
             wire::put_execute(&mut server.outbox, b"");
             self.relay.expect(Expect::Parse { id: 0, shown: false });
             self.relay.expect(Expect::Bind { shown: false });
-            self.relay.expect(Expect::Execute { note: None, shown: false });
+            self.relay.expect(Expect::Execute { note: Some(OPENED), shown: false });
         }
         server.unnamed = 0;
         self.batch.opened = true;
@@ -200,6 +216,9 @@ impl Session {
             self.relay.expect(Expect::Sync { shown: false });
             self.finish_relay().await?;
             self.batch.sent_is_done();
+            if self.batch.is_skipping() || self.held.is_none() {
+                return Err(Unattached::Told);
+            }
         }
         self.park_or_give_back();
         Ok(())
@@ -240,7 +259,10 @@ impl Session {
         let control = &self.registration.control;
         control.detached();
         if held.lease.status != TxStatus::Idle || self.relay.is_busy() {
-            tracing::error!(database = self.database.name, "a server connection was let go of while in use; closed");
+            tracing::error!(
+                database = self.database.name,
+                "a server connection was let go of while in use; closed"
+            );
             return;
         }
         if self.passing > 0 || !held.lease.outbox.is_empty() {
@@ -285,17 +307,25 @@ impl Session {
             // It was the client that broke the protocol (a message that has no place in a COPY).
             return Err(End::Fatal(ClientError::protocol(server_refusal(body).message)));
         }
+        if self.relay.is_mid_frame() {
+            // Whatever is written now would be read as the rest of a row.
+            return Err(End::Vanished(std::io::Error::other("the server was lost in the middle of a row")));
+        }
         let pinned = self.held.as_ref().and_then(|held| held.pin);
-        let committing = self.is_committing();
-        let told = self.server_error(error, committing);
         let awaited = self.relay.awaits_ready();
+        let definite = matches!(error, ServerError::Refused { .. });
+        // A write that commits by itself may have done so before the connection broke.
+        let autocommit = awaited && self.tx.phase() == Phase::Idle && self.access_kind == Access::Write;
+        let committing = !definite && (self.is_committing() || autocommit);
+        let told = self.server_error(error, committing);
+        let committed = std::mem::take(&mut self.batch.committed);
         let copying = self.relay.is_copying_in();
         let in_batch = self.batch.is_begun();
         let in_transaction = self.tx.phase() != Phase::Idle;
         self.drop_held();
         self.undone();
         self.read_strings_as(self.strings.1);
-        if in_transaction && !committing {
+        if in_transaction && !committing && !committed {
             // The client believes in it until it has ended it: nothing may run outside of it.
             self.tx.lost();
         } else {
@@ -304,13 +334,18 @@ impl Session {
         self.effects.clear();
         self.portals.clear();
         self.unnamed_portal = None;
+        self.batch.answered();
+        self.began = None;
+        self.registration.control.active.set(false);
         if pinned.is_some() || (in_transaction && !awaited && !in_batch) {
             // Its state is gone, and there is no statement to fail: as PostgreSQL does.
             return Err(End::Fatal(ClientError { severity: crate::error::Severity::Fatal, ..told }));
         }
         if awaited || in_batch || copying {
             self.note_lost_parses();
-            wire::put_error(&mut self.outbox, &told);
+            if !committed {
+                wire::put_error(&mut self.outbox, &told);
+            }
             if awaited || copying && !in_batch {
                 self.batch.clear();
                 let status = self.status();
@@ -332,8 +367,12 @@ impl Session {
         }
         let session_mode = self.directory.pool.mode == PoolMode::Session;
         let mut leases: Vec<Held> = self.parked.drain(..).collect();
+        // In the middle of a batch its work would be the next client's.
+        let unsynced = self.batch.is_sent() || self.relay.is_skipping();
+        self.registration.control.cancels_done().await;
         if let Some(held) = self.held.take()
             && !busy
+            && !unsynced
             && held.lease.status == TxStatus::Idle
             && held.lease.outbox.is_empty()
             && self.passing == 0
@@ -354,6 +393,9 @@ impl Session {
         self.registration.control.detached();
     }
 }
+
+/// The note of a transaction's beginning that was sent ahead.
+pub(super) const OPENED: u32 = u32::MAX;
 
 /// How long forgetting a session's state may take before its connection is closed instead.
 const CLEANING: Duration = Duration::from_secs(5);

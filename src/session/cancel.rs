@@ -54,7 +54,12 @@ impl Drop for Registration {
 
 impl Control {
     /// For a new session, whose secret has `secret_len` bytes.
-    pub(super) fn register(worker: &Rc<Worker>, secret_len: usize, address: String, tls: bool) -> Registration {
+    pub(super) fn register(
+        worker: &Rc<Worker>,
+        secret_len: usize,
+        address: String,
+        tls: bool,
+    ) -> Registration {
         let mut secret = vec![0; secret_len];
         rand::rng().fill(&mut secret[..]);
         let control = Rc::new(Control {

@@ -11,7 +11,7 @@ use crate::sql::{KeyType, Schema};
 use crate::telemetry::metrics::{DatabaseMetrics, ShardMetrics};
 use arc_swap::ArcSwapOption;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -74,8 +74,6 @@ pub struct Database {
     pub schema_reads: watch::Sender<u64>,
     /// What a session is told at its beginning, by user.
     pub greetings: Mutex<HashMap<String, Arc<Greeting>>>,
-    /// Clients of this database now.
-    pub clients: AtomicUsize,
 }
 
 impl Database {
@@ -90,7 +88,8 @@ impl Database {
         let ticket = self.schema_wanted.fetch_add(1, Ordering::SeqCst) + 1;
         let mut reads = self.schema_reads.subscribe();
         self.schema_stale.notify_one();
-        let read = tokio::time::timeout(Database::SCHEMA_PATIENCE, reads.wait_for(|served| *served >= ticket));
+        let read =
+            tokio::time::timeout(Database::SCHEMA_PATIENCE, reads.wait_for(|served| *served >= ticket));
         if read.await.is_err() {
             tracing::warn!(database = self.name, "the schema could not be read again in time");
         }

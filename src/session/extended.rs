@@ -10,6 +10,7 @@
 
 use super::attach::Unattached;
 use super::prepared::Prepared;
+use super::ready::Effect;
 use super::simple::lost_at_once;
 use super::state::{End, Session};
 use super::transaction::{Own, needs_server};
@@ -41,6 +42,8 @@ pub(super) struct Batch {
     pub(super) failed: bool,
     /// The transaction was begun on the server since the last `ReadyForQuery`.
     pub(super) opened: bool,
+    /// A `COMMIT` has been answered since the last `ReadyForQuery`.
+    pub(super) committed: bool,
     /// The schema has been changed by what ran.
     pub(super) schema_changed: bool,
     /// The shard it went to last.
@@ -58,6 +61,7 @@ impl Default for Batch {
             skipping: false,
             failed: false,
             opened: false,
+            committed: false,
             schema_changed: false,
             shard: ShardId(0),
         }
@@ -66,9 +70,9 @@ impl Default for Batch {
 
 enum Deferred {
     /// A `Parse`, under the client's name.
-    Parse { named: bool, statement: Rc<Prepared> },
+    Parse { named: bool, statement: Rc<Prepared>, ticket: u64 },
     /// A `Describe` of a statement.
-    Describe { named: bool, statement: Rc<Prepared> },
+    Describe { named: bool, statement: Rc<Prepared>, ticket: u64 },
 }
 
 impl Batch {
@@ -117,6 +121,8 @@ impl Batch {
     pub(super) fn answered(&mut self) {
         self.failed = false;
         self.opened = false;
+        self.committed = false;
+        self.schema_changed = false;
     }
 
     /// A `COPY` under way: the `Sync` sent before its data does not count.
@@ -161,6 +167,7 @@ impl Session {
         };
         match outcome {
             Ok(()) => Ok(()),
+            Err(Unattached::Told) => Ok(()),
             Err(Unattached::End(end)) => Err(end),
             Err(Unattached::Refused(error)) => {
                 self.fail_batch(&error);
@@ -179,6 +186,7 @@ impl Session {
         }
         self.say_with(|out| wire::put_error(out, error));
         self.batch.skip();
+        self.batch.failed = true;
         if self.tx.phase() == Phase::Idle {
             self.undo_on_server();
         } else {
@@ -207,6 +215,7 @@ impl Session {
     pub(super) async fn undo_unsynced(&mut self) -> Result<(), End> {
         if self.tx.phase() == Phase::Idle {
             self.undo_on_server();
+            self.batch.failed = true;
         }
         self.sync_quietly().await
     }
@@ -227,6 +236,12 @@ impl Session {
         }
         self.batch.sent_is_done();
         if self.tx.phase() == Phase::Idle {
+            if self.batch.failed {
+                self.undone();
+            } else {
+                self.committed();
+            }
+            self.effects.clear();
             self.detach_if_free();
         }
         Ok(())
@@ -241,7 +256,33 @@ impl Session {
         }
     }
 
+    /// Settings that statements still under way may change decide how the next text is read:
+    /// their answers are waited for.
+    async fn settings_known(&mut self) -> Result<(), Unattached> {
+        let may_change = |effect: &Effect| {
+            matches!(
+                effect,
+                Effect::Changes(_)
+                    | Effect::Rollback
+                    | Effect::RollbackTo(_)
+                    | Effect::Commit
+                    | Effect::DiscardAll
+            )
+        };
+        if self.relay.is_busy() && self.effects.iter().any(may_change) {
+            if let Some(held) = &mut self.held {
+                wire::put_flush(&mut held.lease.outbox);
+            }
+            self.finish_relay().await?;
+            if self.batch.is_skipping() || self.held.is_none() {
+                return Err(Unattached::Told);
+            }
+        }
+        Ok(())
+    }
+
     async fn parse(&mut self, parse: Parse<'_>) -> Result<(), Unattached> {
+        self.settings_known().await?;
         let named = !parse.name.is_empty();
         if named && self.statements.contains_key(parse.name) {
             let name = String::from_utf8_lossy(parse.name);
@@ -275,32 +316,43 @@ impl Session {
             self.control().prepared.set(self.statements.len());
         } else {
             self.unnamed = Some(Rc::clone(&statement));
+            self.unnamed_ticket = self.worker.new_number();
         }
-        self.batch.deferred.push(Deferred::Parse { named, statement });
+        self.batch.deferred.push(Deferred::Parse { named, statement, ticket: self.unnamed_ticket });
         Ok(())
     }
 
     /// A text as a statement, analysed at most once.
     fn prepare(&mut self, text: &[u8], types: &[u8]) -> Result<Rc<Prepared>, ClientError> {
         let context = self.context()?;
+        let variant = self.variant(text);
         let worker = Rc::clone(&self.worker);
-        let mut failure = None;
-        let statement = worker.interner.borrow_mut().intern(text, types, context, |id| {
+        let mut interner = worker.interner.borrow_mut();
+        interner.intern(text, types, (context, variant), || {
             let mut lexed = Lexed::default();
-            let shape = self.shape_with(text, &mut lexed, context);
-            let shape = shape.unwrap_or_else(|error| {
-                failure = Some(error);
-                Rc::default()
-            });
-            let oids = types.as_chunks::<4>().0.iter().map(|oid| u32::from_be_bytes(*oid)).collect();
+            let shape = self.shape_with(text, &mut lexed, context)?;
             let unknown_table = self.unknown_table.replace(false);
-            Prepared { id, unknown_table, text: text.into(), types: types.into(), oids, shape, lexed, context }
-        });
-        match failure {
-            None if statement.lexed.is_complete() || self.database.is_one_shard() => Ok(statement),
-            None => Err(ClientError::error(SqlState::SYNTAX, "syntax error in the statement")),
-            Some(error) => Err(error),
+            let oids = types.as_chunks::<4>().0.iter().map(|oid| u32::from_be_bytes(*oid)).collect();
+            let id = worker.new_number();
+            let (text, types) = (text.into(), types.into());
+            Ok(Prepared { id, text, types, oids, shape, lexed, unknown_table, variant, context })
+        })
+    }
+
+    /// What a server makes of a text when it parses it depends on settings too: a string that
+    /// becomes a timestamp is read in the session's time zone and date style, there and then.
+    /// Texts with such strings are shared only between sessions whose settings are alike, and not
+    /// at all if they may stand for a moment (`'now'`, `'today'`).
+    fn variant(&self, text: &[u8]) -> u64 {
+        if !text.contains(&b'\'') && !text.contains(&b'$') {
+            return 0;
         }
+        let moment = [&b"now"[..], b"today", b"tomorrow", b"yesterday"];
+        let mentions = |word: &&[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+        if !self.tx.changes().is_empty() || (text.contains(&b'\'') && moment.iter().any(mentions)) {
+            return self.worker.new_number();
+        }
+        self.settings.fingerprint_without("application_name")
     }
 
     /// The statement of this name; analysed anew if the schema or the search path have changed.
@@ -311,7 +363,10 @@ impl Session {
                 ClientError::error(SqlState::NO_STATEMENT, "unnamed prepared statement does not exist")
             } else {
                 let name = String::from_utf8_lossy(name);
-                ClientError::error(SqlState::NO_STATEMENT, format!("prepared statement \"{name}\" does not exist"))
+                ClientError::error(
+                    SqlState::NO_STATEMENT,
+                    format!("prepared statement \"{name}\" does not exist"),
+                )
             });
         };
         if found.context == self.context()? {
@@ -340,25 +395,30 @@ impl Session {
             self.statements.get(names.statement)
         };
         let Some(statement) = statement else { return false };
-        if self.database.is_one_shard() {
-            return true;
-        }
+        let Ok(parameters) = Parameters::parse(&body[names.rest_at..], &statement.oids) else { return false };
         match route::needs_parameters(&statement.shape) {
-            None => true,
-            Some(highest) => Parameters::parse(&body[names.rest_at..], &statement.oids)
-                .is_ok_and(|parameters| parameters.get(highest).is_some()),
+            Some(highest) if !self.database.is_one_shard() => parameters.get(highest).is_some(),
+            _ => true,
         }
     }
 
     async fn bind(&mut self, head: Header, body: &[u8]) -> Result<(), Unattached> {
         let names = BindNames::read(body).map_err(End::from)?;
         self.database.counters.binds.inc();
+        self.settings_known().await?;
         let statement = self.statement(names.statement)?;
         self.refuse_if_failed(&statement.shape)?;
-        self.refuse_unknown_settings(&statement.shape)?;
+        self.refuse_unknown_settings(&statement.shape, &statement.text)?;
         if self.is_own_now(&statement) {
-            if self.batch.has_deferred() {
+            let all_here = self.batch.deferred.iter().all(|deferred| {
+                let (Deferred::Parse { statement: asked, .. } | Deferred::Describe { statement: asked, .. }) = deferred;
+                let kind = asked.shape.statements.first().map(|s| &s.kind);
+                Rc::ptr_eq(asked, &statement) || kind.is_some_and(Session::is_always_own)
+            });
+            if all_here {
                 self.flush_deferred_here();
+            } else {
+                self.flush_deferred_anywhere().await?;
             }
             self.remember_portal(names.portal, &statement);
             self.say(&wire::BIND_COMPLETE);
@@ -373,7 +433,7 @@ impl Session {
         self.attach(shard).await?;
         self.flush_deferred_to_held(Some(&statement))?;
         let named = !names.statement.is_empty();
-        self.prepare_on_held(&statement, named, false)?;
+        self.prepare_on_held(&statement, named, self.unnamed_ticket, false)?;
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         let server = &mut *held.lease;
         let server_name = if named { PreparedNames::name(statement.id) } else { String::new() };
@@ -420,7 +480,13 @@ impl Session {
 
     /// Has the held server have the statement; `shown` when the client waits for the
     /// `ParseComplete`.
-    fn prepare_on_held(&mut self, statement: &Rc<Prepared>, named: bool, shown: bool) -> Result<(), Unattached> {
+    fn prepare_on_held(
+        &mut self,
+        statement: &Rc<Prepared>,
+        named: bool,
+        ticket: u64,
+        shown: bool,
+    ) -> Result<(), Unattached> {
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         let server = &mut *held.lease;
         // In a failed transaction a Parse is refused, even of what is known already.
@@ -429,7 +495,7 @@ impl Session {
             if server.prepared.touch(statement.id) {
                 if ask {
                     wire::put_parse(&mut server.outbox, b"", &statement.text, &statement.types);
-                    server.unnamed = statement.id;
+                    server.unnamed = 0;
                     self.relay.expect(Expect::Parse { id: 0, shown });
                     self.batch.sent = true;
                 } else if shown {
@@ -441,19 +507,21 @@ impl Session {
             let limit = self.directory.pool.prepared_statements;
             if let Some(evicted) = server.prepared.insert(statement.id, limit) {
                 wire::put_close_statement(&mut server.outbox, PreparedNames::name(evicted).as_bytes());
-                self.relay.expect(Expect::Close { shown: false });
+                self.relay.expect(Expect::Close { evicted: Some(evicted), shown: false });
             }
             self.database.counters.server_parses.inc();
             wire::put_parse(&mut server.outbox, name.as_bytes(), &statement.text, &statement.types);
             self.relay.expect(Expect::Parse { id: statement.id, shown });
         } else {
-            if server.unnamed == statement.id && !ask {
+            // Each Parse of a client's is one of its own, and reaches the server: what a text
+            // means may depend on when it is parsed.
+            if server.unnamed == ticket && !ask {
                 if shown {
                     self.say_parsed();
                 }
                 return Ok(());
             }
-            server.unnamed = statement.id;
+            server.unnamed = ticket;
             self.database.counters.server_parses.inc();
             wire::put_parse(&mut server.outbox, b"", &statement.text, &statement.types);
             self.relay.expect(Expect::Parse { id: 0, shown });
@@ -463,12 +531,21 @@ impl Session {
     }
 
     /// Sends what was put off to the held server.
-    fn flush_deferred_to_held(&mut self, _next: Option<&Rc<Prepared>>) -> Result<(), Unattached> {
+    fn flush_deferred_to_held(&mut self, next: Option<&Rc<Prepared>>) -> Result<(), Unattached> {
         for deferred in std::mem::take(&mut self.batch.deferred) {
             match deferred {
-                Deferred::Parse { named, statement } => self.prepare_on_held(&statement, named, true)?,
-                Deferred::Describe { named, statement } => {
-                    self.prepare_on_held(&statement, named, false)?;
+                // Other statements than the one that goes here may have their tables elsewhere:
+                // they are prepared, and checked, where they are used.
+                Deferred::Parse { statement, .. }
+                    if next.is_some_and(|next| !Rc::ptr_eq(next, &statement)) =>
+                {
+                    self.say_parsed();
+                }
+                Deferred::Parse { named, statement, ticket } => {
+                    self.prepare_on_held(&statement, named, ticket, true)?;
+                }
+                Deferred::Describe { named, statement, ticket } => {
+                    self.prepare_on_held(&statement, named, ticket, false)?;
                     let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
                     let name = if named { PreparedNames::name(statement.id) } else { String::new() };
                     wire::put_describe_statement(&mut held.lease.outbox, name.as_bytes());
@@ -520,17 +597,18 @@ impl Session {
             self.flush_deferred_here();
             return Ok(());
         }
-        let at_home = self.batch.deferred.iter().any(|deferred| {
-            let (Deferred::Parse { statement, .. } | Deferred::Describe { statement, .. }) = deferred;
-            statement.shape.statements.iter().any(|s| {
-                matches!(s.target, Target::Home | Target::Catalog | Target::Keys { home: true, .. })
-            })
-        });
+        let at_home =
+            self.batch.deferred.iter().any(|deferred| {
+                let (Deferred::Parse { statement, .. } | Deferred::Describe { statement, .. }) = deferred;
+                statement.shape.statements.iter().any(|s| {
+                    matches!(s.target, Target::Home | Target::Catalog | Target::Keys { home: true, .. })
+                })
+            });
         let shard = match &self.held {
             Some(held) if self.tx.phase() == Phase::Open || self.batch.run => held.shard,
             _ if at_home => self.database.topology.home,
             Some(held) => held.shard,
-            None => self.favourite,
+            None => self.nearest(),
         };
         // The transaction does not begin for a description: it may go on elsewhere.
         self.attach_to_describe(shard).await?;
@@ -539,7 +617,11 @@ impl Session {
 
     fn is_always_own(kind: &Kind) -> bool {
         match kind {
-            Kind::Begin | Kind::Commit { .. } | Kind::Rollback { .. } | Kind::ShowOwn(_) | Kind::DiscardAll => true,
+            Kind::Begin
+            | Kind::Commit { .. }
+            | Kind::Rollback { .. }
+            | Kind::ShowOwn(_)
+            | Kind::DiscardAll => true,
             Kind::Savepoint(_) | Kind::RollbackTo(_) | Kind::Release(_) => true,
             Kind::Set { name, .. } | Kind::Reset { name } => name.starts_with("pgring."),
             _ => false,
@@ -550,7 +632,8 @@ impl Session {
         match named {
             Named::Statement(name) => {
                 let statement = self.statement(name)?;
-                self.batch.deferred.push(Deferred::Describe { named: !name.is_empty(), statement });
+                let ticket = self.unnamed_ticket;
+                self.batch.deferred.push(Deferred::Describe { named: !name.is_empty(), statement, ticket });
                 Ok(())
             }
             Named::Portal(name) => {
@@ -564,7 +647,7 @@ impl Session {
                     Err(error) if self.tx.phase() != Phase::Open => return Err(error.into()),
                     Err(_) => {}
                 }
-                self.to_portal(frame)?;
+                self.pass_to_portal(frame)?;
                 self.relay.expect(Expect::Describe);
                 Ok(())
             }
@@ -580,7 +663,7 @@ impl Session {
     }
 
     /// Passes on a message about a portal, which lives on the held server.
-    fn to_portal(&mut self, frame: &[u8]) -> Result<(), Unattached> {
+    fn pass_to_portal(&mut self, frame: &[u8]) -> Result<(), Unattached> {
         let Some(held) = &mut self.held else {
             return Err(ClientError::error(SqlState::NO_PORTAL, "portal does not exist").into());
         };
@@ -595,7 +678,7 @@ impl Session {
             // A cursor made by DECLARE is a portal as well.
             Err(error) if self.tx.phase() != Phase::Open => return Err(error.into()),
             Err(_) => {
-                self.to_portal(frame)?;
+                self.pass_to_portal(frame)?;
                 self.relay.expect(Expect::Execute { note: None, shown: true });
                 self.started();
                 return Ok(());
@@ -606,7 +689,9 @@ impl Session {
             match self.own_statement(&statement.shape, &statement.text).await? {
                 Own::Error(error) => return Err(error.into()),
                 Own::NotOurs | Own::Instead(_) => {
-                    return Err(ClientError::error(SqlState::INTERNAL, "the statement changed its nature").into());
+                    return Err(
+                        ClientError::error(SqlState::INTERNAL, "the statement changed its nature").into()
+                    );
                 }
                 own => {
                     self.answer(&own, false);
@@ -618,7 +703,7 @@ impl Session {
             self.end_failed_on_server(&statement);
         }
         let note = self.plan_effects(&statement.shape, &statement.text);
-        self.to_portal(frame)?;
+        self.pass_to_portal(frame)?;
         self.relay.expect(Expect::Execute { note, shown: true });
         self.started();
         Ok(())
@@ -627,7 +712,8 @@ impl Session {
     /// A `COMMIT` of a transaction that only pgring knows to have failed must not commit: the
     /// portal about to be executed is made anew as a `ROLLBACK`.
     fn end_failed_on_server(&mut self, statement: &Prepared) {
-        let commits = matches!(statement.shape.statements.first().map(|s| &s.kind), Some(Kind::Commit { .. }));
+        let commits =
+            matches!(statement.shape.statements.first().map(|s| &s.kind), Some(Kind::Commit { .. }));
         let Some(held) = &mut self.held else { return };
         if !commits || self.unnamed_portal.is_none() {
             return;
@@ -662,8 +748,8 @@ impl Session {
                     self.portals.remove(name).is_some()
                 };
                 if self.held.is_some() && (known || self.tx.phase() == Phase::Open) {
-                    self.to_portal(frame)?;
-                    self.relay.expect(Expect::Close { shown: true });
+                    self.pass_to_portal(frame)?;
+                    self.relay.expect(Expect::Close { evicted: None, shown: true });
                 } else {
                     if self.batch.has_deferred() {
                         self.flush_deferred_anywhere().await?;
@@ -689,6 +775,7 @@ impl Session {
         if !self.batch.skipping {
             match self.flush_deferred_anywhere().await {
                 Ok(()) => {}
+                Err(Unattached::Told) => {}
                 Err(Unattached::End(end)) => return Err(end),
                 Err(Unattached::Refused(error)) => self.fail_batch(&error),
             }

@@ -6,9 +6,9 @@
 //! [`READ_AHEAD`].
 
 use super::state::{End, Session};
+use crate::backend::ServerError;
 use crate::error::{ClientError, SqlState};
 use crate::execute::Progress;
-use crate::backend::ServerError;
 use crate::txn::Phase;
 use crate::wire::{self, Header};
 use std::io;
@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 const READ_AHEAD: usize = 64 * 1024;
 /// What may wait for a server before its client has to.
 const TO_SERVER_HIGH: usize = 128 * 1024;
+/// What may wait for a client before no more of its messages are worked on.
+const TO_CLIENT_HIGH: usize = 64 * 1024;
 /// Messages longer than this are not waited for if they can be passed on in parts.
 const WHOLE: usize = 64 * 1024;
 
@@ -28,15 +30,24 @@ pub(super) enum Stop {
     Server(ServerError),
 }
 
+/// What [`Session::poll_io`] waits for, beside an event.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// Bytes of the client's.
+    News,
+    /// Those, or that the server takes more: messages wait in the inbox for that.
+    Room,
+    /// That nothing is outstanding any more; the client has to wait.
+    Answered,
+}
+
 impl Session {
     /// The next frame that can be worked on now: whole, or at least its header where the rest may
     /// follow in parts. `None`: something has to come or go first.
     pub(super) fn next_frame(&mut self) -> Result<Option<Header>, End> {
         let copying = self.relay.is_copying_in();
         loop {
-            if let Some(held) = &self.held
-                && held.lease.outbox.len() >= TO_SERVER_HIGH
-            {
+            if self.is_crowded() {
                 return Ok(None);
             }
             if self.passing > 0 {
@@ -89,10 +100,11 @@ impl Session {
 
     /// Waits until there is something to do: a frame of the client's, or an event of the relay's.
     pub(super) async fn io(&mut self) -> Result<(), End> {
+        let until = if self.is_crowded() { Until::Room } else { Until::News };
         let outcome = match self.deadline() {
-            None => std::future::poll_fn(|cx| self.poll_io(cx, true)).await,
+            None => std::future::poll_fn(|cx| self.poll_io(cx, until)).await,
             Some((deadline, late)) => {
-                let waiting = std::future::poll_fn(|cx| self.poll_io(cx, true));
+                let waiting = std::future::poll_fn(|cx| self.poll_io(cx, until));
                 match tokio::time::timeout_at(deadline.into(), waiting).await {
                     Ok(outcome) => outcome,
                     Err(_) => return Box::pin(self.out_of_time(late)).await,
@@ -110,7 +122,7 @@ impl Session {
     /// alone.
     pub(super) async fn finish_relay(&mut self) -> Result<(), End> {
         while self.relay.is_busy() {
-            match std::future::poll_fn(|cx| self.poll_io(cx, false)).await {
+            match std::future::poll_fn(|cx| self.poll_io(cx, Until::Answered)).await {
                 Ok(()) => {}
                 Err(Stop::Client(end)) => return Err(end),
                 Err(Stop::Server(error)) => return self.server_lost(&error),
@@ -122,14 +134,14 @@ impl Session {
 
     /// The console's way of reading: nothing but the client.
     pub(super) async fn console_read(&mut self) -> Result<(), End> {
-        match std::future::poll_fn(|cx| self.poll_io(cx, true)).await {
+        match std::future::poll_fn(|cx| self.poll_io(cx, Until::News)).await {
             Ok(()) => Ok(()),
             Err(Stop::Client(end)) => Err(end),
             Err(Stop::Server(_)) => Ok(()),
         }
     }
 
-    fn poll_io(&mut self, cx: &mut Context<'_>, read_client: bool) -> Poll<Result<(), Stop>> {
+    fn poll_io(&mut self, cx: &mut Context<'_>, until: Until) -> Poll<Result<(), Stop>> {
         let mut progressed = self.poll_server(cx)?;
         if !self.events.is_empty() {
             // What the session has to add (a ReadyForQuery) leaves in the same write.
@@ -143,7 +155,12 @@ impl Session {
                 return Poll::Ready(Err(Stop::Client(error.into())));
             }
         }
-        if read_client && self.wants_client_bytes() {
+        progressed |= match until {
+            Until::News => false,
+            Until::Room => !self.is_crowded(),
+            Until::Answered => !self.relay.is_busy(),
+        };
+        if until != Until::Answered && self.wants_client_bytes() {
             match self.stream.poll_read(cx, &mut self.inbox) {
                 Poll::Ready(Ok(0)) => {
                     let gone = io::Error::from(io::ErrorKind::UnexpectedEof);
@@ -176,14 +193,12 @@ impl Session {
     fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Stop> {
         let Some(held) = &mut self.held else { return Ok(false) };
         let server = &mut *held.lease;
-        let was_full = server.outbox.len() >= TO_SERVER_HIGH;
         if let Poll::Ready(Err(error)) = server.poll_drain(cx) {
             // The reason may still be readable.
             if !matches!(server.poll_read(cx), Poll::Ready(Ok(()))) {
                 return Err(Stop::Server(error));
             }
         }
-        let mut progressed = was_full && server.outbox.is_empty();
         loop {
             let progress = self.relay.advance(server, &mut self.outbox, &mut self.events);
             match progress.map_err(Stop::Server)? {
@@ -214,20 +229,22 @@ impl Session {
         {
             return Err(Stop::Server(error));
         }
-        progressed |= !self.events.is_empty();
-        Ok(progressed)
+        Ok(!self.events.is_empty())
+    }
+
+    /// Does as much wait for the server, or for a client that asks without reading the answers, as
+    /// may?
+    fn is_crowded(&self) -> bool {
+        self.outbox.len() >= TO_CLIENT_HIGH
+            || self.relay.is_long()
+            || self.held.as_ref().is_some_and(|held| held.lease.outbox.len() >= TO_SERVER_HIGH)
     }
 
     fn wants_client_bytes(&self) -> bool {
         if self.relay.awaits_ready() && !self.relay.is_copying_in() {
             return self.inbox.len() < READ_AHEAD;
         }
-        if let Some(held) = &self.held
-            && held.lease.outbox.len() >= TO_SERVER_HIGH
-        {
-            return false;
-        }
-        true
+        !self.is_crowded()
     }
 
     /// No transaction, nothing under way, nothing unread.
@@ -268,15 +285,9 @@ impl Session {
                 // The server answers with its own 57014; should it not, the session ends.
                 self.began = None;
                 self.registration.control.cancel_running().await;
-                let grace = tokio::time::sleep(GRACE);
-                tokio::pin!(grace);
-                tokio::select! {
-                    outcome = std::future::poll_fn(|cx| self.poll_io(cx, true)) => match outcome {
-                        Ok(()) => Ok(()),
-                        Err(Stop::Client(end)) => Err(end),
-                        Err(Stop::Server(error)) => self.server_lost(&error),
-                    },
-                    () = &mut grace => Err(End::Fatal(ClientError::fatal(
+                match tokio::time::timeout(GRACE, self.finish_relay()).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Err(End::Fatal(ClientError::fatal(
                         SqlState::CANCELED,
                         "terminating connection due to query_timeout: the server did not react to a cancel",
                     ))),

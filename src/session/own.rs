@@ -60,7 +60,12 @@ impl OwnSettings {
 
 impl Session {
     /// `SET name = value` of a parameter that is pgring's own; `None` resets it.
-    pub(super) fn set_own(&mut self, name: &str, value: Option<String>, local: bool) -> Result<(), ClientError> {
+    pub(super) fn set_own(
+        &mut self,
+        name: &str,
+        value: Option<String>,
+        local: bool,
+    ) -> Result<(), ClientError> {
         let value = value.filter(|value| !value.is_empty());
         match name {
             "pgring.key" => self.own.change(local, |hints| hints.key.clone_from(&value)),

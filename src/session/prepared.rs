@@ -24,55 +24,63 @@ pub(super) struct Prepared {
     pub unknown_table: bool,
     /// Its literals and hints.
     pub lexed: Lexed,
+    /// What tells it from the same text prepared under other settings.
+    pub variant: u64,
     /// What the analysis depended on: under another context the text is analysed anew.
     pub context: u64,
 }
 
 /// The texts of a thread.
+#[derive(Default)]
 pub(super) struct Interner {
     known: HashMap<Key, Weak<Prepared>>,
     /// Statements parsed lately stay, for those who parse anew each time.
     recent: VecDeque<Rc<Prepared>>,
-    next: u64,
+    made: u32,
 }
 
-type Key = (Box<[u8]>, Box<[u8]>, u64);
+/// Text, parameter types, context, and what else one text may mean two things by: see
+/// [`super::extended`].
+type Key = (Box<[u8]>, Box<[u8]>, u64, u64);
 
-/// How many unnamed statements a thread remembers.
+/// How many statements a thread remembers that nobody has.
 const RECENT: usize = 256;
+/// Longer texts are not shared: they are rarely met twice.
+const LONG: usize = 64 * 1024;
 
 impl Interner {
-    /// Numbers of different threads are different.
-    pub(super) fn new(thread: usize) -> Interner {
-        Interner { known: HashMap::new(), recent: VecDeque::new(), next: ((thread as u64) << 48) + 1 }
-    }
-
-    /// The statement with this text, these types and this context; made by `make` if it is new.
-    pub(super) fn intern(
+    /// The statement with this text, these types, this context and variant; made by `make` if it
+    /// is new. Nothing is kept of one that cannot be made.
+    pub(super) fn intern<E>(
         &mut self,
         text: &[u8],
         types: &[u8],
-        context: u64,
-        make: impl FnOnce(u64) -> Prepared,
-    ) -> Rc<Prepared> {
-        let same = |p: &&Rc<Prepared>| p.context == context && *p.text == *text && *p.types == *types;
+        (context, variant): (u64, u64),
+        make: impl FnOnce() -> Result<Prepared, E>,
+    ) -> Result<Rc<Prepared>, E> {
+        if text.len() > LONG {
+            return Ok(Rc::new(make()?));
+        }
+        let same = |p: &&Rc<Prepared>| {
+            p.context == context && p.variant == variant && *p.text == *text && *p.types == *types
+        };
         if let Some(prepared) = self.recent.iter().rev().take(4).find(same) {
-            return Rc::clone(prepared);
+            return Ok(Rc::clone(prepared));
         }
-        let key: Key = (text.into(), types.into(), context);
+        let key: Key = (text.into(), types.into(), context, variant);
         if let Some(prepared) = self.known.get(&key).and_then(Weak::upgrade) {
-            return prepared;
+            return Ok(prepared);
         }
-        let prepared = Rc::new(make(self.next));
-        self.next += 1;
+        let prepared = Rc::new(make()?);
         self.known.insert(key, Rc::downgrade(&prepared));
         self.recent.push_back(Rc::clone(&prepared));
         if self.recent.len() > RECENT {
             self.recent.pop_front();
-            if self.known.len() > 4 * RECENT && self.next % 1024 == 0 {
-                self.known.retain(|_, statement| statement.strong_count() > 0);
-            }
         }
-        prepared
+        self.made = self.made.wrapping_add(1);
+        if self.made.is_multiple_of(1024) {
+            self.known.retain(|_, statement| statement.strong_count() > 0);
+        }
+        Ok(prepared)
     }
 }

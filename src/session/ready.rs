@@ -1,6 +1,7 @@
 //! What the answers of a server mean for the session: which of its statements have run, and what
 //! stands after a `ReadyForQuery`.
 
+use super::attach::OPENED;
 use super::state::{End, Session};
 use crate::error::ClientError;
 use crate::execute::Event;
@@ -68,6 +69,10 @@ impl Session {
     }
 
     fn completed(&mut self, note: u32, rolled_back: bool) {
+        if note == OPENED {
+            self.batch.opened = false;
+            return;
+        }
         let Some(effect) = self.effects.get_mut(note as usize) else { return };
         match std::mem::replace(effect, Effect::None) {
             Effect::None => {}
@@ -91,7 +96,10 @@ impl Session {
                 self.tx.release(&name, None);
             }
             Effect::Commit if rolled_back => self.ended(Session::undone),
-            Effect::Commit => self.ended(Session::committed),
+            Effect::Commit => {
+                self.batch.committed = true;
+                self.ended(Session::committed);
+            }
             Effect::Rollback => self.ended(Session::undone),
             Effect::Ddl => self.batch.schema_changed = true,
             Effect::ForgetPrepared => {
@@ -118,7 +126,7 @@ impl Session {
         self.batch.opened = false;
     }
 
-    fn committed(&mut self) {
+    pub(super) fn committed(&mut self) {
         if !self.tx.changes().is_empty()
             && let Some(held) = &mut self.held
         {
@@ -177,7 +185,12 @@ impl Session {
                 self.detach_if_free();
             }
             // Only a description was asked for: the transaction has not begun anywhere.
-            TxStatus::Idle if self.tx.phase() == Phase::Pending => self.detach_if_free(),
+            TxStatus::Idle if self.tx.phase() == Phase::Pending => {
+                if self.batch.failed {
+                    self.tx.fail();
+                }
+                self.detach_if_free();
+            }
             TxStatus::Idle => {
                 if self.tx.phase() == Phase::Open || !self.tx.changes().is_empty() || self.batch.failed {
                     if self.batch.failed && !self.tx.changes().is_empty() {
@@ -248,7 +261,7 @@ impl Session {
         }
     }
 
-    fn parameter(&mut self, name: &str, value: String) -> Result<(), End> {
+    pub(super) fn parameter(&mut self, name: &str, value: String) -> Result<(), End> {
         match name {
             "standard_conforming_strings" => {
                 self.read_strings_as(value == "on");

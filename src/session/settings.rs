@@ -2,15 +2,16 @@
 //! depends on stands in it.
 
 use super::state::Session;
-use crate::sql::{TokenKind, ValueSlot, tokenize};
 use crate::sql::Lexed;
+use crate::sql::{TokenKind, ValueSlot, tokenize};
 use crate::txn::Change;
 use std::rc::Rc;
 
 /// The statements of a text, one by one. With `expected` 1 it is the whole text, trimmed.
 pub(super) fn statement_texts(text: &[u8], expected: usize, standard_strings: bool) -> Vec<String> {
     let Ok(tokens) = tokenize(text, standard_strings) else { return Vec::new() };
-    let slice = |first: u32, last: u32| String::from_utf8_lossy(&text[first as usize..last as usize]).into_owned();
+    let slice =
+        |first: u32, last: u32| String::from_utf8_lossy(&text[first as usize..last as usize]).into_owned();
     let mut texts = Vec::with_capacity(expected);
     for statement in tokens.split(|token| token.kind == TokenKind::Semicolon) {
         if let (Some(first), Some(last)) = (statement.first(), statement.last()) {
@@ -45,35 +46,42 @@ pub(super) fn literal(text: &[u8], slot: &ValueSlot, standard_strings: bool) -> 
 }
 
 /// The schemas a `search_path` names. `statement` is a `SET` or a `set_config` as settings are
-/// kept; what stands after its first `=`, `TO` or comma is the value.
-pub(super) fn path_of_statement(statement: &str, user: &str) -> Vec<String> {
+/// kept; what stands after its first `=`, `TO` or comma is the value. `None`: it has a spelling
+/// that is not read here.
+pub(super) fn path_of_statement(statement: &str, user: &str) -> Option<Vec<String>> {
     let text = statement.as_bytes();
-    let Ok(tokens) = tokenize(text, true) else { return Vec::new() };
+    let mut lexed = Lexed::default();
+    lexed.lex(text, true).ok()?;
+    let tokens = tokenize(text, true).ok()?;
     let word = |token: &crate::sql::Token| &statement[token.span.start as usize..token.span.end as usize];
     let is_call = tokens.iter().any(|token| word(token).eq_ignore_ascii_case("set_config"));
     let start = tokens.iter().position(|token| {
         let word = word(token);
-        if is_call { word == "," } else { word == "=" || word.eq_ignore_ascii_case("to") }
-    });
+        let names_it = word.eq_ignore_ascii_case("to") || word.eq_ignore_ascii_case("schema");
+        if is_call { word == "," } else { word == "=" || names_it }
+    })?;
+    let mut slot = u32::try_from(tokens[..=start].iter().filter(|t| t.kind.is_literal()).count()).ok()?;
     let mut path = Vec::new();
-    for token in tokens.iter().skip(start.map_or(0, |start| start + 1)) {
+    for token in &tokens[start + 1..] {
         match token.kind {
             TokenKind::Word if is_call => {}
             TokenKind::Word => path.push(word(token).to_lowercase()),
             TokenKind::QuotedIdent => path.push(word(token).trim_matches('"').replace("\"\"", "\"")),
-            TokenKind::String => {
-                let inside = word(token).trim_matches('\'').replace("''", "'");
+            kind if kind.is_literal() => {
+                let value = String::from_utf8(lexed.literal_value(text, slot)?.into_owned()).ok()?;
+                slot += 1;
                 if is_call {
-                    path.extend(path_of_value(&inside, user));
+                    path.extend(path_of_value(&value, user));
                 } else {
                     // In SET each string is one name.
-                    path.push(inside);
+                    path.push(value);
                 }
             }
-            _ => {}
+            TokenKind::Punct => {}
+            _ => return None,
         }
     }
-    resolve_user(path, user)
+    Some(resolve_user(path, user))
 }
 
 /// The schemas in a value of `search_path` as `SHOW` prints it.
@@ -97,33 +105,52 @@ fn resolve_user(path: Vec<String>, user: &str) -> Vec<String> {
 impl Session {
     /// The settings may be others now: what analysis depends on is looked up again.
     pub(super) fn settings_changed(&mut self) {
-        let mut path: Option<Rc<[String]>> = None;
-        let changed = self.tx.changes().iter().rev().find_map(|change| match change {
-            Change::Set(name, statement, _) if name == "search_path" => {
-                Some(Some(path_of_statement(statement, &self.user_name)))
-            }
-            Change::Reset(name) if name == "search_path" => Some(None),
-            Change::ResetAll => Some(None),
-            _ => None,
-        });
-        match changed {
-            Some(Some(names)) => path = Some(names.into()),
-            Some(None) => {
-                if let Some(statement) = self.initial.get("search_path") {
-                    path = Some(path_of_statement(statement, &self.user_name).into());
-                }
-            }
-            None => {
-                if let Some(statement) = self.settings.get("search_path") {
-                    path = Some(path_of_statement(statement, &self.user_name).into());
-                }
-            }
-        }
-        let path = path.unwrap_or_else(|| Rc::clone(&self.default_path));
+        let user = self.effective_user();
+        let path = match self.setting("search_path") {
+            // What cannot be read here has been refused, where it matters.
+            Some(statement) => path_of_statement(statement, &user).unwrap_or_default().into(),
+            None if user == self.user_name => Rc::clone(&self.default_path),
+            None => path_of_value(&self.default_path_text, &user).into(),
+        };
         if path != self.search_path {
             self.search_path = path;
             self.context = None;
         }
+    }
+
+    /// The statement that has set a parameter, in the transaction or before; `None` if it has the
+    /// value the connection began with.
+    fn setting(&self, name: &str) -> Option<&str> {
+        for change in self.tx.changes().iter().rev() {
+            match change {
+                Change::Set(set, statement, _) if set == name => return Some(statement),
+                Change::Reset(reset) if reset == name => return self.initial.get(name),
+                Change::ResetAll if !matches!(name, "role" | "session_authorization") => {
+                    return self.initial.get(name);
+                }
+                _ => {}
+            }
+        }
+        self.settings.get(name)
+    }
+
+    /// Whom `"$user"` stands for.
+    fn effective_user(&self) -> String {
+        let named = |name| self.setting(name).and_then(role_of_statement).filter(|role| role != "none");
+        named("role").or_else(|| named("session_authorization")).unwrap_or_else(|| self.user_name.clone())
+    }
+}
+
+/// Whom `SET ROLE` or `SET SESSION AUTHORIZATION` names.
+fn role_of_statement(statement: &str) -> Option<String> {
+    let tokens = tokenize(statement.as_bytes(), true).ok()?;
+    let last = tokens.last()?;
+    let word = &statement[last.span.start as usize..last.span.end as usize];
+    match last.kind {
+        TokenKind::Word => Some(word.to_lowercase()),
+        TokenKind::QuotedIdent => Some(word.trim_matches('"').replace("\"\"", "\"")),
+        TokenKind::String => Some(word.trim_matches('\'').replace("''", "'")),
+        _ => None,
     }
 }
 
@@ -133,12 +160,19 @@ mod tests {
 
     #[test]
     fn search_paths() {
-        let check = |statement: &str, expect: &[&str]| assert_eq!(path_of_statement(statement, "bob"), expect, "{statement}");
+        let check = |statement: &str, expect: &[&str]| {
+            assert_eq!(path_of_statement(statement, "bob").unwrap(), expect, "{statement}")
+        };
         check("SET search_path TO a, \"B\", public", &["a", "B", "public"]);
         check("set session SEARCH_PATH = 'x, y'", &["x, y"]);
         check("SET search_path TO \"$user\", public", &["bob", "public"]);
         check("SELECT pg_catalog.set_config('search_path', 'a, \"B\"', false)", &["a", "B"]);
         check("SET search_path = ''", &[""]);
+        check("SET LOCAL SCHEMA 'pg_catalog'", &["pg_catalog"]);
+        check("SET search_path = E'a\\x62', $$c$$", &["ab", "c"]);
+        check("SELECT pg_catalog.set_config('search_path',  E'a', false)", &["a"]);
+        assert_eq!(role_of_statement("SET ROLE \"Bob\""), Some("Bob".to_owned()));
+        assert_eq!(role_of_statement("SET SESSION AUTHORIZATION 'al'"), Some("al".to_owned()));
         assert_eq!(path_of_value("\"$user\", public", "bob"), ["bob", "public"]);
     }
 

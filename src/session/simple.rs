@@ -8,7 +8,7 @@ use super::transaction::{Own, changes};
 use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
 use crate::route::Parameters;
-use crate::sql::{Kind, Pin, Shape, Statement};
+use crate::sql::{Kind, Pin, Shape, Statement, Target, ValueSlot};
 use crate::txn::{Change, Phase};
 use crate::wire::{self, Header, TxStatus};
 use std::rc::Rc;
@@ -64,6 +64,8 @@ impl Session {
     async fn settle_query(&mut self, outcome: Result<(), Unattached>) -> Result<(), End> {
         match outcome {
             Ok(()) => Ok(()),
+            // The batch before it has failed, and PostgreSQL ignores a Query too until the Sync.
+            Err(Unattached::Told) => Ok(()),
             Err(Unattached::End(end)) => Err(end),
             Err(Unattached::Refused(error)) => {
                 self.undo_unsynced().await?;
@@ -94,7 +96,7 @@ impl Session {
             return self.finish_query_here().await;
         }
         self.refuse_if_failed(&shape)?;
-        self.refuse_unknown_settings(&shape)?;
+        self.refuse_unknown_settings(&shape, text)?;
         refuse_own_among_others(&shape)?;
         let mut instead = None;
         if let [only] = &shape.statements[..]
@@ -139,6 +141,7 @@ impl Session {
     /// A `ReadyForQuery` of pgring's own.
     pub(super) fn ready_without_server(&mut self) {
         self.batch.clear();
+        self.batch.answered();
         let status = self.status();
         if status == TxStatus::Idle {
             self.portals.clear();
@@ -174,13 +177,77 @@ impl Session {
         self.registration.control.active.set(true);
     }
 
-    /// A parameter set to what only the server knows would route later statements wrongly.
-    pub(super) fn refuse_unknown_settings(&self, shape: &Shape) -> Result<(), ClientError> {
-        let unknown = shape.statements.iter().any(|statement| statement.pin == Some(Pin::Setting));
-        if unknown && !self.database.is_one_shard() {
+    /// Refuses what would make later statements be read otherwise than the servers read them.
+    pub(super) fn refuse_unknown_settings(&self, shape: &Shape, text: &[u8]) -> Result<(), ClientError> {
+        let statements = &shape.statements;
+        if let [only] = &statements[..]
+            && only.pin.is_none()
+            && !has_effect(&only.kind)
+        {
+            return Ok(());
+        }
+        if self.tx.phase() != Phase::Idle {
+            self.refuse_reset_to_start(shape)?;
+        }
+        if self.database.is_one_shard() {
+            return Ok(());
+        }
+        let unfollowed = |statement: &Statement| {
+            statement.pin == Some(Pin::Setting)
+                || matches!(&statement.kind, Kind::SetConfig { value: ValueSlot::Param(_), .. })
+        };
+        if statements.iter().any(unfollowed) {
             return Err(ClientError::refused(
                 "set_config() with values that are not constants cannot be followed across shards",
                 "Use SET, or set_config() with constants as the only expression of a SELECT.",
+            ));
+        }
+        let changes_reading = |statement: &Statement| match &statement.kind {
+            Kind::Set { name, .. } | Kind::Reset { name } | Kind::SetConfig { name, .. } => {
+                is_read_by_routing(name)
+            }
+            Kind::ResetAll | Kind::DiscardAll => true,
+            Kind::Rollback { .. } | Kind::RollbackTo(_) | Kind::Commit { .. } => {
+                self.tx.changes().iter().any(|change| match change {
+                    Change::Set(name, ..) | Change::Reset(name) => is_read_by_routing(name),
+                    Change::ResetAll => true,
+                })
+            }
+            _ => false,
+        };
+        if let Some(first) = statements.iter().position(changes_reading) {
+            if statements[first + 1..].iter().any(|later| later.target != Target::Nothing) {
+                return Err(ClientError::refused(
+                    "a setting that routing depends on cannot change within one query string",
+                    "Send the statements one by one.",
+                ));
+            }
+            let texts = statement_texts(text, statements.len(), self.standard_conforming_strings);
+            for (statement, source) in statements.iter().zip(&texts) {
+                let Kind::Set { name, default: false, .. } = &statement.kind else { continue };
+                if name == "search_path" && super::settings::path_of_statement(source, "").is_none() {
+                    return Err(ClientError::refused(
+                        "this spelling of a search_path cannot be followed across shards",
+                        "Write its schemas as plain names or plain strings.",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `RESET` goes back to what the session began with. A server that others use too does not
+    /// know that value, and within a transaction it cannot be brought in line behind the scenes.
+    fn refuse_reset_to_start(&self, shape: &Shape) -> Result<(), ClientError> {
+        let at_start = shape.statements.iter().any(|statement| match &statement.kind {
+            Kind::Reset { name } | Kind::Set { name, default: true, .. } => self.initial.get(name).is_some(),
+            Kind::ResetAll => self.initial.has_more_than("application_name"),
+            _ => false,
+        });
+        if at_start {
+            return Err(ClientError::refused(
+                "a parameter given at the connection's start cannot be reset within a transaction",
+                "SET it to its value, or RESET it outside the transaction.",
             ));
         }
         Ok(())
@@ -198,7 +265,8 @@ impl Session {
         for (at, statement) in shape.statements.iter().enumerate() {
             let source = texts.get(at).cloned().unwrap_or_default();
             let effect = self.effect(statement, source, text);
-            if let Some(pin) = statement.pin
+            let unknown_value = matches!(&statement.kind, Kind::SetConfig { value: ValueSlot::Param(_), .. });
+            if let Some(pin) = statement.pin.or(unknown_value.then_some(Pin::Setting))
                 && let Some(held) = &mut self.held
             {
                 // From now on, whether or not the statement succeeds: better one too many.
@@ -214,12 +282,14 @@ impl Session {
         match &statement.kind {
             Kind::Set { .. } => Effect::Changes(changes(&statement.kind, &source)),
             Kind::SetConfig { name, local, value } => {
-                let value = super::settings::literal(text, value, self.standard_conforming_strings);
-                let statement = match value {
-                    Some(value) => crate::backend::set_config_statement(name, &value),
-                    None => source,
-                };
-                Effect::Changes(vec![Change::Set(name.clone(), statement, *local)])
+                match super::settings::literal(text, value, self.standard_conforming_strings) {
+                    Some(value) => {
+                        let statement = crate::backend::set_config_statement(name, &value);
+                        Effect::Changes(vec![Change::Set(name.clone(), statement, *local)])
+                    }
+                    // Only the server knows the value: see plan_effects.
+                    None => Effect::None,
+                }
             }
             Kind::Reset { name } => Effect::Changes(vec![Change::Reset(name.clone())]),
             Kind::ResetAll => Effect::Changes(vec![Change::ResetAll]),
@@ -229,7 +299,7 @@ impl Session {
             Kind::Commit { .. } => Effect::Commit,
             Kind::Rollback { .. } => Effect::Rollback,
             Kind::Ddl => Effect::Ddl,
-            Kind::Deallocate(None) | Kind::Discard => Effect::ForgetPrepared,
+            Kind::Deallocate(None) => Effect::ForgetPrepared,
             Kind::DiscardAll => Effect::DiscardAll,
             _ => Effect::None,
         }
@@ -240,6 +310,14 @@ impl Session {
             && self.relay.is_busy()
             && self.tx.phase() == Phase::Open
     }
+}
+
+/// Do these parameters decide how a text is read?
+pub(super) fn is_read_by_routing(name: &str) -> bool {
+    matches!(
+        name,
+        "search_path" | "standard_conforming_strings" | "client_encoding" | "role" | "session_authorization"
+    )
 }
 
 /// What pgring answers itself has no place among statements that a server runs as one message.
@@ -272,7 +350,6 @@ fn has_effect(kind: &Kind) -> bool {
             | Kind::Rollback { .. }
             | Kind::Ddl
             | Kind::Deallocate(_)
-            | Kind::Discard
             | Kind::DiscardAll
     )
 }

@@ -63,21 +63,17 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
 /// The counters of clients, for as long as a session lasts.
 struct Counted {
     worker: Rc<Worker>,
-    database: Arc<super::directory::Database>,
 }
 
 impl Counted {
     fn enter(worker: &Rc<Worker>, session: &Session) -> Counted {
-        let database = Arc::clone(&session.database);
-        database.clients.fetch_add(1, Ordering::Relaxed);
-        database.counters.client_connects.inc();
-        Counted { worker: Rc::clone(worker), database }
+        session.database.counters.client_connects.inc();
+        Counted { worker: Rc::clone(worker) }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.database.clients.fetch_sub(1, Ordering::Relaxed);
         self.worker.clients.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -130,7 +126,10 @@ async fn login(
     match admit(worker, directory, &mut door, &startup, address).await {
         Ok(made) => Ok(Some(made.session(door))),
         Err(Turned::Away(error)) => {
-            wire::put_error(&mut door.outbox, &ClientError { severity: crate::error::Severity::Fatal, ..error.clone() });
+            wire::put_error(
+                &mut door.outbox,
+                &ClientError { severity: crate::error::Severity::Fatal, ..error.clone() },
+            );
             door.stream.drain(&mut door.outbox).await?;
             Err(Rejected::loud(error))
         }
@@ -158,7 +157,9 @@ async fn first_packet(
                 };
                 let accepted = TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream).await?;
                 if accepted.get_ref().1.alpn_protocol() != Some(b"postgresql") {
-                    return Err(Rejected::loud("a client began with TLS without the ALPN protocol \"postgresql\""));
+                    return Err(Rejected::loud(
+                        "a client began with TLS without the ALPN protocol \"postgresql\"",
+                    ));
                 }
                 Stream::encrypted(accepted)
             } else {
@@ -206,7 +207,7 @@ async fn first_packet(
                 stream
             }
             Initial::Cancel { pid, secret } => {
-                worker.forward_cancel(pid, secret);
+                worker.forward_cancel(pid, secret).await;
                 return Ok(None);
             }
             Initial::Startup(startup) => return Ok(Some((stream, startup))),
@@ -281,7 +282,9 @@ impl Door {
     /// Waits for a whole message of a client that has not proven who it is.
     async fn password_message(&mut self) -> Result<Vec<u8>, Turned> {
         loop {
-            if let Some(head) = wire::header(self.inbox.filled()).map_err(|e| ClientError::protocol(e.to_string()))? {
+            if let Some(head) =
+                wire::header(self.inbox.filled()).map_err(|e| ClientError::protocol(e.to_string()))?
+            {
                 if head.tag != b'p' || head.len > LOGIN_MESSAGE {
                     return Err(ClientError::protocol("expected password response").into());
                 }
@@ -315,7 +318,8 @@ async fn admit(
 ) -> Result<super::welcome::Admitted, Turned> {
     // Counted from here on: a flood of logins is a flood of clients.
     let limit = directory.listen.max_clients;
-    let entered = worker.clients.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n < limit).then_some(n + 1));
+    let entered =
+        worker.clients.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n < limit).then_some(n + 1));
     if entered.is_err() {
         worker.metrics.clients_refused.inc();
         return Err(ClientError::fatal(SqlState::TOO_MANY, "sorry, too many clients already").into());
@@ -325,15 +329,23 @@ async fn admit(
         return Err(ClientError::fatal(SqlState::UNAVAILABLE, "pgring is shutting down").into());
     }
     if directory.tls_required && matches!(door.stream, Stream::Tcp(_)) {
-        return Err(ClientError::fatal(SqlState::NOT_ALLOWED, "this server takes only encrypted connections")
-            .with_hint("Use sslmode=require.")
-            .into());
+        return Err(ClientError::fatal(
+            SqlState::NOT_ALLOWED,
+            "this server takes only encrypted connections",
+        )
+        .with_hint("Use sslmode=require.")
+        .into());
     }
     let user_name = startup.parameter("user").unwrap_or_default().to_owned();
     if user_name.is_empty() {
-        return Err(ClientError::fatal(SqlState::NOT_ALLOWED, "no PostgreSQL user name specified in startup packet").into());
+        return Err(ClientError::fatal(
+            SqlState::NOT_ALLOWED,
+            "no PostgreSQL user name specified in startup packet",
+        )
+        .into());
     }
-    let database_name = startup.parameter("database").filter(|name| !name.is_empty()).unwrap_or(&user_name).to_owned();
+    let database_name =
+        startup.parameter("database").filter(|name| !name.is_empty()).unwrap_or(&user_name).to_owned();
     let minor = negotiate(door, startup);
     let user = directory.users.get(&user_name).cloned();
     if let Err(turned) = authenticate(directory, door, &user_name, user.as_deref()).await {
@@ -354,7 +366,17 @@ async fn admit(
     let admitted = if database_name == CONSOLE_DATABASE {
         super::welcome::welcome_to_console(worker, directory, door, registration, &user, &user_name)?
     } else {
-        super::welcome::welcome(worker, directory, door, registration, &user, &user_name, &database_name, startup).await?
+        super::welcome::welcome(
+            worker,
+            directory,
+            door,
+            registration,
+            &user,
+            &user_name,
+            &database_name,
+            startup,
+        )
+        .await?
     };
     place.0 = None;
     Ok(admitted)
@@ -362,8 +384,12 @@ async fn admit(
 
 /// The protocol to speak: ours if the client's is newer or has options that are not known.
 fn negotiate(door: &mut Door, startup: &Startup) -> u16 {
-    let unknown: Vec<&str> =
-        startup.parameters.iter().map(|(name, _)| name.as_str()).filter(|name| name.starts_with("_pq_.")).collect();
+    let unknown: Vec<&str> = startup
+        .parameters
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .filter(|name| name.starts_with("_pq_."))
+        .collect();
     // 3.1 was never released (manual, section 55.1).
     let spoken = if startup.minor >= wire::NEWEST_MINOR { wire::NEWEST_MINOR } else { 0 };
     if startup.minor > wire::NEWEST_MINOR || startup.minor == 1 || !unknown.is_empty() {
@@ -413,7 +439,8 @@ async fn authenticate(
             offered.push(0);
             door.ask(10, &offered).await?;
             let first = door.password_message().await?;
-            let (mechanism, data) = sasl_initial(&first).ok_or_else(|| ClientError::protocol("malformed SCRAM message"))?;
+            let (mechanism, data) =
+                sasl_initial(&first).ok_or_else(|| ClientError::protocol("malformed SCRAM message"))?;
             let challenge = scram.client_first(mechanism, data).map_err(failed)?;
             door.ask(11, &challenge).await?;
             let last = door.password_message().await?;

@@ -16,8 +16,8 @@ use crate::sql::{Access, KeyType, Pin};
 use crate::telemetry::Metrics;
 use crate::txn::{Phase, Transaction};
 use crate::wire::{self, Buffer, TxStatus};
-use std::collections::HashMap;
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -59,6 +59,8 @@ pub struct Session {
     pub(super) own: OwnSettings,
     /// Before the session changes it.
     pub(super) default_path: Rc<[String]>,
+    /// As `SHOW` prints it.
+    pub(super) default_path_text: String,
     pub(super) search_path: Rc<[String]>,
     pub(super) standard_conforming_strings: bool,
     /// What that was when the session began, and when it was last outside a transaction.
@@ -73,6 +75,8 @@ pub struct Session {
     // simple, extended
     pub(super) statements: HashMap<Box<[u8]>, Rc<Prepared>>,
     pub(super) unnamed: Option<Rc<Prepared>>,
+    /// Which `Parse` made it.
+    pub(super) unnamed_ticket: u64,
     pub(super) portals: HashMap<Box<[u8]>, Rc<Prepared>>,
     pub(super) unnamed_portal: Option<Rc<Prepared>>,
     pub(super) batch: Batch,
@@ -216,7 +220,10 @@ impl Session {
                     SqlState::SHUTTING_DOWN,
                     format!("shard \"{shard}\" terminated the connection due to administrator command"),
                 ),
-                _ => ClientError::error(SqlState::SERVER_LOST, format!("shard \"{shard}\" ended the connection")),
+                _ => ClientError::error(
+                    SqlState::SERVER_LOST,
+                    format!("shard \"{shard}\" ended the connection"),
+                ),
             },
             ServerError::Closed | ServerError::Io(_) => ClientError::error(
                 SqlState::SERVER_LOST,

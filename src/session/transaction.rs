@@ -2,8 +2,9 @@
 //! to hear of them (yet): a transaction that has no shard, pgring's own settings, the session's
 //! prepared statements.
 
+use super::attach::Unattached;
 use super::settings::{literal, statement_texts};
-use super::state::{End, Session};
+use super::state::Session;
 use crate::error::{ClientError, SqlState};
 use crate::sql::{Kind, Shape};
 use crate::txn::{Change, Phase};
@@ -52,7 +53,7 @@ impl Session {
     }
 
     /// Carries out a statement that pgring answers itself.
-    pub(super) async fn own_statement(&mut self, shape: &Shape, text: &[u8]) -> Result<Own, End> {
+    pub(super) async fn own_statement(&mut self, shape: &Shape, text: &[u8]) -> Result<Own, Unattached> {
         let Some(statement) = shape.statements.first() else { return Ok(Own::NotOurs) };
         let source = || statement_texts(text, 1, self.standard_conforming_strings).concat();
         let phase = self.tx.phase();
@@ -92,7 +93,8 @@ impl Session {
             }
             Kind::SetTransaction if pending => {
                 let source = source();
-                let constraints = source.split_whitespace().nth(1).is_some_and(|w| w.eq_ignore_ascii_case("constraints"));
+                let constraints =
+                    source.split_whitespace().nth(1).is_some_and(|w| w.eq_ignore_ascii_case("constraints"));
                 if constraints {
                     self.tx.record(source);
                     Own::Tag("SET CONSTRAINTS")
@@ -111,7 +113,10 @@ impl Session {
                 };
                 if *local && phase == Phase::Idle {
                     return Ok(Own::Warned(
-                        ClientError::error(SqlState::NO_TRANSACTION, "SET LOCAL can only be used in transaction blocks"),
+                        ClientError::error(
+                            SqlState::NO_TRANSACTION,
+                            "SET LOCAL can only be used in transaction blocks",
+                        ),
                         "SET",
                     ));
                 }
@@ -120,6 +125,7 @@ impl Session {
             Kind::Reset { name } if name.starts_with("pgring.") => {
                 self.own_change(name, None, false, "RESET")
             }
+            Kind::ResetAll if pending => Own::NotOurs,
             Kind::Set { name, .. } if pending && !needs_server(name) => {
                 let source = source();
                 for change in changes(&statement.kind, &source) {
@@ -139,10 +145,9 @@ impl Session {
                 Ok(value) => Own::Row { name: name.clone(), value },
                 Err(error) => Own::Error(error),
             },
-            Kind::DiscardAll if phase != Phase::Idle || self.batch.has_run() => Own::Error(ClientError::error(
-                SqlState("25001"),
-                "DISCARD ALL cannot run inside a transaction block",
-            )),
+            Kind::DiscardAll if phase != Phase::Idle || self.batch.has_run() => Own::Error(
+                ClientError::error(SqlState("25001"), "DISCARD ALL cannot run inside a transaction block"),
+            ),
             Kind::DiscardAll => self.discard_all().await?,
             Kind::Deallocate(name) => self.deallocate(name.as_deref()),
             _ => Own::NotOurs,
@@ -204,27 +209,53 @@ impl Session {
         }
     }
 
-    async fn discard_all(&mut self) -> Result<Own, End> {
+    async fn discard_all(&mut self) -> Result<Own, Unattached> {
+        self.undo_nothing_but_sync().await?;
+        self.tell_initial_settings().await?;
         self.statements.clear();
         self.unnamed = None;
         self.portals.clear();
         self.unnamed_portal = None;
         self.own = Default::default();
-        self.settings = std::sync::Arc::clone(&self.initial);
         self.strings.1 = self.strings.0;
         self.read_strings_as(self.strings.0);
         self.settings_changed();
         self.registration.control.pinned.set(None);
+        self.registration.control.cancels_done().await;
         let held = self.held.take();
         self.registration.control.detached();
         for mut held in self.parked.drain(..).chain(held) {
             match held.lease.discard_all().await {
                 Ok(()) => self.worker.local.give_back(held.lease),
                 // Closed: its state goes with it, which is what was asked.
-                Err(error) => tracing::info!("a server connection was closed instead of being reset: {error}"),
+                Err(error) => {
+                    tracing::info!("a server connection was closed instead of being reset: {error}")
+                }
             }
         }
         Ok(Own::Tag("DISCARD ALL"))
+    }
+
+    /// The settings become those the session began with, and the client is told of each reported
+    /// one that changes by it, as a server would.
+    async fn tell_initial_settings(&mut self) -> Result<(), Unattached> {
+        if self.settings == self.initial {
+            return Ok(());
+        }
+        let shard = self.held.as_ref().map_or(self.favourite, |held| held.shard);
+        self.attach(shard).await?;
+        let before = self.held.as_ref().map(|held| held.lease.reported.clone()).unwrap_or_default();
+        self.settings = std::sync::Arc::clone(&self.initial);
+        self.settings_changed();
+        self.attach(shard).await?;
+        let after = self.held.as_ref().map(|held| held.lease.reported.clone()).unwrap_or_default();
+        for (name, value) in after {
+            if before.get(&name) != Some(&value) {
+                self.say_with(|out| wire::put_parameter(out, &name, &value));
+                self.parameter(&name, value)?;
+            }
+        }
+        Ok(())
     }
 
     fn deallocate(&mut self, name: Option<&str>) -> Own {
@@ -275,7 +306,11 @@ impl Session {
             return Ok(());
         }
         match shape.statements.first().map(|statement| &statement.kind) {
-            Some(Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_)) if shape.statements.len() == 1 => Ok(()),
+            Some(Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_))
+                if shape.statements.len() == 1 =>
+            {
+                Ok(())
+            }
             _ => Err(ClientError::error(
                 SqlState::FAILED_TRANSACTION,
                 "current transaction is aborted, commands ignored until end of transaction block",
@@ -303,10 +338,14 @@ pub(super) fn changes(kind: &Kind, source: &str) -> Vec<Change> {
 
 /// `SET SESSION CHARACTERISTICS AS TRANSACTION` with any of the modes, one after the other.
 fn characteristics(source: &str) -> Vec<Change> {
-    let words: Vec<String> =
-        source.split(|c: char| c.is_whitespace() || c == ',').filter(|w| !w.is_empty()).map(str::to_lowercase).collect();
+    let words: Vec<String> = source
+        .split(|c: char| c.is_whitespace() || c == ',')
+        .filter(|w| !w.is_empty())
+        .map(str::to_lowercase)
+        .collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let set = |name: &str, value: &str| Change::Set(name.to_owned(), format!("SET {name} = '{value}'"), false);
+    let set =
+        |name: &str, value: &str| Change::Set(name.to_owned(), format!("SET {name} = '{value}'"), false);
     let isolation = |level: &str| set("default_transaction_isolation", level);
     let mut changes = Vec::new();
     for at in 0..words.len() {
@@ -336,4 +375,39 @@ fn no_savepoint(name: &str) -> ClientError {
 
 fn needs_constant(name: &str) -> ClientError {
     ClientError::error(SqlState::BAD_VALUE, format!("parameter \"{name}\" takes one constant"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_characteristics_are_settings() {
+        let check = |statement: &str, expect: &[&str]| {
+            let got: Vec<String> = characteristics(statement)
+                .into_iter()
+                .map(|change| match change {
+                    Change::Set(_, statement, false) => statement,
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            assert_eq!(got, expect, "{statement}");
+        };
+        let as_transaction = "SET SESSION CHARACTERISTICS AS TRANSACTION ";
+        check(&format!("{as_transaction}READ ONLY"), &["SET default_transaction_read_only = 'on'"]);
+        check(
+            &format!("{as_transaction}ISOLATION LEVEL READ COMMITTED, READ WRITE"),
+            &[
+                "SET default_transaction_isolation = 'read committed'",
+                "SET default_transaction_read_only = 'off'",
+            ],
+        );
+        check(
+            &format!("{as_transaction}ISOLATION LEVEL SERIALIZABLE NOT DEFERRABLE"),
+            &[
+                "SET default_transaction_isolation = 'serializable'",
+                "SET default_transaction_deferrable = 'off'",
+            ],
+        );
+    }
 }

@@ -1,8 +1,8 @@
 //! What a client is told once it has proven who it is: the parameters a real server would
 //! report, its cancel key, and that it may go on.
 
-use super::cancel::Registration;
 use super::attach::server_refusal;
+use super::cancel::Registration;
 use super::directory::{Database, Directory, Greeting, User};
 use super::ready::is_ascii_superset;
 use super::settings::{path_of_statement, path_of_value};
@@ -30,6 +30,7 @@ pub(super) struct Admitted {
     registration: Registration,
     settings: Arc<Settings>,
     default_path: Rc<[String]>,
+    default_path_text: String,
     search_path: Rc<[String]>,
     standard_conforming_strings: bool,
     same_encoding: bool,
@@ -63,6 +64,7 @@ impl Admitted {
             settings: self.settings,
             own: Default::default(),
             default_path: self.default_path,
+            default_path_text: self.default_path_text,
             search_path: self.search_path,
             standard_conforming_strings: self.standard_conforming_strings,
             strings: (self.standard_conforming_strings, self.standard_conforming_strings),
@@ -72,6 +74,7 @@ impl Admitted {
             context: None,
             statements: HashMap::new(),
             unnamed: None,
+            unnamed_ticket: 0,
             portals: HashMap::new(),
             unnamed_portal: None,
             batch: Default::default(),
@@ -115,6 +118,7 @@ pub(super) fn welcome_to_console(
         registration,
         settings: Arc::default(),
         default_path: Rc::from([]),
+        default_path_text: String::new(),
         search_path: Rc::from([]),
         standard_conforming_strings: true,
         same_encoding: true,
@@ -151,10 +155,9 @@ pub(super) async fn welcome(
             continue;
         }
         settings.set(&name, set_config_statement(&name, &value));
-        if name == "application_name" {
-            // Any text is one (but for what is not printable ASCII, as in PostgreSQL).
-            let clean: String = value.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
-            replace(&mut reported, &name, clean);
+        if name == "application_name" && value.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
+            // Any such text is one. Of others, what is left depends on PostgreSQL's version.
+            replace(&mut reported, &name, value);
         } else {
             to_check = true;
         }
@@ -178,16 +181,23 @@ pub(super) async fn welcome(
         )
         .into());
     }
-    *registration.control.application_name.borrow_mut() = find("application_name").unwrap_or_default().to_owned();
+    *registration.control.application_name.borrow_mut() =
+        find("application_name").unwrap_or_default().to_owned();
     let standard_conforming_strings = find("standard_conforming_strings") != Some("off");
     let same_encoding = find("client_encoding") == find("server_encoding");
     for (name, value) in &reported {
         wire::put_parameter(&mut door.outbox, name, value);
     }
     finish(door, &registration);
-    let default_path: Rc<[String]> = match settings.get("search_path") {
-        Some(statement) => path_of_statement(statement, user_name).into(),
-        None => path_of_value(&greeting.search_path, user_name).into(),
+    let default_path: Rc<[String]> = path_of_value(&greeting.search_path, user_name).into();
+    let search_path = match settings.get("search_path") {
+        Some(statement) => match path_of_statement(statement, user_name) {
+            Some(path) => path.into(),
+            None => {
+                return Err(ClientError::refused("the search_path cannot be read", "Use plain names.").into());
+            }
+        },
+        None => Rc::clone(&default_path),
     };
     Ok(Admitted {
         worker: Rc::clone(worker),
@@ -197,8 +207,9 @@ pub(super) async fn welcome(
         user_name: user_name.to_owned(),
         registration,
         settings,
-        search_path: Rc::clone(&default_path),
+        search_path,
         default_path,
+        default_path_text: greeting.search_path.clone(),
         standard_conforming_strings,
         same_encoding,
     })
@@ -217,7 +228,8 @@ async fn greeting(
 ) -> Result<Arc<Greeting>, ClientError> {
     {
         let greetings = database.greetings.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = greetings.get(&user.name).filter(|known| known.taken.elapsed() < Greeting::LASTS) {
+        if let Some(known) = greetings.get(&user.name).filter(|known| known.taken.elapsed() < Greeting::LASTS)
+        {
             return Ok(Arc::clone(known));
         }
     }
@@ -257,7 +269,11 @@ fn lost(error: &ServerError) -> ClientError {
 }
 
 /// A server of the home shard, or of another one if that is down.
-async fn any_server(worker: &Worker, database: &Arc<Database>, user: &ShardUser) -> Result<Lease, ClientError> {
+async fn any_server(
+    worker: &Worker,
+    database: &Arc<Database>,
+    user: &ShardUser,
+) -> Result<Lease, ClientError> {
     let home = database.topology.home;
     let mut failure: Option<PoolError> = None;
     let others = database.topology.ids().filter(|shard| *shard != home);
@@ -332,7 +348,8 @@ fn same_value(name: &str, known: &str, value: &str) -> bool {
     if known == value {
         return true;
     }
-    let plain = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+    let plain =
+        |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
     name == "client_encoding" && plain(known) == plain(value)
 }
 
@@ -357,7 +374,9 @@ impl Session {
         if let End::Fatal(error) = &end {
             wire::put_error(&mut self.outbox, error);
             // A client that does not read its last message does not get it.
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), self.stream.drain(&mut self.outbox)).await;
+            let _ =
+                tokio::time::timeout(std::time::Duration::from_secs(5), self.stream.drain(&mut self.outbox))
+                    .await;
         }
         end
     }
@@ -369,7 +388,10 @@ impl Session {
         }
         let directory = self.worker.directory.load_full();
         let gone = |what: &str| {
-            End::Fatal(ClientError::fatal(SqlState::SHUTTING_DOWN, format!("{what} was removed from the configuration")))
+            End::Fatal(ClientError::fatal(
+                SqlState::SHUTTING_DOWN,
+                format!("{what} was removed from the configuration"),
+            ))
         };
         let Some(user) = directory.users.get(&self.user_name) else { return Err(gone("the user")) };
         let Some(database) = directory.databases.get(&self.database.name).cloned() else {
@@ -377,10 +399,9 @@ impl Session {
         };
         self.user = Arc::new(user.server.clone());
         if !Arc::ptr_eq(&database, &self.database) {
-            database.clients.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            self.database.clients.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
             self.access = database.shards.iter().map(|_| ShardAccess::default()).collect();
-            self.favourite = ShardId(self.favourite.0 % u16::try_from(database.shards.len()).unwrap_or(1).max(1));
+            self.favourite =
+                ShardId(self.favourite.0 % u16::try_from(database.shards.len()).unwrap_or(1).max(1));
             self.key_type = database.key_type();
             self.context = None;
             self.last_route = Default::default();

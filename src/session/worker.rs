@@ -38,11 +38,18 @@ pub struct Worker {
     pub(super) plans: RefCell<PlanCache>,
     pub(super) lexed: RefCell<Lexed>,
     pub(super) interner: RefCell<Interner>,
-    pub(super) contexts: RefCell<HashMap<(u64, Rc<[String]>, bool), u64>>,
+    contexts: RefCell<HashMap<ContextKey, u64>>,
+    numbers: Cell<u64>,
     pub(super) controls: RefCell<HashMap<u32, Rc<Control>>>,
     pub(super) draining: Cell<bool>,
     next_pid: Cell<u32>,
 }
+
+/// What an analysis depends on: the schema's epoch, the search path, the syntax of strings.
+pub(super) type ContextKey = (u64, Rc<[String]>, bool);
+
+/// Clients choose search paths; beyond so many the thread forgets them and counts on.
+const MOST_CONTEXTS: usize = 4096;
 
 /// What is asked of a thread from outside.
 pub enum WorkerMessage {
@@ -52,6 +59,8 @@ pub enum WorkerMessage {
         pid: u32,
         /// The rest of it.
         secret: Vec<u8>,
+        /// Dropped when it has been carried out, or has not to be.
+        done: oneshot::Sender<()>,
     },
     /// Who is here?
     Clients(oneshot::Sender<Vec<ClientInfo>>),
@@ -116,12 +125,28 @@ impl Worker {
             peers,
             plans: RefCell::new(PlanCache::new(PlanCache::DEFAULT_BYTES)),
             lexed: RefCell::default(),
-            interner: RefCell::new(Interner::new(thread)),
+            interner: RefCell::default(),
             contexts: RefCell::default(),
+            numbers: Cell::new(0),
             controls: RefCell::default(),
             draining: Cell::new(false),
             next_pid: Cell::new(1),
         })
+    }
+
+    /// A number that this thread gives to nothing else.
+    pub(super) fn new_number(&self) -> u64 {
+        self.numbers.set(self.numbers.get() + 1);
+        ((self.thread as u64) << 48) | self.numbers.get()
+    }
+
+    /// The number of a context, the same as long as it is remembered.
+    pub(super) fn context_number(&self, key: ContextKey) -> u64 {
+        let mut contexts = self.contexts.borrow_mut();
+        if contexts.len() >= MOST_CONTEXTS {
+            contexts.clear();
+        }
+        *contexts.entry(key).or_insert_with(|| self.new_number())
     }
 
     /// A process id for a new session, not in use.
@@ -139,13 +164,16 @@ impl Worker {
         }
     }
 
-    /// Sends a cancel to the thread its key names. A key that names none is ignored, as
-    /// PostgreSQL does.
-    pub(super) fn forward_cancel(&self, pid: u32, secret: Vec<u8>) {
+    /// Sends a cancel to the thread its key names, and waits until it has been carried out: its
+    /// client takes the end of its connection for that, and goes on with statements that are not
+    /// meant. A key that names none is ignored, as PostgreSQL does.
+    pub(super) async fn forward_cancel(&self, pid: u32, secret: Vec<u8>) {
         let thread = (pid >> THREAD_SHIFT) as usize;
         if let Some(peer) = self.peers.get(thread) {
             // A thread that has ended has nothing to cancel.
-            let _ = peer.send(WorkerMessage::Cancel { pid, secret });
+            let (done, carried_out) = oneshot::channel();
+            let _ = peer.send(WorkerMessage::Cancel { pid, secret, done });
+            let _ = carried_out.await;
         }
     }
 
@@ -158,10 +186,13 @@ impl Worker {
     pub async fn answer(self: Rc<Self>, mut messages: UnboundedReceiver<WorkerMessage>) {
         while let Some(message) = messages.recv().await {
             match message {
-                WorkerMessage::Cancel { pid, secret } => {
+                WorkerMessage::Cancel { pid, secret, done } => {
                     let control = self.controls.borrow().get(&pid).cloned();
                     if let Some(control) = control {
-                        tokio::task::spawn_local(async move { control.cancel(&secret).await });
+                        tokio::task::spawn_local(async move {
+                            control.cancel(&secret).await;
+                            drop(done);
+                        });
                     }
                 }
                 WorkerMessage::Clients(reply) => {
@@ -178,7 +209,9 @@ impl Worker {
                 WorkerMessage::Kill { pid, database } => {
                     for control in self.controls.borrow().values() {
                         let meant = pid.is_none_or(|pid| pid == control.pid)
-                            && database.as_deref().is_none_or(|name| name == control.database.borrow().as_str());
+                            && database
+                                .as_deref()
+                                .is_none_or(|name| name == control.database.borrow().as_str());
                         if meant {
                             control.kill(ClientError::fatal(
                                 SqlState::SHUTTING_DOWN,

@@ -2,15 +2,15 @@
 //!
 //! Pure: bytes and a [`Schema`] in, a [`Shape`] out. Nothing here knows of shards.
 
-mod cache;
 mod analyze;
+mod cache;
 mod hints;
 mod lexer;
 mod schema;
 mod shape;
 
-pub use cache::PlanCache;
 pub use analyze::{Context, analyze};
+pub use cache::PlanCache;
 pub use hints::{Hints, ReadHint};
 pub use lexer::{LexError, LexFault, Lexed, Literal, Token, TokenKind, tokenize};
 pub use schema::{Function, Schema, Table, TableKind};

@@ -136,7 +136,9 @@ impl Transaction {
     /// `ROLLBACK TO name`: what was done since is forgotten, the savepoint stays, and the
     /// transaction lives. False when there is no such savepoint.
     pub fn rollback_to(&mut self, name: &str) -> bool {
-        let Some(at) = self.savepoints.iter().rposition(|savepoint| savepoint.name == name) else { return false };
+        let Some(at) = self.savepoints.iter().rposition(|savepoint| savepoint.name == name) else {
+            return false;
+        };
         self.savepoints.truncate(at + 1);
         self.changes.truncate(self.savepoints[at].changes);
         self.journal.truncate(self.savepoints[at].journal);
@@ -148,7 +150,9 @@ impl Transaction {
     /// `RELEASE name`; with `statement` while there is no server. False when there is no such
     /// savepoint.
     pub fn release(&mut self, name: &str, statement: Option<String>) -> bool {
-        let Some(at) = self.savepoints.iter().rposition(|savepoint| savepoint.name == name) else { return false };
+        let Some(at) = self.savepoints.iter().rposition(|savepoint| savepoint.name == name) else {
+            return false;
+        };
         if let Some(statement) = statement {
             self.record(statement);
         }
@@ -273,7 +277,10 @@ mod tests {
         assert!(tx.rollback_to("a"));
         let (mut session, mut server) = (Settings::default(), Settings::default());
         tx.commit(&Settings::default(), &mut session, &mut server);
-        assert_eq!((session.get("kept"), session.get("local"), session.get("undone")), (Some("SET kept = 1"), None, None));
+        assert_eq!(
+            (session.get("kept"), session.get("local"), session.get("undone")),
+            (Some("SET kept = 1"), None, None)
+        );
         assert_eq!(session, server);
     }
 

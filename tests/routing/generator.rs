@@ -20,10 +20,44 @@ type Columns = &'static [(&'static str, Type)];
 
 /// Name, key column, columns.
 const TABLES: &[(&str, &str, Columns)] = &[
-    ("users", "id", &[("id", Type::Key), ("name", Type::Text), ("plan_id", Type::Number), ("is_active", Type::Flag), ("session_token", Type::Text)]),
-    ("jobs", "user_id", &[("id", Type::Number), ("user_id", Type::Key), ("name", Type::Text), ("status", Type::Text), ("priority", Type::Number)]),
-    ("job_executions", "user_id", &[("id", Type::Number), ("job_id", Type::Number), ("user_id", Type::Key), ("status", Type::Text), ("ended_at", Type::Time)]),
-    ("notifications", "user_id", &[("id", Type::Number), ("user_id", Type::Key), ("message", Type::Text), ("is_read", Type::Flag)]),
+    (
+        "users",
+        "id",
+        &[
+            ("id", Type::Key),
+            ("name", Type::Text),
+            ("plan_id", Type::Number),
+            ("is_active", Type::Flag),
+            ("session_token", Type::Text),
+        ],
+    ),
+    (
+        "jobs",
+        "user_id",
+        &[
+            ("id", Type::Number),
+            ("user_id", Type::Key),
+            ("name", Type::Text),
+            ("status", Type::Text),
+            ("priority", Type::Number),
+        ],
+    ),
+    (
+        "job_executions",
+        "user_id",
+        &[
+            ("id", Type::Number),
+            ("job_id", Type::Number),
+            ("user_id", Type::Key),
+            ("status", Type::Text),
+            ("ended_at", Type::Time),
+        ],
+    ),
+    (
+        "notifications",
+        "user_id",
+        &[("id", Type::Number), ("user_id", Type::Key), ("message", Type::Text), ("is_read", Type::Flag)],
+    ),
     ("audit_logs", "user_id", &[("id", Type::Number), ("user_id", Type::Key), ("action", Type::Text)]),
     ("plans", "", &[("id", Type::Number), ("name", Type::Text), ("max_jobs", Type::Number)]),
     ("app_settings", "", &[("key", Type::Text), ("value", Type::Text)]),
@@ -125,8 +159,10 @@ impl Generator {
         let distinct = if self.chance(15) { "DISTINCT " } else { "" };
         let mut query = format!("SELECT {distinct}{list} FROM {from} WHERE {condition}");
         if self.chance(15) {
-            let (other, _) = if depth > 0 { self.keyed_query(depth - 1) } else { (query.clone(), Vec::new()) };
-            let operation = self.pick(&["UNION", "UNION ALL", "EXCEPT", "INTERSECT", "INTERSECT ALL", "EXCEPT ALL"]);
+            let (other, _) =
+                if depth > 0 { self.keyed_query(depth - 1) } else { (query.clone(), Vec::new()) };
+            let operation =
+                self.pick(&["UNION", "UNION ALL", "EXCEPT", "INTERSECT", "INTERSECT ALL", "EXCEPT ALL"]);
             query = format!("({query}) {operation} ({other})");
         } else if self.chance(10) {
             query += " ORDER BY 1, 2, 3 LIMIT 3";
@@ -144,8 +180,11 @@ impl Generator {
                 None => format!("{fallback} AS {name}"),
             }
         };
-        let (key, number, text) =
-            (item(Type::Key, "k", "7::bigint"), item(Type::Number, "n", "7::bigint"), item(Type::Text, "t", "'x'::text"));
+        let (key, number, text) = (
+            item(Type::Key, "k", "7::bigint"),
+            item(Type::Number, "n", "7::bigint"),
+            item(Type::Text, "t", "'x'::text"),
+        );
         // Sometimes the key is what only looks like one.
         let key = if self.chance(10) { key.replace(" AS k", " + 0 AS k") } else { key };
         format!("{key}, {number}, {text}")
@@ -172,7 +211,9 @@ impl Generator {
             3 => {
                 let column = self.pick(&columns).name;
                 let (a, b) = (self.pick(&columns).name, self.pick(&columns).name);
-                format!("SELECT DISTINCT {column}, {a} AS a, {b} AS b FROM {from}{filter} ORDER BY 1, 2, 3 LIMIT 5")
+                format!(
+                    "SELECT DISTINCT {column}, {a} AS a, {b} AS b FROM {from}{filter} ORDER BY 1, 2, 3 LIMIT 5"
+                )
             }
             4 if depth > 0 => {
                 let (one, _) = self.keyed_query(depth - 1);
@@ -203,12 +244,19 @@ impl Generator {
         self.aliases += 1;
         // Aliases that are tables' names, now and then.
         let alias = if self.chance(10) {
-            format!("{}{}", self.pick(&["users", "jobs", "plans"]), if self.aliases < 2 { String::new() } else { self.aliases.to_string() })
+            format!(
+                "{}{}",
+                self.pick(&["users", "jobs", "plans"]),
+                if self.aliases < 2 { String::new() } else { self.aliases.to_string() }
+            )
         } else {
             format!("r{}", self.aliases)
         };
         let columns = |columns: &[(String, Type)]| {
-            columns.iter().map(|(name, kind)| Column { name: format!("{alias}.{name}"), kind: *kind }).collect()
+            columns
+                .iter()
+                .map(|(name, kind)| Column { name: format!("{alias}.{name}"), kind: *kind })
+                .collect()
         };
         if !self.ctes.is_empty() && self.chance(50) {
             let ctes = self.ctes.clone();
@@ -226,8 +274,10 @@ impl Generator {
         }
         let which = if self.chance(85) { self.below(5) } else { 5 + self.below(2) };
         let (name, _, table) = TABLES[which];
-        let qualified = if self.ctes.iter().any(|(cte, _)| cte == name) || self.chance(10) { "public." } else { "" };
-        let table: Vec<(String, Type)> = table.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect();
+        let qualified =
+            if self.ctes.iter().any(|(cte, _)| cte == name) || self.chance(10) { "public." } else { "" };
+        let table: Vec<(String, Type)> =
+            table.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect();
         // Columns renamed, so that what is called like a key may be none.
         if name == "jobs" && self.chance(8) {
             let renamed: Vec<(String, Type)> = ["user_id", "id", "name"]
@@ -245,8 +295,24 @@ impl Generator {
         for _ in 0..self.pick(&[0, 0, 1, 1, 1, 2]) {
             let (right, more) = self.relation(depth.saturating_sub(1));
             let both: Vec<Column> = columns.iter().chain(&more).cloned().collect();
-            let kind = self.pick(&["JOIN", "JOIN", "JOIN", "LEFT JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", ","]);
-            let on = self.join_condition(depth.saturating_sub(1), &columns, &more, &both, kind == "FULL JOIN", outer);
+            let kind = self.pick(&[
+                "JOIN",
+                "JOIN",
+                "JOIN",
+                "LEFT JOIN",
+                "LEFT JOIN",
+                "RIGHT JOIN",
+                "FULL JOIN",
+                ",",
+            ]);
+            let on = self.join_condition(
+                depth.saturating_sub(1),
+                &columns,
+                &more,
+                &both,
+                kind == "FULL JOIN",
+                outer,
+            );
             text = if kind == "," && !text.contains(" JOIN ") {
                 format!("{text} CROSS JOIN {right}")
             } else {
@@ -268,7 +334,11 @@ impl Generator {
         outer: &[Column],
     ) -> String {
         let keys = |columns: &[Column]| -> Vec<String> {
-            columns.iter().filter(|column| column.kind == Type::Key).map(|column| column.name.clone()).collect()
+            columns
+                .iter()
+                .filter(|column| column.kind == Type::Key)
+                .map(|column| column.name.clone())
+                .collect()
         };
         let (mine, theirs) = (keys(left), keys(right));
         let mut parts = Vec::new();
@@ -276,8 +346,11 @@ impl Generator {
             let (a, b) = (self.pick(&mine), self.pick(&theirs));
             parts.push(if self.chance(50) { format!("{a} = {b}") } else { format!("{b} = {a}") });
         } else {
-            let numbers: Vec<String> =
-                right.iter().filter(|column| column.kind == Type::Number).map(|column| column.name.clone()).collect();
+            let numbers: Vec<String> = right
+                .iter()
+                .filter(|column| column.kind == Type::Number)
+                .map(|column| column.name.clone())
+                .collect();
             let others: Vec<String> = left
                 .iter()
                 .filter(|column| matches!(column.kind, Type::Number | Type::Key))
@@ -380,7 +453,11 @@ impl Generator {
         }
         if !outer.is_empty() && self.chance(40) {
             let keys = |columns: &[Column]| -> Vec<String> {
-                columns.iter().filter(|column| column.kind == Type::Key).map(|column| column.name.clone()).collect()
+                columns
+                    .iter()
+                    .filter(|column| column.kind == Type::Key)
+                    .map(|column| column.name.clone())
+                    .collect()
             };
             let (mine, theirs) = (keys(columns), keys(outer));
             if !mine.is_empty() && !theirs.is_empty() {
@@ -436,8 +513,10 @@ impl Generator {
     fn sharded(&mut self) -> (&'static str, &'static str, Vec<Column>) {
         let which = self.below(5);
         let (name, key, columns) = TABLES[which];
-        let columns =
-            columns.iter().map(|(column, kind)| Column { name: format!("w.{column}"), kind: *kind }).collect();
+        let columns = columns
+            .iter()
+            .map(|(column, kind)| Column { name: format!("w.{column}"), kind: *kind })
+            .collect();
         (name, key, columns)
     }
 
@@ -462,7 +541,8 @@ impl Generator {
             let (right, more) = self.relation(0);
             from = format!(" FROM {right}");
             let both: Vec<Column> = columns.iter().chain(&more).cloned().collect();
-            condition = format!("{} AND ({condition})", self.join_condition(0, &columns, &more, &both, true, &[]));
+            condition =
+                format!("{} AND ({condition})", self.join_condition(0, &columns, &more, &both, true, &[]));
         }
         let qualified = if with.is_empty() { name.to_owned() } else { format!("public.{name}") };
         format!("{with} UPDATE {qualified} w SET {} = {value}{from} WHERE {condition}", target.0)
@@ -476,7 +556,8 @@ impl Generator {
             let (right, more) = self.relation(0);
             using = format!(" USING {right}");
             let both: Vec<Column> = columns.iter().chain(&more).cloned().collect();
-            condition = format!("{} AND ({condition})", self.join_condition(0, &columns, &more, &both, true, &[]));
+            condition =
+                format!("{} AND ({condition})", self.join_condition(0, &columns, &more, &both, true, &[]));
         }
         let returning = if self.chance(40) { " RETURNING w.id" } else { "" };
         format!("DELETE FROM {name} w{using} WHERE {condition}{returning}")
@@ -491,9 +572,15 @@ impl Generator {
                 let rows: Vec<String> = (0..=self.below(3))
                     .map(|row| format!("({}, {}, 'm')", id + row, self.key_text()))
                     .collect();
-                format!("{with} INSERT INTO {qualified}notifications (id, user_id, message) VALUES {}", rows.join(", "))
+                format!(
+                    "{with} INSERT INTO {qualified}notifications (id, user_id, message) VALUES {}",
+                    rows.join(", ")
+                )
             }
-            1 => format!("{with} INSERT INTO {qualified}audit_logs VALUES ({id}, {}, 'e', 'a')", self.key_text()),
+            1 => format!(
+                "{with} INSERT INTO {qualified}audit_logs VALUES ({id}, {}, 'e', 'a')",
+                self.key_text()
+            ),
             2 => format!(
                 "INSERT INTO users (email, id, name) VALUES ('e', {}, 'n') \
                  ON CONFLICT (id) DO UPDATE SET name = excluded.name || users.id RETURNING id, name",

@@ -48,7 +48,9 @@ async fn random_statements_are_answered_as_one_postgresql_does_or_refused() {
         compare(&pair, &text, generator.theme(), &mut tally).await;
     }
     let Tally { answered, refused, failed, late, writes, wrong } = tally;
-    println!("{answered} answered ({writes} of them writes, {failed} errors), {refused} refused, {late} took too long");
+    println!(
+        "{answered} answered ({writes} of them writes, {failed} errors), {refused} refused, {late} took too long"
+    );
     assert!(wrong.is_empty(), "seed {seed}: {} wrong answers:\n{}", wrong.len(), wrong.join("\n\n"));
     // Otherwise nothing has been shown.
     assert!(answered * 5 > usize::try_from(count).unwrap(), "most statements were refused");

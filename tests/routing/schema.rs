@@ -37,7 +37,11 @@ async fn hints_say_where_a_statement_goes() {
         assert_eq!(value(&client, &format!("{count} /* pgring: key={key} */")).await, local);
         assert!(route(&client).await.contains(&name), "{}", route(&client).await);
         // A literal is no comment, and a comment's end ends the hint.
-        assert!(ask(&client, &format!("SELECT count(*), '/* pgring: shard={name} */' FROM jobs")).await.is_refusal());
+        assert!(
+            ask(&client, &format!("SELECT count(*), '/* pgring: shard={name} */' FROM jobs"))
+                .await
+                .is_refusal()
+        );
 
         client.batch_execute(&format!("SET pgring.shard = '{name}'")).await.unwrap();
         assert_eq!(value(&client, "SHOW pgring.shard").await, name);
@@ -106,7 +110,9 @@ async fn explain_goes_where_its_statement_goes() {
     let client = support::connect(&STAGE.dsn()).await;
     for shard in 0..3 {
         let key = users.on(shard, 0);
-        let text = format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT * FROM users WHERE id = {key}");
+        let text = format!(
+            "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT * FROM users WHERE id = {key}"
+        );
         let Answer::Rows(rows) = ask(&client, &text).await else { panic!("{text}") };
         let plan = format!("{rows:?}");
         assert!(plan.contains("rows=1"), "the shard has the row: {plan}");
@@ -121,7 +127,11 @@ const MEMO: &str = "CREATE TABLE memo (user_id bigint NOT NULL, note text)";
 /// Where the rows of `memo` lie, shard by shard.
 fn memos(name: &str) -> Vec<String> {
     let rows = |server: &&pgring::demo::cluster::Cluster| {
-        server.psql(APP, name, "SELECT user_id || note FROM memo ORDER BY 1").unwrap().trim().replace('\n', " ")
+        server
+            .psql(APP, name, "SELECT user_id || note FROM memo ORDER BY 1")
+            .unwrap()
+            .trim()
+            .replace('\n', " ")
     };
     support::servers(3).iter().map(rows).collect()
 }
@@ -148,11 +158,8 @@ async fn a_new_table_is_routed_from_its_creation_on() {
             let other = support::connect(&proxy.dsn(APP, &name)).await;
             for client in [&client, &other] {
                 let text = format!("INSERT INTO memo VALUES ({key}, 'x')");
-                let answer = if extended {
-                    ask_with(client, &text, &[], &[]).await
-                } else {
-                    ask(client, &text).await
-                };
+                let answer =
+                    if extended { ask_with(client, &text, &[], &[]).await } else { ask(client, &text).await };
                 assert!(answer.code().is_none(), "{answer:?}");
             }
         }
@@ -162,7 +169,12 @@ async fn a_new_table_is_routed_from_its_creation_on() {
 
         // And no more once it is gone, nor by what it was when it has another shape.
         for shard in ["s1", "s2", "s3"] {
-            client.batch_execute(&format!("/* pgring: shard={shard} */ ALTER TABLE memo RENAME user_id TO owner")).await.unwrap();
+            client
+                .batch_execute(&format!(
+                    "/* pgring: shard={shard} */ ALTER TABLE memo RENAME user_id TO owner"
+                ))
+                .await
+                .unwrap();
         }
         let text = format!("SELECT * FROM memo WHERE user_id = {}", users.on(1, 0));
         assert_eq!(ask(&client, &text).await.code(), Some("42703"));
@@ -227,10 +239,16 @@ const TYPED: [(&str, &[&str]); 4] = [
 async fn keys_that_are_text_uuid_and_small_numbers() {
     let servers = support::servers(3);
     for (kind, keys) in TYPED {
-        let name = support::database(&servers, &format!("CREATE TABLE t (tenant {kind} NOT NULL, n int); CREATE TABLE d (tenant {kind}, n int)"));
+        let name = support::database(
+            &servers,
+            &format!("CREATE TABLE t (tenant {kind} NOT NULL, n int); CREATE TABLE d (tenant {kind}, n int)"),
+        );
         let mut toml = format!("[[database]]\nname = \"{name}\"\nkey = \"tenant\"\n");
         for (number, server) in (1..).zip(&servers) {
-            toml += &format!("[[database.shard]]\nname = \"s{number}\"\nendpoints = [\"{}\"]\ntls = \"disable\"\n", server.address());
+            toml += &format!(
+                "[[database.shard]]\nname = \"s{number}\"\nendpoints = [\"{}\"]\ntls = \"disable\"\n",
+                server.address()
+            );
         }
         let proxy = Proxy::start(Config::new().append(&toml));
         let client = support::connect(&proxy.dsn(APP, &name)).await;
@@ -252,7 +270,8 @@ async fn keys_that_are_text_uuid_and_small_numbers() {
             ] {
                 assert_eq!(value(&client, &text).await, n.to_string(), "{kind}: {text}");
             }
-            let (plain, cast) = (format!("SELECT tenant::text FROM t WHERE n = {n} /* pgring: shard=s"), " */");
+            let (plain, cast) =
+                (format!("SELECT tenant::text FROM t WHERE n = {n} /* pgring: shard=s"), " */");
             let mut written = None;
             for shard in 1..=3 {
                 if let Answer::Rows(rows) = ask(&client, &format!("{plain}{shard}{cast}")).await {

@@ -350,7 +350,8 @@ async fn what_is_answered_is_what_one_postgresql_answers() {
             let (pgring, oracle) = both(&pair, &text).await;
             let sorted = template.contains("ORDER BY");
             if !expect.is_met(&pgring, &oracle, sorted) {
-                wrong.push(format!("{text}\n  expected {expect:?}\n  pgring {pgring:?}\n  oracle {oracle:?}"));
+                wrong
+                    .push(format!("{text}\n  expected {expect:?}\n  pgring {pgring:?}\n  oracle {oracle:?}"));
             }
         }
     }
@@ -404,8 +405,14 @@ impl As {
 
     /// The declared types it may have.
     fn types(self) -> &'static [Option<Type>] {
-        const TEXT: &[Option<Type>] =
-            &[None, Some(Type::UNKNOWN), Some(Type::INT8), Some(Type::INT4), Some(Type::INT2), Some(Type::NUMERIC)];
+        const TEXT: &[Option<Type>] = &[
+            None,
+            Some(Type::UNKNOWN),
+            Some(Type::INT8),
+            Some(Type::INT4),
+            Some(Type::INT2),
+            Some(Type::NUMERIC),
+        ];
         match self {
             As::Text => TEXT,
             As::Int2 => &[Some(Type::INT2)],
@@ -453,12 +460,15 @@ async fn a_key_is_the_same_in_every_type_and_format() {
                 let key = users.on(turn, 2);
                 let count = if text.contains("$2") { 2 } else { 1 };
                 let values = vec![how.value(key); count];
-                let types: Vec<Type> = declared.iter().cycle().take(count * usize::from(declared.is_some())).cloned().collect();
+                let types: Vec<Type> =
+                    declared.iter().cycle().take(count * usize::from(declared.is_some())).cloned().collect();
                 let (pgring, oracle) = both_with(&pair, text, &types, &values).await;
                 // A type that PostgreSQL does not take here is an error on both.
                 let expect = if *declared == Some(Type::NUMERIC) { Either } else { *expect };
                 if !expect.is_met(&pgring, &oracle, true) {
-                    wrong.push(format!("{text} {how:?} {declared:?}\n  pgring {pgring:?}\n  oracle {oracle:?}"));
+                    wrong.push(format!(
+                        "{text} {how:?} {declared:?}\n  pgring {pgring:?}\n  oracle {oracle:?}"
+                    ));
                 }
             }
         }
@@ -477,7 +487,10 @@ async fn arrays_and_null_as_parameters() {
     let binary = |keys: &[i64]| {
         let mut out = bytes::BytesMut::new();
         postgres_protocol::types::array_to_sql(
-            [postgres_protocol::types::ArrayDimension { len: keys.len().try_into().unwrap(), lower_bound: 1 }],
+            [postgres_protocol::types::ArrayDimension {
+                len: keys.len().try_into().unwrap(),
+                lower_bound: 1,
+            }],
             Type::INT8.oid(),
             keys.iter(),
             |key, out| {
@@ -510,11 +523,18 @@ async fn arrays_and_null_as_parameters() {
             ("SELECT * FROM users WHERE id = $1", Value::Text("nonsense".into()), Either),
             ("SELECT * FROM users WHERE id = $1", Value::Text(format!(" {} ", here[0])), Either),
             ("DELETE FROM users WHERE id = $1", Value::Null, Either),
-            ("INSERT INTO notifications (id, user_id, message) VALUES (900001, $1, 'm')", Value::Null, Refused),
+            (
+                "INSERT INTO notifications (id, user_id, message) VALUES (900001, $1, 'm')",
+                Value::Null,
+                Refused,
+            ),
         ];
         for (text, value, expect) in rows {
             let (pgring, oracle) = both_with(&pair, text, &[], std::slice::from_ref(&value)).await;
-            assert!(expect.is_met(&pgring, &oracle, true), "{text} {value:?}\n  pgring {pgring:?}\n  oracle {oracle:?}");
+            assert!(
+                expect.is_met(&pgring, &oracle, true),
+                "{text} {value:?}\n  pgring {pgring:?}\n  oracle {oracle:?}"
+            );
         }
     }
 }

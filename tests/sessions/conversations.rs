@@ -162,8 +162,10 @@ fn pgring_talks_like_postgresql() {
             let mut pgring = SHARED.session();
             let mut postgresql = Raw::login(&servers[0].address(), APP, &oracle);
             for statement in SHARED.fill(conversation).split('¦') {
-                let (mine, theirs) =
-                    (seen(protocol.ask(&mut pgring, statement)), seen(protocol.ask(&mut postgresql, statement)));
+                let (mine, theirs) = (
+                    seen(protocol.ask(&mut pgring, statement)),
+                    seen(protocol.ask(&mut postgresql, statement)),
+                );
                 if mine != theirs {
                     different.push(format!(
                         "{protocol:?} {conversation}\n  at {statement}\n  pgring     {mine:?}\n  PostgreSQL {theirs:?}"
@@ -185,11 +187,13 @@ fn pipelined_it_talks_like_postgresql_too() {
     for conversation in CONVERSATIONS {
         let text = SHARED.fill(conversation);
         let statements: Vec<&str> = text.split('¦').collect();
-        let sent: Vec<u8> = statements.iter().flat_map(|statement| super::stage::extended(statement)).collect();
-        let [mine, theirs] = [SHARED.session(), Raw::login(&servers[0].address(), APP, &oracle)].map(|mut session| {
-            session.send(&sent);
-            seen(session.until(b'Z', statements.len()))
-        });
+        let sent: Vec<u8> =
+            statements.iter().flat_map(|statement| super::stage::extended(statement)).collect();
+        let [mine, theirs] =
+            [SHARED.session(), Raw::login(&servers[0].address(), APP, &oracle)].map(|mut session| {
+                session.send(&sent);
+                seen(session.until(b'Z', statements.len()))
+            });
         if mine != theirs {
             different.push(format!("{conversation}\n  pgring     {mine:?}\n  PostgreSQL {theirs:?}"));
         }
@@ -219,16 +223,18 @@ fn a_pipeline_without_sync_is_one_transaction() {
         "SAVEPOINT a",
     ] {
         let text = SHARED.fill(pipeline);
-        let sent: Vec<u8> = text.split('¦').flat_map(|statement| raw::run(statement, &[])).chain(raw::sync()).collect();
+        let sent: Vec<u8> =
+            text.split('¦').flat_map(|statement| raw::run(statement, &[])).chain(raw::sync()).collect();
         let after = SHARED.fill("SELECT name FROM users WHERE id = {b}");
-        let [mine, theirs] = [SHARED.session(), Raw::login(&servers[0].address(), APP, &oracle)].map(|mut session| {
-            session.send(&sent);
-            let mut all = seen(session.until(b'Z', 1));
-            for statement in ["SHOW work_mem", "ROLLBACK", "SHOW work_mem", &after] {
-                all.extend(seen(session.query(statement)));
-            }
-            all
-        });
+        let [mine, theirs] =
+            [SHARED.session(), Raw::login(&servers[0].address(), APP, &oracle)].map(|mut session| {
+                session.send(&sent);
+                let mut all = seen(session.until(b'Z', 1));
+                for statement in ["SHOW work_mem", "ROLLBACK", "SHOW work_mem", &after] {
+                    all.extend(seen(session.query(statement)));
+                }
+                all
+            });
         if mine != theirs {
             different.push(format!("{pipeline}\n  pgring     {mine:?}\n  PostgreSQL {theirs:?}"));
         }

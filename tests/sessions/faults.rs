@@ -7,10 +7,7 @@ use super::stage::{BOTH, Stage, error, short};
 /// Ends all of the clients' server connections to a shard and waits until they are gone.
 fn terminate(stage: &Stage, shard: usize) {
     let gone = |what: &str| {
-        format!(
-            "SELECT {what} FROM pg_stat_activity WHERE datname = '{}' AND usename = 'app'",
-            stage.name
-        )
+        format!("SELECT {what} FROM pg_stat_activity WHERE datname = '{}' AND usename = 'app'", stage.name)
     };
     stage.directly(shard, &gone("count(pg_terminate_backend(pid))"));
     support::eventually("the backends are gone", || stage.directly(shard, &gone("count(*)")) == "0");
@@ -42,7 +39,10 @@ fn a_statement_whose_server_goes_fails_alone() {
         let asked = std::thread::scope(|scope| {
             let asking = scope.spawn(|| protocol.ask(&mut session, &sleep));
             support::eventually("it sleeps", || {
-                let count = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND wait_event = 'PgSleep'", stage.name);
+                let count = format!(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND wait_event = 'PgSleep'",
+                    stage.name
+                );
                 stage.directly(1, &count) == "1"
             });
             terminate(&stage, 1);
@@ -70,7 +70,10 @@ fn a_transaction_whose_server_goes_is_failed_until_it_is_ended() {
         let asked = std::thread::scope(|scope| {
             let asking = scope.spawn(|| protocol.ask(&mut session, &sleep));
             support::eventually("it sleeps", || {
-                let count = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND wait_event = 'PgSleep'", stage.name);
+                let count = format!(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND wait_event = 'PgSleep'",
+                    stage.name
+                );
                 stage.directly(1, &count) == "1"
             });
             terminate(&stage, 1);

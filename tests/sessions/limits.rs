@@ -9,7 +9,8 @@ use super::stage::{BOTH, Stage, error, short};
 
 #[test]
 fn a_pool_without_a_free_connection_is_named() {
-    let stage = Stage::new(Config::new().set("pool", "size", "1").set("pool", "checkout_timeout", "\"200ms\""));
+    let stage =
+        Stage::new(Config::new().set("pool", "size", "1").set("pool", "checkout_timeout", "\"200ms\""));
     for protocol in BOTH {
         let mut holder = stage.session();
         protocol.ask(&mut holder, "BEGIN");
@@ -19,7 +20,10 @@ fn a_pool_without_a_free_connection_is_named() {
         let answer = protocol.ask(&mut waiter, &ask);
         assert_eq!(short(&answer), "E 53300 | I");
         let message = error(&answer).field(b'M').unwrap();
-        assert!(message.contains("s2") && message.contains(&stage.name) && message.contains("size 1"), "{message}");
+        assert!(
+            message.contains("s2") && message.contains(&stage.name) && message.contains("size 1"),
+            "{message}"
+        );
         // Other shards are not concerned, and a transaction that could not begin is failed.
         let other = stage.fill("SELECT id FROM users WHERE id = {b}");
         assert_eq!(protocol.short(&mut waiter, &other), stage.fill("{b} | SELECT 1 | I"));
@@ -43,7 +47,8 @@ fn who_waits_longest_is_served_first() {
     let mut waiters = VecDeque::new();
     for who in 0..12 {
         let mut waiter = stage.session();
-        waiter.send(&raw::query(&format!("INSERT INTO arrivals (who) VALUES ({who}) /* pgring: shard=s2 */")));
+        waiter
+            .send(&raw::query(&format!("INSERT INTO arrivals (who) VALUES ({who}) /* pgring: shard=s2 */")));
         waiters.push_back(waiter);
         support::eventually("it waits", || waiting(&stage) == who + 1);
     }
@@ -59,7 +64,10 @@ fn who_waits_longest_is_served_first() {
 fn waiting(stage: &Stage) -> usize {
     let mut console = Raw::login(&stage.proxy.address(), pgring::demo::sample::APP, "pgring");
     let clients = console.query("SHOW CLIENTS");
-    clients.iter().filter(|frame| frame.tag == b'D' && frame.columns().contains(&"waiting".to_owned())).count()
+    clients
+        .iter()
+        .filter(|frame| frame.tag == b'D' && frame.columns().contains(&"waiting".to_owned()))
+        .count()
 }
 
 #[test]
@@ -73,7 +81,8 @@ fn the_limit_holds_for_the_process() {
                 let mut session = stage.session();
                 for round in 0..15 {
                     let answer = BOTH[(number + round) % 2].short(&mut session, ask);
-                    let count: usize = answer.split(',').next().unwrap().parse().unwrap_or_else(|_| panic!("{answer}"));
+                    let count: usize =
+                        answer.split(',').next().unwrap().parse().unwrap_or_else(|_| panic!("{answer}"));
                     assert!(count <= 3, "{count} connections");
                 }
             });

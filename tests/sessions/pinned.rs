@@ -103,7 +103,8 @@ fn advisory_locks_are_one_space() {
 fn a_cursor_with_hold_outlives_its_transaction() {
     for protocol in BOTH {
         let mut session = SHARED.session();
-        let declare = SHARED.fill("DECLARE c CURSOR WITH HOLD FOR SELECT id FROM jobs WHERE user_id = {a} ORDER BY id");
+        let declare =
+            SHARED.fill("DECLARE c CURSOR WITH HOLD FOR SELECT id FROM jobs WHERE user_id = {a} ORDER BY id");
         protocol.ask(&mut session, "BEGIN");
         assert_eq!(protocol.short(&mut session, &declare), "DECLARE CURSOR | T");
         assert_eq!(protocol.short(&mut session, "COMMIT"), "COMMIT | I");

@@ -49,7 +49,8 @@ fn a_setting_holds_on_every_shard_until_it_is_undone() {
     let mut session = SHARED.session();
     let everywhere = |session: &mut _, expect: &str| {
         for shard in ["{a}", "{b}", "{c}"] {
-            let ask = SHARED.fill(&format!("SELECT current_setting('work_mem') FROM public.users WHERE id = {shard}"));
+            let ask = SHARED
+                .fill(&format!("SELECT current_setting('work_mem') FROM public.users WHERE id = {shard}"));
             for protocol in BOTH {
                 assert_eq!(protocol.short(session, &ask), format!("{expect} | SELECT 1 | I"));
             }
@@ -81,7 +82,11 @@ fn a_setting_holds_on_every_shard_until_it_is_undone() {
 
 #[test]
 fn start_up_options_outlive_every_reset() {
-    let options = [("TimeZone", "Asia/Tokyo"), ("options", "-c work_mem=7MB -c my.own=a\\ b"), ("application_name", "me")];
+    let options = [
+        ("TimeZone", "Asia/Tokyo"),
+        ("options", "-c work_mem=7MB -c my.own=a\\ b"),
+        ("application_name", "me"),
+    ];
     let mut session = SHARED.session_with(&options);
     for undo in ["SELECT 1", "RESET ALL", "RESET work_mem", "DISCARD ALL", "SET work_mem TO DEFAULT"] {
         session.query("SET work_mem = '9MB'");
@@ -112,9 +117,15 @@ fn a_change_of_a_reported_parameter_is_told() {
         ("SET standard_conforming_strings = off", "standard_conforming_strings", "off"),
     ] {
         let answer = session.query(statement);
-        let told = answer.iter().find(|frame| frame.tag == b'S').unwrap_or_else(|| panic!("{statement}: {answer:?}"));
+        let told = answer
+            .iter()
+            .find(|frame| frame.tag == b'S')
+            .unwrap_or_else(|| panic!("{statement}: {answer:?}"));
         assert!(told.body.starts_with(name.as_bytes()), "{statement}: {told:?}");
-        assert!(told.body.windows(value.len().max(1)).any(|part| part == value.as_bytes() || value.is_empty()), "{told:?}");
+        assert!(
+            told.body.windows(value.len().max(1)).any(|part| part == value.as_bytes() || value.is_empty()),
+            "{told:?}"
+        );
     }
 }
 

@@ -95,7 +95,8 @@ impl Protocol {
 
 /// A statement as drivers send it.
 pub(crate) fn extended(sql: &str) -> Vec<u8> {
-    [raw::parse("", sql), raw::bind("", "", &[]), raw::describe('P', ""), raw::execute("", 0), raw::sync()].concat()
+    [raw::parse("", sql), raw::bind("", "", &[]), raw::describe('P', ""), raw::execute("", 0), raw::sync()]
+        .concat()
 }
 
 /// An answer in short: `7 | SELECT 1 | I`.

@@ -12,7 +12,9 @@ fn an_empty_transaction_uses_no_server() {
     // The greeting may have needed one.
     let before = stage.connections();
     for protocol in BOTH {
-        for statement in ["BEGIN", "SAVEPOINT a", "SET work_mem = '7MB'", "ROLLBACK TO a", "RELEASE a", "COMMIT"] {
+        for statement in
+            ["BEGIN", "SAVEPOINT a", "SET work_mem = '7MB'", "ROLLBACK TO a", "RELEASE a", "COMMIT"]
+        {
             protocol.ask(&mut session, statement);
             let in_use = stage.proxy.metric("pgring_clients{state=\"active\"}");
             assert!(stage.connections() <= before, "{statement}: {in_use:?}");
@@ -33,7 +35,11 @@ fn an_empty_transaction_uses_no_server() {
 fn a_transaction_stays_on_its_shard() {
     let mut session = SHARED.session();
     for protocol in BOTH {
-        for other in ["SELECT id FROM users WHERE id = {b}", "UPDATE users SET name = 'x' WHERE id = {b}", "SELECT * FROM app_settings"] {
+        for other in [
+            "SELECT id FROM users WHERE id = {b}",
+            "UPDATE users SET name = 'x' WHERE id = {b}",
+            "SELECT * FROM app_settings",
+        ] {
             let other = SHARED.fill(other);
             assert_eq!(protocol.short(&mut session, "BEGIN"), "BEGIN | T");
             let here = SHARED.fill("UPDATE users SET name = 'gone' WHERE id = {a}");
@@ -42,9 +48,13 @@ fn a_transaction_stays_on_its_shard() {
             assert_eq!(protocol.short(&mut session, "SELECT count(*) FROM plans"), "3 | SELECT 1 | T");
             let answer = protocol.ask(&mut session, &other);
             assert_eq!(error(&answer).code(), "0A000");
-            assert!(error(&answer).field(b'H').is_some() && error(&answer).field(b'M').unwrap().contains("s2"));
+            assert!(
+                error(&answer).field(b'H').is_some() && error(&answer).field(b'M').unwrap().contains("s2")
+            );
             assert_eq!(short(&answer), "E 0A000 | E");
-            for refused in ["SELECT 1", "SELECT id FROM users WHERE id = 1", "SET work_mem = '7MB'", "SAVEPOINT s"] {
+            for refused in
+                ["SELECT 1", "SELECT id FROM users WHERE id = 1", "SET work_mem = '7MB'", "SAVEPOINT s"]
+            {
                 assert_eq!(protocol.short(&mut session, refused), "E 25P02 | E", "{refused}");
             }
             assert_eq!(protocol.short(&mut session, "COMMIT"), "ROLLBACK | I");
@@ -95,7 +105,11 @@ fn what_was_said_before_the_first_statement_holds_on_the_shard() {
             let select = SHARED.fill(&format!("SELECT current_setting('transaction_isolation'), current_setting('work_mem') FROM users WHERE id = {shard}"));
             for (begin, then, isolation) in [
                 ("BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY", "SAVEPOINT a", "serializable"),
-                ("START TRANSACTION READ ONLY", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "repeatable read"),
+                (
+                    "START TRANSACTION READ ONLY",
+                    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+                    "repeatable read",
+                ),
                 ("BEGIN", "SET TRANSACTION READ ONLY", "read committed"),
             ] {
                 protocol.ask(&mut session, begin);
@@ -175,8 +189,10 @@ fn a_pipeline_keeps_to_one_shard_between_syncs() {
     let (a, b) = (SHARED.fill("{a}"), SHARED.fill("{b}"));
     let select = "SELECT id FROM users WHERE id = $1";
     // With a Sync each, any shards.
-    let sent: Vec<u8> =
-        [&a, &b, &a].iter().flat_map(|key| [raw::run(select, &[key.as_str()]), raw::sync()].concat()).collect();
+    let sent: Vec<u8> = [&a, &b, &a]
+        .iter()
+        .flat_map(|key| [raw::run(select, &[key.as_str()]), raw::sync()].concat())
+        .collect();
     session.send(&sent);
     let answer = short(&session.until(b'Z', 3));
     assert_eq!(answer, format!("{a} | SELECT 1 | I | {b} | SELECT 1 | I | {a} | SELECT 1 | I"));

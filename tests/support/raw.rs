@@ -230,7 +230,8 @@ impl Raw {
     /// Nothing more will be sent.
     pub(crate) fn hang_up_sending(&mut self) {
         if let Socket::Tcp(stream) = &self.socket {
-            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            // The other side may have been faster.
+            let _ = stream.shutdown(std::net::Shutdown::Write);
         }
     }
 
@@ -318,7 +319,11 @@ impl Raw {
     }
 
     /// Messages up to the `count`th with this tag, without keeping them: how many came of each.
-    pub(crate) fn count_until(&mut self, tag: u8, mut count: usize) -> std::collections::BTreeMap<char, usize> {
+    pub(crate) fn count_until(
+        &mut self,
+        tag: u8,
+        mut count: usize,
+    ) -> std::collections::BTreeMap<char, usize> {
         let mut seen = std::collections::BTreeMap::new();
         while count > 0 {
             let frame = self.frame();

@@ -182,7 +182,7 @@ impl Analyzer<'_> {
                 }
                 TableFactor::Function { name, args, alias, .. } => {
                     self.walk(args, &lateral, env);
-                    self.called(name, args);
+                    self.called(name);
                     self.aliased(function_source(name), alias.as_ref())
                 }
                 TableFactor::UNNEST { array_exprs, alias, with_offset: false, .. } => {
@@ -257,7 +257,7 @@ impl Analyzer<'_> {
                 self.refusals.unreadable();
             }
             self.walk(&args.args, lateral, env);
-            self.called(name, &args.args);
+            self.called(name);
             return self.aliased(function_source(name), alias.as_ref());
         }
         let is_reserved =
@@ -273,9 +273,9 @@ impl Analyzer<'_> {
         self.aliased(source, alias.as_ref())
     }
 
-    fn called(&mut self, name: &ObjectName, args: &[sqlparser::ast::FunctionArg]) {
+    fn called(&mut self, name: &ObjectName) {
         match object(name) {
-            Some(name) => self.call(&name, args),
+            Some(name) => self.call(&name),
             None => self.refusals.unreadable(),
         }
     }

@@ -44,9 +44,9 @@ use self::rows::Rows;
 use self::session::plain;
 use self::tokens::Tokens;
 use super::lexer::{Lexed, tokenize};
-use std::cell::Cell;
 use super::schema::Schema;
 use super::shape::{Access, Kind, Pin, Shape, Statement, Target};
+use std::cell::Cell;
 
 /// What a statement's meaning depends on beside its text.
 #[derive(Clone, Copy, Debug)]

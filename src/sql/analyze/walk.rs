@@ -2,10 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Statement, TableFactor,
-    Value, Visit, Visitor,
-};
+use sqlparser::ast::{Expr, Function, Ident, Query, Statement, TableFactor, Visit, Visitor};
 
 use super::super::shape::Pin;
 use super::functions::{Effect, effect};
@@ -24,10 +21,6 @@ impl Analyzer<'_> {
 
     fn function(&mut self, function: &Function) {
         self.apart |= function.over.is_some();
-        let arguments = match &function.args {
-            FunctionArguments::List(list) => list.args.as_slice(),
-            _ => &[],
-        };
         let Some(name) = object(&function.name) else {
             self.refusals.unreadable();
             return;
@@ -36,7 +29,7 @@ impl Analyzer<'_> {
             || function.filter.is_some()
             || !function.within_group.is_empty()
             || effect(self.cx.schema, name.schema.as_deref(), &name.name) != Effect::Scalar;
-        self.call(&name, arguments);
+        self.call(&name);
     }
 
     /// `t.f` calls `f(t)` where `t` has no such column.
@@ -49,7 +42,7 @@ impl Analyzer<'_> {
     }
 
     /// A call of this function, in an expression or in `FROM`.
-    pub(super) fn call(&mut self, name: &Name, arguments: &[FunctionArg]) {
+    pub(super) fn call(&mut self, name: &Name) {
         match effect(self.cx.schema, name.schema.as_deref(), &name.name) {
             Effect::Scalar | Effect::Aggregate => {}
             Effect::Opaque => self.writes = true,
@@ -60,9 +53,8 @@ impl Analyzer<'_> {
             }
             Effect::SetConfig => {
                 self.writes = true;
-                if !arguments.get(2).is_some_and(is_true) {
-                    self.pin = self.pin.or(Some(Pin::Setting));
-                }
+                // Even for the transaction only: which parameter, and to what, is not followed here.
+                self.pin = self.pin.or(Some(Pin::Setting));
             }
             Effect::Reads => self.refusals.push(Refusal::reading_function(&name.name)),
             Effect::UserDefined => self.refusals.push(Refusal::user_function(&name.name)),
@@ -134,9 +126,4 @@ impl Visitor for Walk<'_, '_, '_> {
         }
         ControlFlow::Continue(())
     }
-}
-
-fn is_true(argument: &FunctionArg) -> bool {
-    matches!(argument, FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))
-        if value.value == Value::Boolean(true))
 }
