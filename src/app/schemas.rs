@@ -120,8 +120,9 @@ impl Schemas {
         Ok(())
     }
 
-    /// To the home shard's primary. Another shard's schema would do for sharded and reference
-    /// tables, but not for those that live at home: without it they would be taken for unknown.
+    /// To the home shard's primary. While that is down, another shard's schema does for sharded
+    /// and reference tables, which is better than to refuse all; but only for want of any: one
+    /// without the tables that live at home never replaces one that has them.
     async fn connect(&self, database: &Database) -> Result<ControlConnection, String> {
         let home = database.topology.home.index();
         let shard = &database.shards[home];

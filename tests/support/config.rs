@@ -63,6 +63,14 @@ impl Config {
         self
     }
 
+    /// Changes what was appended: users, databases, shards.
+    #[track_caller]
+    pub(crate) fn replace(mut self, from: &str, to: &str) -> Config {
+        assert!(self.tables.contains(from), "{from:?} is not in\n{}", self.tables);
+        self.tables = self.tables.replace(from, to);
+        self
+    }
+
     pub(crate) fn to_toml(&self) -> String {
         let mut text = "cluster = \"test\"\n".to_owned();
         for (section, keys) in &self.sections {
