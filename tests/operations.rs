@@ -13,7 +13,8 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 mod support;
 use support::{
-    Config, Proxy, connect, database, eventually, own_servers, psql, psql_with, sample_database, servers, topology,
+    Config, Proxy, connect, database, eventually, own_servers, psql, psql_with, sample_database, servers,
+    topology,
 };
 
 /// Probes that notice soon, and no waiting for a primary that will not come back by itself.
@@ -68,7 +69,9 @@ async fn login_error(dsn: &str) -> String {
 
 fn endpoint_up(proxy: &Proxy, name: &str, server: &Cluster, shard: &str) -> Option<f64> {
     let endpoint = server.address();
-    proxy.metric(&format!("pgring_endpoint_up{{database=\"{name}\",endpoint=\"{endpoint}\",shard=\"{shard}\"}}"))
+    proxy.metric(&format!(
+        "pgring_endpoint_up{{database=\"{name}\",endpoint=\"{endpoint}\",shard=\"{shard}\"}}"
+    ))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,7 +91,8 @@ async fn a_shard_that_is_down_at_the_start_costs_its_own_keys_only_and_is_served
         let client = connect(&proxy.dsn(APP, &name)).await;
         for number in 0..3_u16 {
             let user = user_of(3, number);
-            let expect = if usize::from(number) == down { Err("57P03".to_owned()) } else { Ok(user.to_string()) };
+            let expect =
+                if usize::from(number) == down { Err("57P03".to_owned()) } else { Ok(user.to_string()) };
             assert_eq!(ask(&client, &user_row(user)).await, expect, "{shard} is down");
         }
         assert_eq!(endpoint_up(&proxy, &name, &shards[down], &shard), Some(0.0));
@@ -252,7 +256,11 @@ fn a_file_with_errors_changes_nothing_and_every_error_is_logged() {
     let name = database(&shards, "CREATE TABLE t (id bigint)");
     let good = Config::new().database(&name, &shards);
     let mut proxy = Proxy::start(good.clone());
-    proxy.reload(good.clone().set("pool", "size", "0").set("pool", "sise", "3").set("admin", "users", "[\"nobody\"]"));
+    proxy.reload(good.clone().set("pool", "size", "0").set("pool", "sise", "3").set(
+        "admin",
+        "users",
+        "[\"nobody\"]",
+    ));
     eventually("the failure shows", || proxy.metric("pgring_config_reload_success") == Some(0.0));
     for error in ["pool.size", "did you mean \"size\"", "\"nobody\" is no [[user]]"] {
         assert!(proxy.log().contains(error), "{error} is not in the log:\n{}", proxy.log());
@@ -267,8 +275,13 @@ fn a_file_with_errors_changes_nothing_and_every_error_is_logged() {
 
 /// Where a thousand keys live: what `SHOW pgring.route` says after reading each.
 fn routing(proxy: &Proxy, name: &str) -> Vec<String> {
-    let script: String =
-        (1..=1000).map(|id| format!("SELECT 1 WHERE false AND EXISTS (SELECT FROM users WHERE id = {id});\nSHOW pgring.route;\n")).collect();
+    let script: String = (1..=1000)
+        .map(|id| {
+            format!(
+                "SELECT 1 WHERE false AND EXISTS (SELECT FROM users WHERE id = {id});\nSHOW pgring.route;\n"
+            )
+        })
+        .collect();
     psql(&proxy.dsn(APP, name), &script).expect_ok().lines().map(str::to_owned).collect()
 }
 
@@ -295,7 +308,11 @@ fn a_change_that_would_move_rows_waits() {
         eventually("the log says so", || proxy.log().matches("It is pending").count() > warned);
         eventually("the metric says so", || proxy.metric(&ratio).is_some_and(|moves| moves > least));
         let ring = psql(&proxy.dsn(APP, "pgring"), "SHOW RING").expect_ok();
-        assert!(ring.lines().all(|row| row.rsplit('|').next().is_some_and(|moves| moves.parse::<f64>().unwrap() > least)), "{what}: {ring}");
+        assert!(
+            ring.lines()
+                .all(|row| row.rsplit('|').next().is_some_and(|moves| moves.parse::<f64>().unwrap() > least)),
+            "{what}: {ring}"
+        );
         assert_eq!(routing(&proxy, &name), before, "{what}");
     }
     proxy.reload(good);
@@ -334,7 +351,8 @@ async fn sigterm_lets_transactions_finish_and_turns_all_others_away() {
     let name = database(&shards, "CREATE TABLE t (id bigint)");
     let mut proxy = Proxy::start(Config::new().database(&name, &shards));
     let working = connect(&proxy.dsn(APP, &name)).await;
-    let (idle, idle_connection) = tokio_postgres::connect(&proxy.dsn(APP, &name), tokio_postgres::NoTls).await.unwrap();
+    let (idle, idle_connection) =
+        tokio_postgres::connect(&proxy.dsn(APP, &name), tokio_postgres::NoTls).await.unwrap();
     ask(&working, "BEGIN").await.unwrap();
     ask(&working, "INSERT INTO t VALUES (1)").await.unwrap();
     ask(&working, "SELECT 1").await.unwrap();

@@ -85,10 +85,10 @@ impl Session {
         let mut plans = self.worker.plans.borrow_mut();
         if readable && let Some(shape) = plans.lookup(lexed, context) {
             self.unknown_table.set(false);
-            self.worker.metrics.plan_cache.hit.inc();
+            self.worker.totals.plan_hit.inc();
             return Ok(shape);
         }
-        self.worker.metrics.plan_cache.miss.inc();
+        self.worker.totals.plan_miss.inc();
         let schema = self.schema()?;
         let cx = sql::Context {
             schema: &schema,
@@ -146,12 +146,12 @@ impl Session {
             Route::Shard(shard) => Ok(*shard),
             Route::Several(_) | Route::Refused(_) => Err(route::refusal(shape, &decision)),
         };
-        let routes = &self.worker.metrics.routes;
+        let totals = &self.worker.totals;
         match (&outcome, decision.why) {
-            (Err(_), _) => routes.refused.inc(),
-            (Ok(_), Why::Home) => routes.home.inc(),
-            (Ok(_), Why::Reference) => routes.reference.inc(),
-            (Ok(_), _) => routes.single.inc(),
+            (Err(_), _) => self.worker.metrics.routes.refused.inc(),
+            (Ok(_), Why::Home) => totals.home.inc(),
+            (Ok(_), Why::Reference) => totals.reference.inc(),
+            (Ok(_), _) => totals.single.inc(),
         }
         self.last_route = LastRoute { taken: Some((Rc::clone(shape), decision)) };
         outcome

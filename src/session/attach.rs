@@ -98,7 +98,7 @@ impl Session {
             }
         };
         self.batch.shard = shard;
-        self.database.counters.server_assignments.inc();
+        self.tally.server_assignments.inc();
         let name = &self.database.shard_names[shard.index()];
         self.registration.control.attached(&held.lease.cancel_key, name);
         self.held = Some(held);

@@ -309,7 +309,7 @@ impl Session {
             )
             .into());
         }
-        self.database.counters.client_parses.inc();
+        self.tally.client_parses.inc();
         self.batch.unconfirmed.push_back(parse.name.into());
         if named {
             self.statements.insert(parse.name.into(), Rc::clone(&statement));
@@ -404,7 +404,7 @@ impl Session {
 
     async fn bind(&mut self, head: Header, body: &[u8]) -> Result<(), Unattached> {
         let names = BindNames::read(body).map_err(End::from)?;
-        self.database.counters.binds.inc();
+        self.tally.binds.inc();
         self.settings_known().await?;
         let statement = self.statement(names.statement)?;
         self.refuse_if_failed(&statement.shape)?;
@@ -510,7 +510,7 @@ impl Session {
                 wire::put_close_statement(&mut server.outbox, PreparedNames::name(evicted).as_bytes());
                 self.relay.expect(Expect::Close { evicted: Some(evicted), shown: false });
             }
-            self.database.counters.server_parses.inc();
+            self.tally.server_parses.inc();
             wire::put_parse(&mut server.outbox, name.as_bytes(), &statement.text, &statement.types);
             self.relay.expect(Expect::Parse { id: statement.id, shown });
         } else {
@@ -523,7 +523,7 @@ impl Session {
                 return Ok(());
             }
             server.unnamed = ticket;
-            self.database.counters.server_parses.inc();
+            self.tally.server_parses.inc();
             wire::put_parse(&mut server.outbox, b"", &statement.text, &statement.types);
             self.relay.expect(Expect::Parse { id: 0, shown });
         }

@@ -150,7 +150,7 @@ impl Session {
         if !self.outbox.is_empty() || self.stream.is_unflushed() {
             let waiting = self.outbox.len();
             let drained = self.stream.poll_drain(cx, &mut self.outbox);
-            self.database.counters.sent_bytes.inc_by((waiting - self.outbox.len()) as u64);
+            self.tally.sent_bytes.inc_by((waiting - self.outbox.len()) as u64);
             if let Poll::Ready(Err(error)) = drained {
                 return Poll::Ready(Err(Stop::Client(error.into())));
             }
@@ -167,7 +167,7 @@ impl Session {
                     return Poll::Ready(Err(Stop::Client(gone.into())));
                 }
                 Poll::Ready(Ok(n)) => {
-                    self.database.counters.received_bytes.inc_by(n as u64);
+                    self.tally.received_bytes.inc_by(n as u64);
                     progressed = true;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Stop::Client(error.into()))),
@@ -215,7 +215,7 @@ impl Session {
                 },
                 Progress::Forward(n) => match self.stream.poll_write(cx, &server.inbox.filled()[..n]) {
                     Poll::Ready(Ok(written)) => {
-                        self.database.counters.sent_bytes.inc_by(written as u64);
+                        self.tally.sent_bytes.inc_by(written as u64);
                         self.relay.forwarded(server, written);
                     }
                     Poll::Ready(Err(error)) => return Err(Stop::Client(error.into())),

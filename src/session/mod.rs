@@ -24,6 +24,7 @@ mod settings;
 mod simple;
 mod startup;
 mod state;
+mod tally;
 pub mod tls;
 mod transaction;
 mod welcome;

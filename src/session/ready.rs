@@ -205,8 +205,8 @@ impl Session {
                 self.portals.clear();
                 self.unnamed_portal = None;
                 schema_changed = std::mem::take(&mut self.batch.schema_changed);
-                self.worker.metrics.transactions.single.inc();
-                self.database.counters.transactions.inc();
+                self.worker.totals.transactions.inc();
+                self.tally.transactions.inc();
                 self.detach_if_free();
                 self.hold_listener();
             }
@@ -229,11 +229,11 @@ impl Session {
         let now = Instant::now();
         self.idle_since = now;
         if let Some((began, access)) = self.began.take() {
-            let metrics = &self.database.metrics[self.batch.shard.index()];
+            let shard = self.batch.shard.index();
             let seconds = now.duration_since(began).as_secs_f64();
             match access {
-                Access::Read => metrics.query_read.observe(seconds),
-                Access::Write => metrics.query_write.observe(seconds),
+                Access::Read => self.tally.query_read[shard].observe(seconds),
+                Access::Write => self.tally.query_write[shard].observe(seconds),
             }
         }
     }

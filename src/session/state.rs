@@ -6,6 +6,7 @@ use super::extended::Batch;
 use super::own::OwnSettings;
 use super::prepared::Prepared;
 use super::ready::Effect;
+use super::tally::Tally;
 use super::worker::Worker;
 use crate::backend::{ServerError, Settings, Stream};
 use crate::error::{ClientError, Severity, SqlState};
@@ -29,6 +30,7 @@ pub struct Session {
     pub(super) registration: Registration,
     pub(super) directory: Arc<Directory>,
     pub(super) database: Arc<Database>,
+    pub(super) tally: Rc<Tally>,
     pub(super) user: Arc<ShardUser>,
     pub(super) user_name: String,
 

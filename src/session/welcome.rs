@@ -43,6 +43,7 @@ impl Admitted {
         let favourite = ShardId(u16::try_from(favourite).expect("a database has at most 1024 shards"));
         Session {
             key_type: self.database.key_type(),
+            tally: self.worker.tally(&self.database),
             worker: self.worker,
             registration: self.registration,
             directory: self.directory,
@@ -162,7 +163,7 @@ pub(super) async fn welcome(
             to_check = true;
         }
     }
-    let settings = Arc::new(settings);
+    let settings = worker.shared_settings(settings);
     if to_check {
         let lease = checked_settings(worker, &database, &shard_user, &settings).await?;
         for (name, value) in &lease.reported {
@@ -405,6 +406,7 @@ impl Session {
             self.key_type = database.key_type();
             self.context = None;
             self.last_route = Default::default();
+            self.tally = self.worker.tally(&database);
             self.database = database;
         } else {
             self.access.iter_mut().for_each(|access| *access = ShardAccess::default());

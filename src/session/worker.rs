@@ -3,6 +3,8 @@
 use super::cancel::Control;
 use super::directory::Directory;
 use super::prepared::Interner;
+use super::tally::{Tally, Totals};
+use crate::backend::Settings;
 use crate::error::{ClientError, SqlState};
 use crate::pool::Local;
 use crate::sql::{Lexed, PlanCache};
@@ -11,8 +13,8 @@ use arc_swap::ArcSwap;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
@@ -35,6 +37,10 @@ pub struct Worker {
     pub clients: Arc<AtomicUsize>,
     /// The other threads' mailboxes, by thread, for cancels that arrive at the wrong one.
     pub peers: Arc<Vec<UnboundedSender<WorkerMessage>>>,
+    pub(super) totals: Totals,
+    pub(super) tallies: RefCell<Vec<Rc<Tally>>>,
+    /// Settings that sessions have begun with lately: equal ones are one, and compare by address.
+    pub(super) settings: RefCell<Vec<Weak<Settings>>>,
     pub(super) plans: RefCell<PlanCache>,
     pub(super) lexed: RefCell<Lexed>,
     pub(super) interner: RefCell<Interner>,
@@ -120,6 +126,9 @@ impl Worker {
             thread,
             local,
             directory,
+            totals: Totals::new(&metrics),
+            tallies: RefCell::default(),
+            settings: RefCell::default(),
             metrics,
             clients,
             peers,
@@ -132,6 +141,18 @@ impl Worker {
             draining: Cell::new(false),
             next_pid: Cell::new(1),
         })
+    }
+
+    /// These settings as the thread has them already, if it has.
+    pub(super) fn shared_settings(&self, settings: Settings) -> Arc<Settings> {
+        let mut known = self.settings.borrow_mut();
+        known.retain(|settings| settings.strong_count() > 0);
+        if let Some(same) = known.iter().filter_map(Weak::upgrade).find(|known| **known == settings) {
+            return same;
+        }
+        let settings = Arc::new(settings);
+        known.push(Arc::downgrade(&settings));
+        settings
     }
 
     /// A number that this thread gives to nothing else.
@@ -196,6 +217,7 @@ impl Worker {
                     }
                 }
                 WorkerMessage::Clients(reply) => {
+                    self.tell();
                     let clients = self.controls.borrow().values().map(|control| control.info()).collect();
                     // Whoever asked may have given up.
                     let _ = reply.send(clients);
@@ -220,7 +242,10 @@ impl Worker {
                         }
                     }
                 }
-                WorkerMessage::Tidy => self.local.tidy(),
+                WorkerMessage::Tidy => {
+                    self.local.tidy();
+                    self.tell();
+                }
             }
         }
     }
