@@ -5,7 +5,7 @@ use crate::backend::ServerError;
 use crate::config::PoolMode;
 use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
-use crate::pool::Lease;
+use crate::pool::{Lease, PoolError};
 use crate::ring::ShardId;
 use crate::sql::Access;
 use crate::txn::Phase;
@@ -100,7 +100,7 @@ impl Session {
         self.batch.shard = shard;
         self.database.counters.server_assignments.inc();
         let name = &self.database.shard_names[shard.index()];
-        self.registration.control.attached(&held.lease.cancel_key, name);
+        self.registration.control.attached(&held.lease.cancel_key, name, held.lease.opened);
         self.held = Some(held);
         Ok(())
     }
@@ -128,11 +128,14 @@ impl Session {
         self.metrics().pool_wait_seconds.observe(waited);
         self.database.counters.wait_seconds.inc_by(waited);
         outcome.map_err(|error| {
-            tracing::warn!(
-                database = self.database.name,
-                user = self.user_name,
-                "no server connection: {error}"
-            );
+            // Why one cannot be opened has been logged where that was tried.
+            if !matches!(error, PoolError::Connect(..)) {
+                tracing::warn!(
+                    database = self.database.name,
+                    user = self.user_name,
+                    "no server connection: {error}"
+                );
+            }
             Unattached::Refused(error.client_error())
         })
     }
