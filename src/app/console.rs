@@ -52,6 +52,9 @@ impl App {
             }
             Action::KillClient(id) => {
                 let pid = u32::try_from(id).map_err(|_| no_such_client(id))?;
+                if !self.client_infos().await.iter().any(|client| client.pid == pid) {
+                    return Err(no_such_client(id));
+                }
                 self.tell_workers(|| WorkerMessage::Kill { pid: Some(pid), database: None });
                 Ok(())
             }
@@ -66,7 +69,7 @@ impl App {
             }
             Action::Pause(_) | Action::Resume(_) | Action::Kill(_) => Err(ClientError::refused(
                 "PAUSE, RESUME and KILL of a database are not supported yet",
-                "KILL a client by its id, or stop pgring with SHUTDOWN.",
+                "End one client with KILL_CLIENT, or pgring with SHUTDOWN.",
             )),
         }
     }
@@ -83,6 +86,7 @@ impl App {
 
 fn no_such_client(id: u64) -> ClientError {
     ClientError::error(SqlState::UNDEFINED_OBJECT, format!("there is no client {id}"))
+        .with_hint("SHOW CLIENTS has them in its column id.")
 }
 
 fn gone() -> ClientError {

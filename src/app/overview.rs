@@ -1,16 +1,16 @@
 //! What the process looks like now: for the console, the status page and the gauges.
 
 use super::serve::App;
-use crate::config;
+use crate::config::{self, Endpoint};
 use crate::http::Readiness;
-use crate::pool::Pool;
 use crate::pool::health::state::{Role, State};
 use crate::pool::health::{EndpointHealth, ShardSnapshot};
+use crate::pool::{IdleServer, Pool};
 use crate::session::{ClientInfo, WorkerMessage};
 use crate::telemetry::metrics::{EndpointLabel, ServerCount};
 use crate::telemetry::snapshot::{
-    ClientRow, ClientState, ConfigRow, DatabaseRow, PoolRow, RingRow, ShardRow, Snapshot, StatsRow, Totals,
-    UserRow,
+    ClientRow, ClientState, ConfigRow, DatabaseRow, PoolRow, RingRow, ServerRow, ServerState, ShardRow,
+    Snapshot, StatsRow, Totals, UserRow,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
@@ -98,7 +98,7 @@ impl App {
     }
 
     /// Asks the threads who is there; one that does not answer at once is left out.
-    async fn client_infos(&self) -> Vec<ClientInfo> {
+    pub(super) async fn client_infos(&self) -> Vec<ClientInfo> {
         let mut asked = Vec::new();
         for worker in self.workers() {
             let (reply, answer) = oneshot::channel();
@@ -113,6 +113,24 @@ impl App {
             }
         }
         infos
+    }
+
+    /// Asks the threads for their idle server connections, as [`App::client_infos`] does.
+    async fn idle_servers(&self) -> Vec<IdleServer> {
+        let mut asked = Vec::new();
+        for worker in self.workers() {
+            let (reply, answer) = oneshot::channel();
+            if worker.send(WorkerMessage::IdleServers(reply)).is_ok() {
+                asked.push(answer);
+            }
+        }
+        let mut servers = Vec::new();
+        for answer in asked {
+            if let Ok(Ok(some)) = tokio::time::timeout(Duration::from_secs(1), answer).await {
+                servers.extend(some);
+            }
+        }
+        servers
     }
 
     /// Brings the gauges that nobody keeps up to date for a scrape.
@@ -149,9 +167,39 @@ impl App {
         at.map_or("unknown", |at| role(&snapshot, at))
     }
 
+    /// An idle server connection of a pool.
+    fn server_row(&self, pool: &Pool, pid: u32) -> ServerRow {
+        let (addr, port) = match &pool.target.endpoint {
+            Endpoint::Tcp { host, port } => (host.clone(), *port),
+            Endpoint::Unix { port, .. } => ("unix".to_owned(), *port),
+        };
+        ServerRow {
+            id: pool.connection_id(pid),
+            user: pool.label.user.clone(),
+            database: pool.label.database.clone(),
+            state: ServerState::Idle,
+            addr,
+            port,
+            local_addr: String::new(),
+            local_port: 0,
+            connect_time: SystemTime::UNIX_EPOCH,
+            request_time: SystemTime::now(),
+            close_needed: false,
+            link: None,
+            remote_pid: i32::try_from(pid).unwrap_or(0),
+            tls: String::new(),
+            application_name: String::new(),
+            prepared_statements: 0,
+            shard: pool.label.shard.clone(),
+            endpoint: pool.label.endpoint.clone(),
+            role: self.role_of(pool),
+        }
+    }
+
     /// Everything that can be shown.
     pub(super) async fn overview(&self) -> Snapshot {
         let clients = self.client_infos().await;
+        let idle_servers = self.idle_servers().await;
         let used = servers_in_use(&clients);
         let state = self.state();
         let mut all = Snapshot::empty(state.settings.cluster.clone(), SystemTime::now());
@@ -258,10 +306,40 @@ impl App {
                 changeable: listed.changeable,
             })
             .collect();
+        let pools = self.registry.all();
+        let idle = idle_servers.iter().map(|idle| ServerRow {
+            connect_time: wall_clock(idle.opened),
+            request_time: wall_clock(idle.used),
+            ..self.server_row(&idle.pool, idle.pid)
+        });
+        let active = clients.iter().filter_map(|client| {
+            let (shard, pid) = client.server.as_ref()?;
+            let connect_time = wall_clock(client.server_opened?);
+            let pool = pools.iter().find(|pool| {
+                (&pool.label.database, &pool.label.user, &pool.label.shard)
+                    == (&client.database, &client.user, shard)
+            })?;
+            Some(ServerRow {
+                state: ServerState::Active,
+                connect_time,
+                link: Some(u64::from(client.pid)),
+                application_name: client.application_name.clone(),
+                ..self.server_row(pool, *pid)
+            })
+        });
+        all.servers = idle.chain(active).collect();
+        all.servers.sort_by(|a, b| {
+            (&a.database, &a.shard, a.remote_pid).cmp(&(&b.database, &b.shard, b.remote_pid))
+        });
         all.clients = clients.iter().map(client_row).collect();
         all.clients.sort_by_key(|client| client.id);
         all
     }
+}
+
+/// Instants are of a clock that people do not read.
+fn wall_clock(then: Instant) -> SystemTime {
+    SystemTime::now() - then.elapsed()
 }
 
 fn pool_mode(settings: &config::Settings) -> &'static str {

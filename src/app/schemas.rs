@@ -1,6 +1,7 @@
 //! Keeping what is known of each database's tables up to date.
 //!
-//! A task a database reads the catalogs of the home shard: at the start, when a session says that
+//! A task a database reads the catalogs of the home shard, or of another one while the schema is
+//! not known and the home shard is down: at the start, when a session says that
 //! DDL has run, and every few seconds in case it ran elsewhere. Only a change is published, so
 //! that the plan caches stay warm.
 
@@ -32,6 +33,8 @@ pub(super) struct Schemas {
     timeout: Duration,
     fingerprint: Option<u64>,
     connection: Option<ControlConnection>,
+    /// Where the connection leads, and what is published came from.
+    shard: usize,
     complained: Option<String>,
 }
 
@@ -53,12 +56,18 @@ impl Schemas {
             timeout: settings.pool.connect_timeout,
             fingerprint: None,
             connection: None,
+            shard: made.topology.home.index(),
             complained: None,
         };
         app.runtime.spawn(schemas.run());
     }
 
     async fn run(mut self) {
+        if let Some(database) = self.database.upgrade() {
+            // Whom to ask; without an answer in time the first reading says why there is none.
+            let home = &database.shards[database.topology.home.index()];
+            let _ = home.board.wait_for_verdict(self.timeout).await;
+        }
         loop {
             let Some(database) = self.database.upgrade() else { return };
             let ticket = database.schema_wanted.load(Ordering::SeqCst);
@@ -66,7 +75,7 @@ impl Schemas {
                 Ok(()) => {
                     self.complained = None;
                     database.schema_reads.send_replace(ticket);
-                    EVERY
+                    if self.shard == database.topology.home.index() { EVERY } else { AGAIN }
                 }
                 Err(why) => {
                     self.connection = None;
@@ -92,8 +101,10 @@ impl Schemas {
     }
 
     async fn read(&mut self, database: &Database) -> Result<(), String> {
-        if self.connection.as_ref().is_none_or(ControlConnection::is_closed) {
-            self.connection = Some(self.connect(database).await?);
+        let shard = self.shard_to_ask(database);
+        if shard != self.shard || self.connection.as_ref().is_none_or(ControlConnection::is_closed) {
+            self.connection = Some(self.connect(database, shard).await?);
+            self.shard = shard;
         }
         let Some(connection) = &self.connection else { return Err("no connection".to_owned()) };
         let epoch = EPOCH.fetch_add(1, Ordering::Relaxed);
@@ -112,6 +123,7 @@ impl Schemas {
         let first = self.fingerprint.replace(fingerprint).is_none();
         tracing::info!(
             database = database.name,
+            shard = database.shards[self.shard].name,
             tables = found.schema.tables().count(),
             "{}",
             if first { "schema read" } else { "schema has changed" }
@@ -120,22 +132,27 @@ impl Schemas {
         Ok(())
     }
 
-    /// To the home shard's primary. While that is down, another shard's schema does for sharded
-    /// and reference tables, which is better than to refuse all; but only for want of any: one
-    /// without the tables that live at home never replaces one that has them.
-    async fn connect(&self, database: &Database) -> Result<ControlConnection, String> {
+    /// The home shard. While that is down, another shard's schema does for sharded and reference
+    /// tables, which is better than to refuse all; but only for want of any: one without the
+    /// tables that live at home never replaces one that has them.
+    fn shard_to_ask(&self, database: &Database) -> usize {
         let home = database.topology.home.index();
-        let shard = &database.shards[home];
+        let is_up = |shard: usize| database.shards[shard].board.load().roles.primary.is_ok();
+        let from_home = self.shard == home && database.schema.load().is_some();
+        if from_home || is_up(home) {
+            return home;
+        }
+        (0..database.shards.len()).find(|shard| is_up(*shard)).unwrap_or(home)
+    }
+
+    /// To a shard's primary.
+    async fn connect(&self, database: &Database, shard: usize) -> Result<ControlConnection, String> {
+        let tls = &self.tls[shard];
+        let shard = &database.shards[shard];
         let snapshot = shard.board.load_full();
         let primary = snapshot.primary().map_err(|why| format!("shard {}: {why}", shard.name))?;
-        let opening = ControlConnection::open(
-            &primary.address,
-            &shard.dbname,
-            &self.login,
-            &self.tls[home],
-            self.timeout,
-            || {},
-        );
+        let opening =
+            ControlConnection::open(&primary.address, &shard.dbname, &self.login, tls, self.timeout, || {});
         opening.await.map_err(|error| format!("shard {}: {error}", shard.name))
     }
 }

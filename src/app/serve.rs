@@ -247,8 +247,8 @@ async fn first_probes(app: &App, settings: &Settings) {
         }
         for database in &databases {
             let mut reads = database.schema_reads.subscribe();
-            let home = &database.shards[database.topology.home.index()];
-            if !database.is_one_shard() && home.board.load().roles.primary.is_ok() {
+            let any_up = database.shards.iter().any(|shard| shard.board.load().roles.primary.is_ok());
+            if !database.is_one_shard() && any_up {
                 // The sender lives in the database, which is held here.
                 let _ = reads.wait_for(|reads| *reads > 0).await;
             }

@@ -81,16 +81,17 @@ impl Demo {
     pub fn start_blocking(options: &DemoOptions) -> Result<Demo, DemoError> {
         let shape = check(options)?;
         let port = usable_port(options.port)?;
-        let metrics_port = match usable_port(METRICS_PORT) {
-            Ok(free) if free != port => free,
-            _ => free_port()?,
-        };
         let installation = Installation::find()?;
         let directory = Directory::open(&installation.account, options.dir.as_deref(), shape)?;
         let topology = topology(shape.shards);
         let shards = start_shards(&installation, &directory, &topology)?;
         directory.mark_loaded()?;
 
+        // As late as can be: another demo may start meanwhile.
+        let metrics_port = match usable_port(METRICS_PORT) {
+            Ok(free) if free != port => free,
+            _ => free_port()?,
+        };
         let config = directory.path().join("pgring.toml");
         std::fs::write(&config, configuration(&shards, port, metrics_port))
             .map_err(DemoError::io("write", &config))?;

@@ -232,11 +232,29 @@ impl Local {
         Ok(())
     }
 
-    /// Each pool's number of idle connections on this thread.
-    pub fn idle_counts(&self) -> Vec<(Arc<Pool>, usize)> {
+    /// The idle connections of this thread.
+    pub fn idle_servers(&self) -> Vec<IdleServer> {
         let idle = self.idle.borrow();
-        idle.iter().filter_map(|idle| Some((Arc::clone(idle.first()?.pool()), idle.len()))).collect()
+        let row = |lease: &Lease| IdleServer {
+            pool: Arc::clone(lease.pool()),
+            pid: lease.cancel_key.pid,
+            opened: lease.opened,
+            used: lease.used,
+        };
+        idle.iter().flatten().map(row).collect()
     }
+}
+
+/// A connection that waits for a client, for the console.
+pub struct IdleServer {
+    /// Whose.
+    pub pool: Arc<Pool>,
+    /// The PostgreSQL process.
+    pub pid: u32,
+    /// Since when it is open.
+    pub opened: Instant,
+    /// When it was last given back.
+    pub used: Instant,
 }
 
 /// A fleet opened together should not be closed together.

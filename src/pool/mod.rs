@@ -13,6 +13,6 @@ mod shard;
 mod shared;
 
 pub use lease::Lease;
-pub use local::{Local, Message, Threads};
+pub use local::{IdleServer, Local, Message, Threads};
 pub use shard::{Registry, Shard, ShardAccess, ShardUser};
 pub use shared::{Label, Pool, PoolError, PoolState};

@@ -178,6 +178,12 @@ impl Pool {
         PoolState { open: self.open.load(Ordering::Relaxed), waiting: self.waiting.load(Ordering::Relaxed) }
     }
 
+    /// A number for one of its connections that no other of the process has: the server's
+    /// process, and which pool.
+    pub fn connection_id(&self, pid: u32) -> u64 {
+        (self.slot as u64) << 32 | u64::from(pid)
+    }
+
     /// Connections opened before now are closed instead of being used again.
     pub fn renew(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);

@@ -5,7 +5,7 @@ use crate::backend::ServerError;
 use crate::config::PoolMode;
 use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
-use crate::pool::Lease;
+use crate::pool::{Lease, PoolError};
 use crate::ring::ShardId;
 use crate::sql::{Access, Pin};
 use crate::txn::Phase;
@@ -100,7 +100,7 @@ impl Session {
         self.batch.shard = shard;
         self.tally.server_assignments.inc();
         let name = &self.database.shard_names[shard.index()];
-        self.registration.control.attached(&held.lease.cancel_key, name);
+        self.registration.control.attached(&held.lease.cancel_key, name, held.lease.opened);
         self.held = Some(held);
         Ok(())
     }
@@ -136,11 +136,14 @@ impl Session {
         self.metrics().pool_wait_seconds.observe(waited);
         self.database.counters.wait_seconds.inc_by(waited);
         outcome.map_err(|error| {
-            tracing::warn!(
-                database = self.database.name,
-                user = self.user_name,
-                "no server connection: {error}"
-            );
+            // Why one cannot be opened has been logged where that was tried.
+            if !matches!(error, PoolError::Connect(..)) {
+                tracing::warn!(
+                    database = self.database.name,
+                    user = self.user_name,
+                    "no server connection: {error}"
+                );
+            }
             Unattached::Refused(error.client_error())
         })
     }
@@ -249,7 +252,7 @@ impl Session {
         let Some(at) = self.parked.iter().position(|held| held.pin == Some(Pin::Listen)) else { return };
         let listener = self.parked.swap_remove(at);
         let name = &self.database.shard_names[listener.shard.index()];
-        self.registration.control.attached(&listener.lease.cancel_key, name);
+        self.registration.control.attached(&listener.lease.cancel_key, name, listener.lease.opened);
         let other = self.held.replace(listener);
         self.parked.extend(other);
     }

@@ -14,7 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 use subtle::ConstantTimeEq;
 use tokio::sync::Notify;
 
@@ -34,6 +34,7 @@ pub(super) struct Control {
     pub(super) active: Cell<bool>,
     /// The server connection in use, and its shard.
     server: RefCell<Option<(Arc<CancelKey>, Arc<str>)>>,
+    server_opened: Cell<Option<Instant>>,
     cancels: Cell<u32>,
     cancelled: Notify,
     /// Ends the wait for a server.
@@ -78,6 +79,7 @@ impl Control {
             waiting: Cell::new(false),
             active: Cell::new(false),
             server: RefCell::new(None),
+            server_opened: Cell::new(None),
             cancels: Cell::new(0),
             cancelled: Notify::new(),
             wait_ended: Notify::new(),
@@ -94,7 +96,8 @@ impl Control {
     }
 
     /// The session now uses this server connection.
-    pub(super) fn attached(&self, key: &Arc<CancelKey>, shard: &Arc<str>) {
+    pub(super) fn attached(&self, key: &Arc<CancelKey>, shard: &Arc<str>, opened: Instant) {
+        self.server_opened.set(Some(opened));
         *self.server.borrow_mut() = Some((Arc::clone(key), Arc::clone(shard)));
     }
 
@@ -188,6 +191,7 @@ impl Control {
             active: self.active.get(),
             waiting: self.waiting.get(),
             server: self.server.borrow().as_ref().map(|(key, shard)| (shard.to_string(), key.pid)),
+            server_opened: self.server_opened.get(),
             pinned: self.pinned.get().map(pin_reason),
             prepared: self.prepared.get(),
         }

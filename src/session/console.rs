@@ -3,7 +3,8 @@
 
 use super::state::{End, Session};
 use crate::error::ClientError;
-use crate::wire::{self, ColumnType, TxStatus};
+use crate::wire::{self, ColumnType, Format, TxStatus};
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -54,6 +55,7 @@ impl Session {
     pub(super) async fn run_console(&mut self) -> Result<(), End> {
         let mut statement = String::new();
         let mut portal = String::new();
+        let mut formats = Vec::new();
         let mut skipping = false;
         loop {
             let head = self.console_frame().await?;
@@ -64,7 +66,7 @@ impl Session {
             let outcome = match head.tag {
                 b'Q' => {
                     let sql = text(wire::query_text(body)?);
-                    let outcome = self.console_run(&sql, true).await;
+                    let outcome = self.console_run(&sql, true, &[]).await;
                     if let Err(error) = &outcome {
                         wire::put_error(&mut self.outbox, error);
                     }
@@ -84,17 +86,20 @@ impl Session {
                     Ok(())
                 }
                 b'B' => {
+                    let names = wire::BindNames::read(body)?;
+                    formats = wire::result_formats(&body[names.rest_at..])?;
                     portal.clone_from(&statement);
                     self.outbox.put(&wire::BIND_COMPLETE);
                     Ok(())
                 }
-                b'D' => {
-                    if body.first() == Some(&b'S') {
+                b'D' => match wire::Named::read(body)? {
+                    wire::Named::Statement(_) => {
                         wire::put_frame(&mut self.outbox, b't', |out| out.put(&[0, 0]));
+                        self.console_describe(&statement, &[])
                     }
-                    self.console_describe(&statement)
-                }
-                b'E' => self.console_run(&portal, false).await,
+                    wire::Named::Portal(_) => self.console_describe(&portal, &formats),
+                },
+                b'E' => self.console_run(&portal, false, &formats).await,
                 b'C' => {
                     self.outbox.put(&wire::CLOSE_COMPLETE);
                     Ok(())
@@ -124,26 +129,38 @@ impl Session {
         }
     }
 
-    fn console_describe(&mut self, sql: &str) -> Result<(), ClientError> {
+    fn console_describe(&mut self, sql: &str, formats: &[Format]) -> Result<(), ClientError> {
         match self.directory.console.describe(sql)? {
             None => self.outbox.put(&wire::NO_DATA),
-            Some(columns) => self.console_columns(&columns),
+            Some(columns) => self.console_columns(&columns, formats),
         }
         Ok(())
     }
 
-    fn console_columns(&mut self, columns: &[ConsoleColumn]) {
-        wire::put_row_description(&mut self.outbox, columns.iter().map(|c| (c.name.as_str(), c.kind)));
+    fn console_columns(&mut self, columns: &[ConsoleColumn], formats: &[Format]) {
+        let described = columns.iter().enumerate();
+        let described =
+            described.map(|(at, column)| (column.name.as_str(), column.kind, format(formats, at)));
+        wire::put_row_description(&mut self.outbox, described);
     }
 
-    async fn console_run(&mut self, sql: &str, describe: bool) -> Result<(), ClientError> {
+    async fn console_run(
+        &mut self,
+        sql: &str,
+        describe: bool,
+        formats: &[Format],
+    ) -> Result<(), ClientError> {
         let directory = self.directory.clone();
         let answer = directory.console.execute(&self.user_name, sql).await?;
-        if let (Some(columns), true) = (&answer.columns, describe) {
-            self.console_columns(columns);
+        let columns = answer.columns.as_deref().unwrap_or_default();
+        if describe && answer.columns.is_some() {
+            self.console_columns(columns, formats);
         }
         for row in &answer.rows {
-            wire::put_data_row(&mut self.outbox, row.iter().map(Option::as_deref));
+            let values = row.iter().zip(columns).enumerate().map(|(at, (value, column))| {
+                value.as_deref().map(|text| written(text, column.kind, format(formats, at)))
+            });
+            wire::put_data_row(&mut self.outbox, values.collect::<Vec<_>>().into_iter());
         }
         match &answer.tag {
             Some(tag) => wire::put_complete(&mut self.outbox, tag),
@@ -151,4 +168,22 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// One code stands for all columns, none for text.
+fn format(formats: &[Format], at: usize) -> Format {
+    match formats {
+        [all] => *all,
+        each => each.get(at).copied().unwrap_or(Format::Text),
+    }
+}
+
+/// A value as its column's format has it. Text is the same in both.
+fn written(text: &str, kind: ColumnType, format: Format) -> Cow<'_, [u8]> {
+    let number = match (format, kind) {
+        (Format::Binary, ColumnType::Int8) => text.parse::<i64>().ok().map(i64::to_be_bytes),
+        (Format::Binary, ColumnType::Float8) => text.parse::<f64>().ok().map(f64::to_be_bytes),
+        _ => None,
+    };
+    number.map_or(Cow::Borrowed(text.as_bytes()), |bytes| Cow::Owned(bytes.to_vec()))
 }

@@ -577,7 +577,10 @@ impl Session {
             Some(Kind::ShowOwn(name)) => {
                 let name = name.clone();
                 self.say_with(|out| {
-                    wire::put_row_description(out, [(name.as_str(), wire::ColumnType::Text)].into_iter());
+                    wire::put_row_description(
+                        out,
+                        [(name.as_str(), wire::ColumnType::Text, wire::Format::Text)].into_iter(),
+                    );
                 });
             }
             _ => self.say(&wire::NO_DATA),

@@ -291,7 +291,10 @@ impl Session {
             }),
             Own::Row { name, value } => self.say_with(|out| {
                 if describe {
-                    wire::put_row_description(out, [(name.as_str(), ColumnType::Text)].into_iter());
+                    wire::put_row_description(
+                        out,
+                        [(name.as_str(), ColumnType::Text, wire::Format::Text)].into_iter(),
+                    );
                 }
                 wire::put_data_row(out, [Some(value.as_str())].into_iter());
                 wire::put_complete(out, "SHOW");

@@ -6,7 +6,7 @@ use super::prepared::Interner;
 use super::tally::{Tally, Totals};
 use crate::backend::Settings;
 use crate::error::{ClientError, SqlState};
-use crate::pool::Local;
+use crate::pool::{IdleServer, Local};
 use crate::sql::{Lexed, PlanCache};
 use crate::telemetry::Metrics;
 use arc_swap::ArcSwap;
@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
@@ -70,6 +70,8 @@ pub enum WorkerMessage {
     },
     /// Who is here?
     Clients(oneshot::Sender<Vec<ClientInfo>>),
+    /// Which server connections are idle here?
+    IdleServers(oneshot::Sender<Vec<IdleServer>>),
     /// No new transactions: sessions end when they are idle.
     Drain,
     /// Ends one session, or all of a database, or all.
@@ -106,6 +108,8 @@ pub struct ClientInfo {
     pub waiting: bool,
     /// The shard it is on, and the server process.
     pub server: Option<(String, u32)>,
+    /// Since when that connection is open.
+    pub server_opened: Option<Instant>,
     /// Why it keeps its server.
     pub pinned: Option<&'static str>,
     /// Prepared statements it has.
@@ -221,6 +225,9 @@ impl Worker {
                     let clients = self.controls.borrow().values().map(|control| control.info()).collect();
                     // Whoever asked may have given up.
                     let _ = reply.send(clients);
+                }
+                WorkerMessage::IdleServers(reply) => {
+                    let _ = reply.send(self.local.idle_servers());
                 }
                 WorkerMessage::Drain => {
                     self.draining.set(true);

@@ -168,6 +168,15 @@ pub enum ColumnType {
     Float8,
 }
 
+/// How a value is written (manual, section 55.1.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// As SQL shows it.
+    Text,
+    /// As PostgreSQL's `typsend` makes it.
+    Binary,
+}
+
 impl ColumnType {
     fn oid_and_size(self) -> (u32, i16) {
         match self {
@@ -178,36 +187,37 @@ impl ColumnType {
     }
 }
 
-/// `RowDescription` of columns in text format.
+/// `RowDescription` of columns in the format the client has asked for.
 pub fn put_row_description<'a>(
     out: &mut Buffer,
-    columns: impl ExactSizeIterator<Item = (&'a str, ColumnType)>,
+    columns: impl ExactSizeIterator<Item = (&'a str, ColumnType, Format)>,
 ) {
     put_frame(out, b'T', |out| {
         out.put(&u16::try_from(columns.len()).expect("a console table is narrow").to_be_bytes());
-        for (name, kind) in columns {
+        for (name, kind, format) in columns {
             let (oid, size) = kind.oid_and_size();
             put_cstr(out, name.as_bytes());
             out.put(&[0; 6]);
             out.put(&oid.to_be_bytes());
             out.put(&size.to_be_bytes());
             out.put(&(-1_i32).to_be_bytes());
-            out.put(&[0; 2]);
+            out.put(&[0, u8::from(format == Format::Binary)]);
         }
     });
 }
 
-/// `DataRow` of text values.
-pub fn put_data_row<'a>(out: &mut Buffer, values: impl ExactSizeIterator<Item = Option<&'a str>>) {
+/// `DataRow` of values in their columns' formats.
+pub fn put_data_row<V: AsRef<[u8]>>(out: &mut Buffer, values: impl ExactSizeIterator<Item = Option<V>>) {
     put_frame(out, b'D', |out| {
         out.put(&u16::try_from(values.len()).expect("a console table is narrow").to_be_bytes());
         for value in values {
             match value {
                 None => out.put(&(-1_i32).to_be_bytes()),
-                Some(text) => {
-                    let len = i32::try_from(text.len()).expect("a console value is short");
+                Some(value) => {
+                    let value = value.as_ref();
+                    let len = i32::try_from(value.len()).expect("a console value is short");
                     out.put(&len.to_be_bytes());
-                    out.put(text.as_bytes());
+                    out.put(value);
                 }
             }
         }

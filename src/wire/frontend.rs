@@ -1,7 +1,7 @@
 //! What a client sends: the fields pgring decides by, read in place, and the messages pgring
 //! itself sends to a server. Bodies are what follows the header.
 
-use super::Buffer;
+use super::{Buffer, Format};
 use thiserror::Error;
 
 /// A body that is not what its tag promises.
@@ -58,6 +58,36 @@ impl<'a> BindNames<'a> {
         let (portal, statement) = names.ok_or(BodyError("Bind"))?;
         Ok(BindNames { portal, statement, rest_at: body.len() - rest.len() })
     }
+}
+
+/// The format codes a `Bind` wants results in, given what stands from [`BindNames::rest_at`] on.
+pub fn result_formats(mut rest: &[u8]) -> Result<Vec<Format>, BodyError> {
+    fn word(rest: &mut &[u8]) -> Option<u16> {
+        let (word, after) = rest.split_first_chunk()?;
+        *rest = after;
+        Some(u16::from_be_bytes(*word))
+    }
+    let mut read = || {
+        for _ in 0..word(&mut rest)? {
+            word(&mut rest)?;
+        }
+        for _ in 0..word(&mut rest)? {
+            let (len, after) = rest.split_first_chunk()?;
+            // A negative length is a NULL.
+            let len = usize::try_from(i32::from_be_bytes(*len)).unwrap_or(0);
+            rest = after.get(len..)?;
+        }
+        let mut formats = Vec::new();
+        for _ in 0..word(&mut rest)? {
+            formats.push(match word(&mut rest)? {
+                0 => Format::Text,
+                1 => Format::Binary,
+                _ => return None,
+            });
+        }
+        rest.is_empty().then_some(formats)
+    };
+    read().ok_or(BodyError("Bind"))
 }
 
 /// What `Describe` and `Close` are about.
