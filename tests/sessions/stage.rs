@@ -23,7 +23,7 @@ pub(crate) static SHARED: LazyLock<Stage> = LazyLock::new(|| Stage::new(Config::
 
 impl Stage {
     pub(crate) fn new(config: Config) -> Stage {
-        Stage::with(config, |servers| support::sample_database(servers))
+        Stage::with(config, support::sample_database)
     }
 
     pub(crate) fn with(config: Config, database: impl FnOnce(&[&'static Cluster]) -> String) -> Stage {
