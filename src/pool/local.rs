@@ -79,7 +79,7 @@ impl Local {
         }
         loop {
             let mut lease = self.pop_idle(pool)?;
-            if lease.generation == pool.generation() && lease.is_quiet() {
+            if lease.generation == pool.generation() && !pool.is_overfull() && lease.is_quiet() {
                 return Some(lease);
             }
         }
@@ -153,7 +153,7 @@ impl Local {
     /// Takes back a connection that is idle and clean.
     pub fn give_back(&self, mut lease: Lease) {
         let now = Instant::now();
-        if !lease.is_current(now) {
+        if !lease.is_current(now) || lease.pool().is_overfull() {
             return;
         }
         lease.used = now;

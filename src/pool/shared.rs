@@ -203,6 +203,11 @@ impl Pool {
         self.generation.load(Ordering::SeqCst)
     }
 
+    /// Are there more than a reload has left room for?
+    pub(super) fn is_overfull(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > self.settings.load().size
+    }
+
     /// Does anybody wait? The only thing the usual return has to ask of other threads.
     pub(super) fn has_waiters(&self) -> bool {
         self.waiting.load(Ordering::SeqCst) > 0
