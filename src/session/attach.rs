@@ -150,26 +150,33 @@ impl Session {
 
     /// Brings the held server's settings in line with the session's, outside any transaction.
     async fn align(&mut self) -> Result<(), Unattached> {
-        let Some(held) = &mut self.held else { return Ok(()) };
-        if held.lease.is_aligned(&self.settings) {
-            return Ok(());
-        }
-        let wanted = Arc::clone(&self.settings);
-        match held.lease.align(&wanted).await {
-            Ok(()) => Ok(()),
-            Err(error) => {
+        for _ in 0..MOST_DEAD {
+            let Some(held) = &mut self.held else { return Ok(()) };
+            if held.lease.is_aligned(&self.settings) {
+                return Ok(());
+            }
+            let (shard, pinned) = (held.shard, held.pin.is_some());
+            let wanted = Arc::clone(&self.settings);
+            let Err(error) = held.lease.align(&wanted).await else { return Ok(()) };
+            let refused = match &error {
+                ServerError::Refused { body, .. } => Some(server_refusal(body)),
+                _ if pinned => Some(self.server_error(&error, false)),
+                _ => None,
+            };
+            self.drop_held();
+            if let Some(told) = refused {
                 tracing::warn!(
                     database = self.database.name,
                     "cannot bring a server's settings in line: {error}"
                 );
-                let told = match &error {
-                    ServerError::Refused { body, .. } => server_refusal(body),
-                    error => self.server_error(error, false),
-                };
-                self.drop_held();
-                Err(Unattached::Refused(told))
+                return Err(Unattached::Refused(told));
             }
+            // It had died while it was idle, and nothing of the statement has been sent.
+            tracing::debug!(database = self.database.name, "an idle server connection was lost: {error}");
+            self.take(shard).await?;
         }
+        self.drop_held();
+        Err(Unattached::Refused(super::simple::lost_at_once()))
     }
 
     /// Sends ahead what the transaction has to begin with.
@@ -443,6 +450,9 @@ const CANCEL_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The note of a transaction's beginning that was sent ahead.
 pub(super) const OPENED: u32 = u32::MAX;
+
+/// Idle connections that may turn out to be dead, one after the other, before a statement fails.
+const MOST_DEAD: usize = 64;
 
 /// How long forgetting a session's state may take before its connection is closed instead.
 const CLEANING: Duration = Duration::from_secs(5);
