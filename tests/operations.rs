@@ -265,7 +265,7 @@ fn a_file_with_errors_changes_nothing_and_every_error_is_logged() {
     ));
     eventually("the failure shows", || proxy.metric("pgring_config_reload_success") == Some(0.0));
     for error in ["pool.size", "did you mean \"size\"", "\"nobody\" is no [[user]]"] {
-        assert!(proxy.log().contains(error), "{error} is not in the log:\n{}", proxy.log());
+        eventually(error, || proxy.log().contains(error));
     }
     assert_eq!(psql(&proxy.dsn(APP, &name), "SELECT 1").expect_ok(), "1\n");
     assert!(psql(&proxy.dsn(APP, "pgring"), "SHOW CONFIG").expect_ok().contains("pool.size|20|"));

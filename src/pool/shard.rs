@@ -1,6 +1,6 @@
 //! Which pool leads to a shard's primary now.
 
-use super::health::ShardBoard;
+use super::health::{NoPrimary, ShardBoard};
 use super::shared::{Label, Pool, PoolError};
 use crate::backend::Target;
 use crate::config::{self, Endpoint, Secret, TlsMode};
@@ -156,6 +156,10 @@ impl ShardAccess {
         shard: &Shard,
         user: &ShardUser,
     ) -> Result<&Arc<Pool>, PoolError> {
+        if matches!(shard.board.load().roles.primary, Err(NoPrimary::Unknown)) {
+            // A shard that a reload has just added: its first probe is on its way.
+            shard.board.wait_for_verdict(shard.failover_hold).await;
+        }
         if self.primary(shard, user).is_err() && shard.had_primary.load(Ordering::Relaxed) {
             // What it found, or why not, is what the second look sees.
             let _ = shard.board.wait_for_primary(shard.failover_hold).await;
