@@ -6,5 +6,7 @@
 //! beside `relay`.
 
 mod relay;
+mod told;
 
 pub use relay::{Emit, Event, Expect, Progress, Relay};
+pub use told::{Reported, Told};

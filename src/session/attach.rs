@@ -22,6 +22,8 @@ pub(super) enum Unattached {
     End(End),
     /// The client has been told already, by an error on the way.
     Told,
+    /// Earlier statements have to be answered first. Nothing has been done yet.
+    Later,
 }
 
 impl From<End> for Unattached {
@@ -40,6 +42,9 @@ impl Session {
     /// Has the session hold a server of `shard`, its settings in line and the transaction begun
     /// on it. Prefers what the session has.
     pub(super) async fn attach(&mut self, shard: ShardId) -> Result<(), Unattached> {
+        if self.relay.awaits_ready() {
+            return self.stay_attached(shard);
+        }
         if let Some(held) = &self.held {
             if held.shard == shard {
                 if self.batch.is_sent()
@@ -56,19 +61,24 @@ impl Session {
         if self.held.is_none() {
             self.take(shard).await?;
         }
-        if !self.batch.is_sent()
-            && !self.held.as_ref().is_some_and(|held| held.lease.is_aligned(&self.settings))
-        {
-            Box::pin(self.align()).await?;
-        }
+        self.align_ahead();
         self.begin_on_server();
         Ok(())
+    }
+
+    /// As [`Session::attach`] while earlier statements are unanswered: the server is the one they
+    /// are on, as it is.
+    fn stay_attached(&self, shard: ShardId) -> Result<(), Unattached> {
+        let stays = self.held.as_ref().is_some_and(|held| {
+            held.shard == shard && self.tx.phase() != Phase::Pending && held.lease.is_aligned(&self.settings)
+        });
+        if stays { Ok(()) } else { Err(Unattached::Later) }
     }
 
     /// As [`Session::attach`], for a statement that is only described: the transaction does not
     /// begin there, unless it has settings that the description may depend on.
     pub(super) async fn attach_to_describe(&mut self, shard: ShardId) -> Result<(), Unattached> {
-        if self.tx.phase() != Phase::Pending || !self.tx.changes().is_empty() {
+        if self.relay.awaits_ready() || self.tx.phase() != Phase::Pending || !self.tx.changes().is_empty() {
             return self.attach(shard).await;
         }
         if self.held.as_ref().is_some_and(|held| held.shard != shard) {
@@ -77,15 +87,12 @@ impl Session {
         if self.held.is_none() {
             self.take(shard).await?;
         }
-        if !self.batch.is_sent()
-            && !self.held.as_ref().is_some_and(|held| held.lease.is_aligned(&self.settings))
-        {
-            Box::pin(self.align()).await?;
-        }
+        self.align_ahead();
         Ok(())
     }
 
-    async fn take(&mut self, shard: ShardId) -> Result<(), Unattached> {
+    /// A server of `shard`, as it is.
+    pub(super) async fn take(&mut self, shard: ShardId) -> Result<(), Unattached> {
         let parked = self.parked.iter().position(|held| held.shard == shard);
         let held = match parked {
             Some(at) => self.parked.swap_remove(at),
@@ -148,8 +155,46 @@ impl Session {
         })
     }
 
-    /// Brings the held server's settings in line with the session's, outside any transaction.
-    async fn align(&mut self) -> Result<(), Unattached> {
+    /// Sends ahead what brings the held server's settings in line with the session's: a
+    /// transaction of its own, so that nothing later undoes it, and without Sync, so that the
+    /// server skips what follows if it fails.
+    fn align_ahead(&mut self) {
+        let Some(held) = &mut self.held else { return };
+        let server = &mut *held.lease;
+        if self.batch.is_sent() || server.is_aligned(&self.settings) {
+            return;
+        }
+        let statements = server.settings.statements_towards(&self.settings);
+        // If that fails the connection is closed.
+        server.settings = Arc::clone(&self.settings);
+        if statements.is_empty() {
+            return;
+        }
+        server.unnamed = 0;
+        self.send_hidden("BEGIN", None);
+        for statement in &statements {
+            self.send_hidden(statement, None);
+        }
+        self.send_hidden("COMMIT", Some(ALIGNED));
+        self.batch.aligning = true;
+    }
+
+    /// Has the held server run a statement whose answer the client does not see.
+    fn send_hidden(&mut self, statement: &str, note: Option<u32>) {
+        let Some(held) = &mut self.held else { return };
+        let server = &mut *held.lease;
+        wire::put_parse(&mut server.outbox, b"", statement.as_bytes(), &[]);
+        wire::put_bind_plain(&mut server.outbox, b"", b"");
+        wire::put_execute(&mut server.outbox, b"");
+        server.unnamed = 0;
+        self.relay.expect(Expect::Parse { id: 0, shown: false });
+        self.relay.expect(Expect::Bind { shown: false });
+        self.relay.expect(Expect::Execute { note, shown: false });
+    }
+
+    /// Brings the held server's settings in line with the session's in a round trip of its own,
+    /// outside any transaction.
+    pub(super) async fn align(&mut self) -> Result<(), Unattached> {
         for _ in 0..MOST_DEAD {
             let Some(held) = &mut self.held else { return Ok(()) };
             if held.lease.is_aligned(&self.settings) {
@@ -184,19 +229,14 @@ impl Session {
         if self.tx.phase() != Phase::Pending {
             return;
         }
-        let Some(held) = &mut self.held else { return };
-        let server = &mut *held.lease;
+        if self.held.is_none() {
+            return;
+        }
         for statement in self.tx.open() {
             // Under the extended protocol without Sync: should one of them fail, the server
             // skips what follows instead of running it outside the transaction.
-            wire::put_parse(&mut server.outbox, b"", statement.as_bytes(), &[]);
-            wire::put_bind_plain(&mut server.outbox, b"", b"");
-            wire::put_execute(&mut server.outbox, b"");
-            self.relay.expect(Expect::Parse { id: 0, shown: false });
-            self.relay.expect(Expect::Bind { shown: false });
-            self.relay.expect(Expect::Execute { note: Some(OPENED), shown: false });
+            self.send_hidden(&statement, Some(OPENED));
         }
-        server.unnamed = 0;
         self.batch.opened = true;
     }
 
@@ -245,6 +285,10 @@ impl Session {
     /// After a transaction: the server goes back to its pool, unless the session keeps it.
     pub(super) fn detach_if_free(&mut self) {
         let Some(held) = &self.held else { return };
+        if self.relay.is_busy() || self.batch.is_sent() {
+            // What came after is on it already.
+            return;
+        }
         let session_mode = self.directory.pool.mode == PoolMode::Session;
         if held.pin.is_none() && !session_mode {
             self.give_back_held();
@@ -330,7 +374,8 @@ impl Session {
             return Err(End::Vanished(std::io::Error::other("the server was lost in the middle of a row")));
         }
         let pinned = self.held.as_ref().and_then(|held| held.pin);
-        let awaited = self.relay.awaits_ready();
+        let readies = self.relay.readies();
+        let awaited = readies > 0;
         let definite = matches!(error, ServerError::Refused { .. });
         // A write that commits by itself may have done so before the connection broke.
         let autocommit = awaited && self.tx.phase() == Phase::Idle && self.access_kind == Access::Write;
@@ -338,7 +383,7 @@ impl Session {
         let told = self.server_error(error, committing);
         let committed = std::mem::take(&mut self.batch.committed);
         let copying = self.relay.is_copying_in();
-        let in_batch = self.batch.is_begun();
+        let in_batch = self.batch.is_begun() && (self.batch.is_sent() || !awaited);
         let in_transaction = self.tx.phase() != Phase::Idle;
         self.drop_held();
         self.undone();
@@ -352,7 +397,8 @@ impl Session {
         self.effects.clear();
         self.portals.clear();
         self.unnamed_portal = None;
-        self.batch.answered();
+        self.batch.answered(false);
+        self.batch.is_sure();
         self.began = None;
         self.registration.control.active.set(false);
         if pinned.is_some() || (in_transaction && !awaited && !in_batch) {
@@ -360,17 +406,26 @@ impl Session {
             return Err(End::Fatal(ClientError { severity: crate::error::Severity::Fatal, ..told }));
         }
         if awaited || in_batch || copying {
-            self.note_lost_parses();
+            self.take_back_all();
             if !committed {
                 wire::put_error(&mut self.outbox, &told);
             }
+            let status = self.status();
+            self.idle_since = Instant::now();
             if awaited || copying && !in_batch {
-                self.batch.clear();
-                let status = self.status();
                 wire::put_ready(&mut self.outbox, status);
-                self.idle_since = Instant::now();
-            } else {
+            }
+            for _ in 1..readies {
+                // Each batch that was sent has an end of its own.
+                wire::put_error(&mut self.outbox, &told);
+                wire::put_ready(&mut self.outbox, status);
+            }
+            if in_batch {
+                if awaited {
+                    wire::put_error(&mut self.outbox, &told);
+                }
                 self.batch.skip();
+                self.batch.sent_is_done();
             }
         }
         Ok(())
@@ -450,6 +505,8 @@ const CANCEL_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The note of a transaction's beginning that was sent ahead.
 pub(super) const OPENED: u32 = u32::MAX;
+/// The note of what brings a server in line.
+pub(super) const ALIGNED: u32 = u32::MAX - 1;
 
 /// Idle connections that may turn out to be dead, one after the other, before a statement fails.
 const MOST_DEAD: usize = 64;

@@ -5,6 +5,7 @@ use super::console::Console;
 use super::tls::ServerTls;
 use crate::auth::Verifier;
 use crate::config;
+use crate::execute::Reported;
 use crate::pool::{Shard, ShardUser};
 use crate::ring::Topology;
 use crate::sql::{KeyType, Schema};
@@ -108,7 +109,7 @@ impl Database {
 #[derive(Clone, Debug)]
 pub struct Greeting {
     /// `ParameterStatus` names and values.
-    pub reported: Vec<(String, String)>,
+    pub reported: Arc<[Reported]>,
     /// `search_path` before the session changes it.
     pub search_path: String,
     /// When it was read; servers may be upgraded and roles altered.

@@ -9,6 +9,7 @@
 //! place, so that answers come in the order they were asked for.
 
 use super::attach::Unattached;
+use super::batch::Deferred;
 use super::prepared::Prepared;
 use super::ready::Effect;
 use super::simple::lost_at_once;
@@ -17,129 +18,11 @@ use super::transaction::{Own, needs_server};
 use crate::backend::PreparedNames;
 use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
-use crate::ring::ShardId;
 use crate::route::{self, Parameters};
 use crate::sql::{Kind, Lexed, Target};
 use crate::txn::Phase;
 use crate::wire::{self, BindNames, Execute, Header, Named, Parse, TxStatus};
-use std::collections::VecDeque;
 use std::rc::Rc;
-
-/// What has been asked since the last `Sync`.
-pub(super) struct Batch {
-    deferred: Vec<Deferred>,
-    /// Names of statements whose `Parse` has not been answered, in order.
-    unconfirmed: VecDeque<Box<[u8]>>,
-    /// Something has been asked.
-    begun: bool,
-    /// Something has been sent to the held server.
-    sent: bool,
-    /// A portal has been made there: data may have been touched.
-    run: bool,
-    /// After an error everything up to the `Sync` is ignored.
-    skipping: bool,
-    /// A statement has failed since the last `ReadyForQuery`.
-    pub(super) failed: bool,
-    /// The transaction was begun on the server since the last `ReadyForQuery`.
-    pub(super) opened: bool,
-    /// A `COMMIT` has been answered since the last `ReadyForQuery`.
-    pub(super) committed: bool,
-    /// The schema has been changed by what ran.
-    pub(super) schema_changed: bool,
-    /// The shard it went to last.
-    pub(super) shard: ShardId,
-}
-
-impl Default for Batch {
-    fn default() -> Batch {
-        Batch {
-            deferred: Vec::new(),
-            unconfirmed: VecDeque::new(),
-            begun: false,
-            sent: false,
-            run: false,
-            skipping: false,
-            failed: false,
-            opened: false,
-            committed: false,
-            schema_changed: false,
-            shard: ShardId(0),
-        }
-    }
-}
-
-enum Deferred {
-    /// A `Parse`, under the client's name.
-    Parse { named: bool, statement: Rc<Prepared>, ticket: u64 },
-    /// A `Describe` of a statement.
-    Describe { named: bool, statement: Rc<Prepared>, ticket: u64 },
-}
-
-impl Batch {
-    pub(super) fn is_begun(&self) -> bool {
-        self.begun
-    }
-
-    pub(super) fn is_sent(&self) -> bool {
-        self.sent
-    }
-
-    pub(super) fn has_run(&self) -> bool {
-        self.run
-    }
-
-    pub(super) fn is_skipping(&self) -> bool {
-        self.skipping
-    }
-
-    pub(super) fn has_deferred(&self) -> bool {
-        !self.deferred.is_empty()
-    }
-
-    /// Ignores what follows up to the `Sync`.
-    pub(super) fn skip(&mut self) {
-        self.skipping = true;
-        self.deferred.clear();
-    }
-
-    /// What was sent has been answered by a `ReadyForQuery` that the client does not see.
-    pub(super) fn sent_is_done(&mut self) {
-        self.sent = false;
-        self.run = false;
-    }
-
-    /// The client's `Sync` is on its way, or answered.
-    pub(super) fn clear(&mut self) {
-        self.deferred.clear();
-        self.begun = false;
-        self.sent = false;
-        self.run = false;
-        self.skipping = false;
-    }
-
-    /// The client has its `ReadyForQuery`.
-    pub(super) fn answered(&mut self) {
-        self.failed = false;
-        self.opened = false;
-        self.committed = false;
-        self.schema_changed = false;
-    }
-
-    /// A `COPY` under way: the `Sync` sent before its data does not count.
-    pub(super) fn revive(&mut self) {
-        self.begun = true;
-        self.sent = true;
-        self.run = true;
-    }
-
-    pub(super) fn parsed(&mut self) {
-        self.unconfirmed.pop_front();
-    }
-
-    pub(super) fn take_unconfirmed(&mut self) -> VecDeque<Box<[u8]>> {
-        std::mem::take(&mut self.unconfirmed)
-    }
-}
 
 impl Session {
     pub(super) async fn extended(&mut self, head: Header, frame: &[u8]) -> Result<(), End> {
@@ -152,8 +35,8 @@ impl Session {
         if self.relay.is_copying_in() && head.tag == b'H' {
             return Ok(());
         }
-        self.batch.begun = true;
-        if self.batch.skipping {
+        self.batch.begin();
+        if self.batch.is_skipping() {
             return Ok(());
         }
         let body = &frame[wire::HEADER_LEN..];
@@ -169,6 +52,15 @@ impl Session {
             Ok(()) => Ok(()),
             Err(Unattached::Told) => Ok(()),
             Err(Unattached::End(end)) => Err(end),
+            Err(Unattached::Later) => {
+                self.postpone();
+                Ok(())
+            }
+            // An error of pgring's own counts when its turn has come.
+            Err(Unattached::Refused(_)) if self.relay.awaits_ready() => {
+                self.postpone();
+                Ok(())
+            }
             Err(Unattached::Refused(error)) => {
                 self.fail_batch(&error);
                 Ok(())
@@ -197,7 +89,7 @@ impl Session {
     /// What the batch has done on its server so far is one implicit transaction, which the error
     /// undoes as a whole.
     fn undo_on_server(&mut self) {
-        if !self.batch.run {
+        if !self.batch.has_run() {
             return;
         }
         let Some(held) = &mut self.held else { return };
@@ -226,7 +118,7 @@ impl Session {
     }
 
     async fn sync_quietly(&mut self) -> Result<(), End> {
-        if !self.batch.sent {
+        if !self.batch.is_sent() {
             return Ok(());
         }
         if let Some(held) = &mut self.held {
@@ -235,6 +127,9 @@ impl Session {
             self.finish_relay().await?;
         }
         self.batch.sent_is_done();
+        if self.batch.misaligned {
+            self.drop_held();
+        }
         if self.tx.phase() == Phase::Idle {
             if self.batch.failed {
                 self.undone();
@@ -248,11 +143,16 @@ impl Session {
     }
 
     fn say_parsed(&mut self) {
+        self.say_confirming(&wire::PARSE_COMPLETE);
+    }
+
+    /// Answers a message about a statement, at its place.
+    fn say_confirming(&mut self, bytes: &'static [u8]) {
         if self.relay.is_busy() {
-            self.relay.expect(Expect::Parsed);
+            self.relay.expect(Expect::Confirm(bytes));
         } else {
-            self.outbox.put(&wire::PARSE_COMPLETE);
-            self.batch.parsed();
+            self.outbox.put(bytes);
+            self.batch.confirmed();
         }
     }
 
@@ -310,12 +210,13 @@ impl Session {
             .into());
         }
         self.tally.client_parses.inc();
-        self.batch.unconfirmed.push_back(parse.name.into());
         if named {
+            self.batch.changes(parse.name, None);
             self.statements.insert(parse.name.into(), Rc::clone(&statement));
             self.control().prepared.set(self.statements.len());
         } else {
-            self.unnamed = Some(Rc::clone(&statement));
+            let before = self.unnamed.replace(Rc::clone(&statement));
+            self.batch.changes(b"", before.map(|before| (before, self.unnamed_ticket)));
             self.unnamed_ticket = self.worker.new_number();
         }
         self.batch.deferred.push(Deferred::Parse { named, statement, ticket: self.unnamed_ticket });
@@ -384,7 +285,7 @@ impl Session {
     /// Can a `Bind` whose beginning lies in the inbox be sent on before its end has come? Where
     /// it goes must not depend on what is still to come.
     pub(super) fn can_bind_in_parts(&self) -> bool {
-        if self.batch.skipping {
+        if self.batch.is_skipping() {
             return false;
         }
         let Some(body) = self.inbox.filled().get(wire::HEADER_LEN..) else { return false };
@@ -404,15 +305,15 @@ impl Session {
 
     async fn bind(&mut self, head: Header, body: &[u8]) -> Result<(), Unattached> {
         let names = BindNames::read(body).map_err(End::from)?;
-        self.tally.binds.inc();
         self.settings_known().await?;
         let statement = self.statement(names.statement)?;
         self.refuse_if_failed(&statement.shape)?;
         self.refuse_unknown_settings(&statement.shape, &statement.text)?;
         if self.is_own_now(&statement) {
+            self.need_answers()?;
+            self.tally.binds.inc();
             let all_here = self.batch.deferred.iter().all(|deferred| {
-                let (Deferred::Parse { statement: asked, .. } | Deferred::Describe { statement: asked, .. }) =
-                    deferred;
+                let (asked, _) = deferred.statement();
                 let kind = asked.shape.statements.first().map(|s| &s.kind);
                 Rc::ptr_eq(asked, &statement) || kind.is_some_and(Session::is_always_own)
             });
@@ -432,8 +333,10 @@ impl Session {
             self.route(&statement.shape, &statement.text, &statement.lexed, &parameters)?
         };
         self.attach(shard).await?;
-        self.flush_deferred_to_held(Some(&statement))?;
         let named = !names.statement.is_empty();
+        self.need_settled(Some((&statement, named)))?;
+        self.tally.binds.inc();
+        self.flush_deferred_to_held(Some(&statement))?;
         self.prepare_on_held(&statement, named, self.unnamed_ticket, false)?;
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         let server = &mut *held.lease;
@@ -445,10 +348,36 @@ impl Session {
         self.passing = rest_len - rest.len();
         self.passing_nowhere = false;
         self.relay.expect(Expect::Bind { shown: true });
-        self.batch.sent = true;
-        self.batch.run = true;
+        self.batch.run();
         self.remember_portal(names.portal, &statement);
         Ok(())
+    }
+
+    /// Pgring's own answers depend on what came before.
+    fn need_answers(&self) -> Result<(), Unattached> {
+        if self.relay.awaits_ready() { Err(Unattached::Later) } else { Ok(()) }
+    }
+
+    /// Whether the server has the statements that are about to be used must not hang on an
+    /// earlier batch: after an error it would have skipped their `Parse`.
+    fn need_settled(&self, next: Option<(&Rc<Prepared>, bool)>) -> Result<(), Unattached> {
+        if !self.relay.awaits_ready() {
+            return Ok(());
+        }
+        let is_parsed_here = self
+            .batch
+            .deferred
+            .iter()
+            .any(|deferred| matches!(deferred, Deferred::Parse { named: false, .. }));
+        let unsettled = |(statement, named): (&Rc<Prepared>, bool)| {
+            if named {
+                self.relay.is_unsettled(statement.id)
+            } else {
+                !is_parsed_here && self.relay.is_unsettled(0)
+            }
+        };
+        let mut used = self.batch.deferred.iter().map(Deferred::statement).chain(next);
+        if used.any(unsettled) { Err(Unattached::Later) } else { Ok(()) }
     }
 
     fn remember_portal(&mut self, name: &[u8], statement: &Rc<Prepared>) {
@@ -462,7 +391,7 @@ impl Session {
     /// Would pgring answer this statement itself, as things stand?
     fn is_own_now(&self, statement: &Prepared) -> bool {
         let Some(first) = statement.shape.statements.first() else { return false };
-        let elsewhere = self.tx.phase() == Phase::Open || self.batch.run;
+        let elsewhere = self.tx.phase() == Phase::Open || self.batch.has_run();
         let pending = self.tx.phase() == Phase::Pending;
         match &first.kind {
             Kind::Begin => !elsewhere,
@@ -491,14 +420,15 @@ impl Session {
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         let server = &mut *held.lease;
         // In a failed transaction a Parse is refused, even of what is known already.
-        let ask = shown && server.status == TxStatus::Failed;
+        let may_be_failed = self.tx.phase() == Phase::Open && self.relay.awaits_ready();
+        let ask = shown && (server.status == TxStatus::Failed || may_be_failed);
         if named {
             if server.prepared.touch(statement.id) {
                 if ask {
                     wire::put_parse(&mut server.outbox, b"", &statement.text, &statement.types);
                     server.unnamed = 0;
                     self.relay.expect(Expect::Parse { id: 0, shown });
-                    self.batch.sent = true;
+                    self.batch.send();
                 } else if shown {
                     self.say_parsed();
                 }
@@ -527,7 +457,7 @@ impl Session {
             wire::put_parse(&mut server.outbox, b"", &statement.text, &statement.types);
             self.relay.expect(Expect::Parse { id: 0, shown });
         }
-        self.batch.sent = true;
+        self.batch.send();
         Ok(())
     }
 
@@ -551,7 +481,7 @@ impl Session {
                     let name = if named { PreparedNames::name(statement.id) } else { String::new() };
                     wire::put_describe_statement(&mut held.lease.outbox, name.as_bytes());
                     self.relay.expect(Expect::Describe);
-                    self.batch.sent = true;
+                    self.batch.send();
                 }
             }
         }
@@ -590,11 +520,11 @@ impl Session {
     /// The client wants to know what was put off before it binds: any shard that has the tables
     /// can tell.
     pub(super) async fn flush_deferred_anywhere(&mut self) -> Result<(), Unattached> {
-        if self.batch.deferred.is_empty() {
+        if !self.batch.has_deferred() {
             return Ok(());
         }
         let all_own = self.batch.deferred.iter().all(|deferred| {
-            let (Deferred::Parse { statement, .. } | Deferred::Describe { statement, .. }) = deferred;
+            let (statement, _) = deferred.statement();
             statement.shape.statements.first().is_some_and(|s| Session::is_always_own(&s.kind))
         });
         if all_own {
@@ -603,19 +533,20 @@ impl Session {
         }
         let at_home =
             self.batch.deferred.iter().any(|deferred| {
-                let (Deferred::Parse { statement, .. } | Deferred::Describe { statement, .. }) = deferred;
+                let (statement, _) = deferred.statement();
                 statement.shape.statements.iter().any(|s| {
                     matches!(s.target, Target::Home | Target::Catalog | Target::Keys { home: true, .. })
                 })
             });
         let shard = match &self.held {
-            Some(held) if self.tx.phase() == Phase::Open || self.batch.run => held.shard,
+            Some(held) if self.tx.phase() == Phase::Open || self.batch.has_run() => held.shard,
             _ if at_home => self.database.topology.home,
             Some(held) => held.shard,
             None => self.nearest(),
         };
         // The transaction does not begin for a description: it may go on elsewhere.
         self.attach_to_describe(shard).await?;
+        self.need_settled(None)?;
         self.flush_deferred_to_held(None)
     }
 
@@ -672,7 +603,7 @@ impl Session {
             return Err(ClientError::error(SqlState::NO_PORTAL, "portal does not exist").into());
         };
         held.lease.outbox.put(frame);
-        self.batch.sent = true;
+        self.batch.send();
         Ok(())
     }
 
@@ -690,6 +621,7 @@ impl Session {
         };
         self.refuse_if_failed(&statement.shape)?;
         if self.is_own_now(&statement) {
+            self.need_answers()?;
             match self.own_statement(&statement.shape, &statement.text).await? {
                 Own::Error(error) => return Err(error.into()),
                 Own::NotOurs | Own::Instead(_) => {
@@ -737,13 +669,10 @@ impl Session {
                 if self.batch.has_deferred() {
                     self.flush_deferred_anywhere().await?;
                 }
-                if name.is_empty() {
-                    self.unnamed = None;
-                } else {
-                    self.statements.remove(name);
-                    self.control().prepared.set(self.statements.len());
-                }
-                self.say(&wire::CLOSE_COMPLETE);
+                let before = if name.is_empty() { self.unnamed.take() } else { self.statements.remove(name) };
+                self.batch.changes(name, before.map(|before| (before, self.unnamed_ticket)));
+                self.control().prepared.set(self.statements.len());
+                self.say_confirming(&wire::CLOSE_COMPLETE);
             }
             Named::Portal(name) => {
                 let known = if name.is_empty() {
@@ -768,7 +697,7 @@ impl Session {
     async fn flush(&mut self) -> Result<(), Unattached> {
         self.flush_deferred_anywhere().await?;
         if let Some(held) = &mut self.held
-            && self.batch.sent
+            && self.batch.is_sent()
         {
             wire::put_flush(&mut held.lease.outbox);
         }
@@ -776,21 +705,38 @@ impl Session {
     }
 
     async fn sync(&mut self) -> Result<(), End> {
-        if !self.batch.skipping {
+        if self.relay.awaits_ready() && !self.batch.is_sent() && !self.batch.has_deferred() {
+            self.postpone();
+            return Ok(());
+        }
+        if !self.batch.is_skipping() {
             match self.flush_deferred_anywhere().await {
                 Ok(()) => {}
                 Err(Unattached::Told) => {}
                 Err(Unattached::End(end)) => return Err(end),
+                Err(Unattached::Later) => {
+                    self.postpone();
+                    return Ok(());
+                }
+                Err(Unattached::Refused(_)) if self.relay.awaits_ready() => {
+                    self.postpone();
+                    return Ok(());
+                }
                 Err(Unattached::Refused(error)) => self.fail_batch(&error),
             }
         }
-        if self.batch.sent
+        if self.batch.is_sent()
             && let Some(held) = &mut self.held
         {
             wire::put_sync(&mut held.lease.outbox);
             self.relay.expect(Expect::Sync { shown: true });
             self.started();
-            self.batch.clear();
+            self.batch.is_off();
+            return Ok(());
+        }
+        if self.relay.awaits_ready() {
+            // What was put off concerned pgring alone: only the end of the batch has to wait.
+            self.postpone();
             return Ok(());
         }
         self.ready_without_server();

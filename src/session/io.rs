@@ -56,10 +56,18 @@ impl Session {
                     return Ok(None);
                 }
             }
-            if self.relay.awaits_ready() && !copying {
-                return Ok(None);
+            if self.relay.awaits_ready() {
+                if !copying && !self.may_work_ahead() {
+                    return Ok(None);
+                }
+            } else {
+                self.postponed = false;
             }
             let Some(head) = wire::client_header(self.inbox.filled())? else { return Ok(None) };
+            if head.tag == b'X' && self.relay.awaits_ready() {
+                // Said goodbye: but first what was asked before.
+                return Ok(None);
+            }
             if copying && head.tag == b'd' {
                 self.passing = head.len;
                 self.passing_nowhere = false;
@@ -200,7 +208,7 @@ impl Session {
             }
         }
         loop {
-            let progress = self.relay.advance(server, &mut self.outbox, &mut self.events);
+            let progress = self.relay.advance(server, &mut self.outbox, &mut self.events, &mut self.told);
             match progress.map_err(Stop::Server)? {
                 Progress::Event => return Ok(true),
                 Progress::Read => match server.poll_read(cx) {
@@ -241,10 +249,15 @@ impl Session {
     }
 
     fn wants_client_bytes(&self) -> bool {
-        if self.relay.awaits_ready() && !self.relay.is_copying_in() {
+        if self.relay.awaits_ready() && !self.relay.is_copying_in() && !self.may_work_ahead() {
             return self.inbox.len() < READ_AHEAD;
         }
-        !self.is_crowded()
+        !self.is_crowded() && !self.has_goodbye()
+    }
+
+    /// Has the client said that nothing more will come?
+    fn has_goodbye(&self) -> bool {
+        self.passing == 0 && self.inbox.filled().first() == Some(&b'X')
     }
 
     /// No transaction, nothing under way, nothing unread.

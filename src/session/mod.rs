@@ -11,6 +11,7 @@
 
 mod analysis;
 mod attach;
+mod batch;
 mod cancel;
 mod console;
 mod copy;

@@ -1,9 +1,9 @@
 //! What the answers of a server mean for the session: which of its statements have run, and what
 //! stands after a `ReadyForQuery`.
 
-use super::attach::OPENED;
+use super::attach::{ALIGNED, OPENED};
 use super::state::{End, Session};
-use crate::error::ClientError;
+use crate::error::{ClientError, SqlState};
 use crate::execute::Event;
 use crate::sql::Access;
 use crate::txn::{Change, Phase};
@@ -40,7 +40,7 @@ impl Session {
 
     fn tell_ready(&mut self, told: TxStatus) {
         wire::put_ready(&mut self.outbox, told);
-        self.registration.control.active.set(told != TxStatus::Idle);
+        self.registration.control.active.set(told != TxStatus::Idle || self.relay.awaits_ready());
     }
 
     pub(super) fn take_events(&mut self) -> Result<(), End> {
@@ -51,9 +51,9 @@ impl Session {
         for event in events.drain(..) {
             match event {
                 Event::Completed { note, rolled_back } => self.completed(note, rolled_back),
-                Event::Parsed => self.batch.parsed(),
-                Event::Failed => self.statement_failed(),
-                Event::Ready(status) => self.ready(status),
+                Event::Confirmed => self.batch.confirmed(),
+                Event::Failed { ended, parsing } => self.statement_failed(ended, parsing),
+                Event::Ready(status) => self.ready(status)?,
                 Event::Parameter(name, value) => self.parameter(&name, value)?,
                 Event::CopyIn => {
                     if !self.relay.awaits_ready() {
@@ -71,6 +71,10 @@ impl Session {
     fn completed(&mut self, note: u32, rolled_back: bool) {
         if note == OPENED {
             self.batch.opened = false;
+            return;
+        }
+        if note == ALIGNED {
+            self.batch.aligning = false;
             return;
         }
         let Some(effect) = self.effects.get_mut(note as usize) else { return };
@@ -150,33 +154,55 @@ impl Session {
         }
     }
 
-    fn statement_failed(&mut self) {
+    /// `ended`: the batch it was in has its `Sync` already.
+    fn statement_failed(&mut self, ended: bool, parsing: bool) {
+        if std::mem::take(&mut self.batch.aligning) {
+            tracing::warn!(
+                database = self.database.name,
+                user = self.user_name,
+                "a server's settings cannot be brought in line with a session's"
+            );
+            self.batch.misaligned = true;
+        }
         if self.tx.phase() == Phase::Idle {
             // An implicit transaction is undone as a whole.
             self.undone();
         }
-        self.note_lost_parses();
-        if self.batch.is_begun() {
+        self.take_back(parsing);
+        if !ended {
+            // The server listens again after a Sync.
+            self.batch.send();
             self.batch.skip();
         }
         self.batch.failed = true;
     }
 
-    /// Statements whose `Parse` was not answered do not exist.
-    pub(super) fn note_lost_parses(&mut self) {
-        for name in self.batch.take_unconfirmed() {
-            if name.is_empty() {
-                self.unnamed = None;
-            } else {
-                self.statements.remove(&name);
-            }
+    /// The server's settings are neither what they were nor what they should be.
+    fn close_misaligned(&mut self) -> Result<(), End> {
+        let pinned = self.held.as_ref().is_some_and(|held| held.pin.is_some());
+        self.drop_held();
+        self.undone();
+        if pinned {
+            return Err(End::Fatal(ClientError::fatal(
+                SqlState::SERVER_LOST,
+                "the connection's settings could not be restored, and with them its server was lost",
+            )));
         }
-        self.control().prepared.set(self.statements.len());
+        if self.tx.phase() == Phase::Idle {
+            self.tx.finish();
+        } else {
+            self.tx.lost();
+        }
+        Ok(())
     }
 
-    fn ready(&mut self, status: TxStatus) {
+    fn ready(&mut self, status: TxStatus) -> Result<(), End> {
         let mut schema_changed = false;
+        // What the client has sent since is under way as well.
+        let more = self.relay.awaits_ready();
+        let last = !more && !self.batch.is_begun();
         match status {
+            _ if self.batch.misaligned => self.close_misaligned()?,
             TxStatus::Idle if self.batch.opened && self.batch.failed && self.tx.phase() == Phase::Open => {
                 // What was sent ahead failed before there was a transaction: the client believes
                 // in one, and must not go on outside of it.
@@ -202,8 +228,10 @@ impl Session {
                 self.tx.finish();
                 self.strings.1 = self.standard_conforming_strings;
                 self.complete_datestyle();
-                self.portals.clear();
-                self.unnamed_portal = None;
+                if last {
+                    self.portals.clear();
+                    self.unnamed_portal = None;
+                }
                 schema_changed = std::mem::take(&mut self.batch.schema_changed);
                 self.worker.totals.transactions.inc();
                 self.tally.transactions.inc();
@@ -213,16 +241,18 @@ impl Session {
             TxStatus::Open | TxStatus::Failed => self.tx.is_open(),
         }
         self.finish_measuring();
-        self.effects.clear();
-        // A Query ends an implicit transaction as a Sync does.
-        self.batch.clear();
-        self.batch.answered();
+        if last {
+            self.effects.clear();
+            self.batch.is_sure();
+        }
+        self.batch.answered(more);
         let told = self.status();
         if schema_changed && !self.database.is_one_shard() {
             self.ready_held = Some(told);
         } else {
             self.tell_ready(told);
         }
+        Ok(())
     }
 
     fn finish_measuring(&mut self) {
@@ -235,6 +265,9 @@ impl Session {
                 Access::Read => self.tally.query_read[shard].observe(seconds),
                 Access::Write => self.tally.query_write[shard].observe(seconds),
             }
+        }
+        if self.relay.awaits_ready() {
+            self.began = Some((now, self.access_kind));
         }
     }
 

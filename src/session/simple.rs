@@ -22,6 +22,10 @@ impl Session {
         let whole = inbox.len() >= head.len;
         let frame = &inbox.filled()[..head.len.min(inbox.len())];
         let outcome = self.message(head, frame, whole).await;
+        if self.postponed {
+            self.inbox = inbox;
+            return outcome;
+        }
         if whole {
             inbox.consume(head.len);
         } else {
@@ -67,6 +71,15 @@ impl Session {
             // The batch before it has failed, and PostgreSQL ignores a Query too until the Sync.
             Err(Unattached::Told) => Ok(()),
             Err(Unattached::End(end)) => Err(end),
+            Err(Unattached::Later) => {
+                self.postpone();
+                Ok(())
+            }
+            // An error of pgring's own counts when its turn has come.
+            Err(Unattached::Refused(_)) if self.relay.awaits_ready() => {
+                self.postpone();
+                Ok(())
+            }
             Err(Unattached::Refused(error)) => {
                 self.undo_unsynced().await?;
                 wire::put_error(&mut self.outbox, &error);
@@ -78,6 +91,10 @@ impl Session {
     }
 
     async fn query(&mut self, frame: &[u8], text: &[u8]) -> Result<(), Unattached> {
+        let ahead = self.relay.awaits_ready();
+        if ahead && self.batch.is_begun() {
+            return Err(Unattached::Later);
+        }
         // A simple query ends the life of the unnamed statement and portal.
         self.unnamed = None;
         self.unnamed_portal = None;
@@ -90,6 +107,10 @@ impl Session {
             // Anew in any case: the lexer has read other sessions' texts meanwhile.
             shape = self.shape(text)?;
             self.unknown_table.set(false);
+        }
+        let may_be_own = |statement: &Statement| Session::may_be_own(&statement.kind);
+        if ahead && (shape.statements.is_empty() || shape.statements.iter().any(may_be_own)) {
+            return Err(Unattached::Later);
         }
         if shape.statements.is_empty() {
             self.say(&wire::EMPTY_QUERY);
@@ -126,8 +147,13 @@ impl Session {
             Some(statement) => wire::put_query(&mut server.outbox, statement.as_bytes()),
             None => server.outbox.put(frame),
         }
+        if self.batch.is_sent() {
+            // Should what came before it fail, the server ignores the Query.
+            self.batch.note_unsure();
+        }
         self.relay.expect(Expect::Query { note });
         self.started();
+        self.batch.is_off();
         Ok(())
     }
 
@@ -140,8 +166,9 @@ impl Session {
 
     /// A `ReadyForQuery` of pgring's own.
     pub(super) fn ready_without_server(&mut self) {
-        self.batch.clear();
-        self.batch.answered();
+        self.relay.emit(&mut self.outbox, &mut self.events);
+        self.batch.is_off();
+        self.batch.answered(false);
         let status = self.status();
         if status == TxStatus::Idle {
             self.portals.clear();
@@ -152,6 +179,9 @@ impl Session {
     }
 
     async fn function_call(&mut self, frame: &[u8]) -> Result<(), Unattached> {
+        if self.relay.awaits_ready() {
+            return Err(Unattached::Later);
+        }
         if self.batch.has_deferred() {
             self.flush_deferred_anywhere().await?;
         }
@@ -166,6 +196,8 @@ impl Session {
         held.lease.outbox.put(frame);
         self.relay.expect(Expect::Function);
         self.started();
+        self.batch.note_unsure();
+        self.batch.is_off();
         Ok(())
     }
 
@@ -256,6 +288,7 @@ impl Session {
     /// Remembers what the statements of a text will do to the session, if anything; the number by
     /// which the relay tells that the first of them has run.
     pub(super) fn plan_effects(&mut self, shape: &Shape, text: &[u8]) -> Option<u32> {
+        self.batch.note(shape);
         let plain = |statement: &Statement| statement.pin.is_none() && !has_effect(&statement.kind);
         if shape.statements.iter().all(plain) {
             return None;

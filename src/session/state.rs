@@ -1,8 +1,8 @@
 //! What a session is made of, and how it ends.
 
+use super::batch::Batch;
 use super::cancel::{Control, Registration};
 use super::directory::{Database, Directory};
-use super::extended::Batch;
 use super::own::OwnSettings;
 use super::prepared::Prepared;
 use super::ready::Effect;
@@ -10,7 +10,7 @@ use super::tally::Tally;
 use super::worker::Worker;
 use crate::backend::{ServerError, Settings, Stream};
 use crate::error::{ClientError, Severity, SqlState};
-use crate::execute::{Event, Relay};
+use crate::execute::{Event, Relay, Told};
 use crate::pool::{Lease, ShardAccess, ShardUser};
 use crate::ring::ShardId;
 use crate::sql::{Access, KeyType, Pin};
@@ -43,6 +43,8 @@ pub struct Session {
     /// It is dropped instead.
     pub(super) passing_nowhere: bool,
     pub(super) events: Vec<Event>,
+    /// The message at the inbox's start waits until earlier ones have been answered.
+    pub(super) postponed: bool,
 
     // attach
     pub(super) access: Box<[ShardAccess]>,
@@ -50,6 +52,8 @@ pub struct Session {
     /// Servers kept for the session while it uses another one.
     pub(super) parked: Vec<Held>,
     pub(super) relay: Relay,
+    /// What the client knows of reported parameters.
+    pub(super) told: Told,
     /// Where a statement goes that may go anywhere.
     pub(super) favourite: ShardId,
 

@@ -243,14 +243,15 @@ impl Session {
             return Ok(());
         }
         let shard = self.held.as_ref().map_or(self.favourite, |held| held.shard);
-        self.attach(shard).await?;
-        let before = self.held.as_ref().map(|held| held.lease.reported.clone()).unwrap_or_default();
         self.settings = std::sync::Arc::clone(&self.initial);
         self.settings_changed();
-        self.attach(shard).await?;
-        let after = self.held.as_ref().map(|held| held.lease.reported.clone()).unwrap_or_default();
-        for (name, value) in after {
-            if before.get(&name) != Some(&value) {
+        if self.held.is_none() {
+            self.take(shard).await?;
+        }
+        self.align().await?;
+        let reported = self.held.as_ref().map(|held| held.lease.reported.clone()).unwrap_or_default();
+        for (name, value) in reported {
+            if self.told.tell(&name, &value) {
                 self.say_with(|out| wire::put_parameter(out, &name, &value));
                 self.parameter(&name, value)?;
             }

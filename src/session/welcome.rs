@@ -11,6 +11,7 @@ use super::state::{End, Session};
 use super::worker::Worker;
 use crate::backend::{ServerError, Settings, set_config_statement};
 use crate::error::{ClientError, SqlState};
+use crate::execute::Told;
 use crate::pool::{Lease, PoolError, ShardAccess, ShardUser};
 use crate::ring::ShardId;
 use crate::sql::Access;
@@ -34,6 +35,7 @@ pub(super) struct Admitted {
     search_path: Rc<[String]>,
     standard_conforming_strings: bool,
     same_encoding: bool,
+    told: Told,
 }
 
 impl Admitted {
@@ -55,10 +57,12 @@ impl Admitted {
             passing: 0,
             passing_nowhere: false,
             events: Vec::new(),
+            postponed: false,
             access: (0..shards).map(|_| ShardAccess::default()).collect(),
             held: None,
             parked: Vec::new(),
             relay: Default::default(),
+            told: self.told,
             favourite,
             tx: Default::default(),
             initial: Arc::clone(&self.settings),
@@ -123,6 +127,7 @@ pub(super) fn welcome_to_console(
         search_path: Rc::from([]),
         standard_conforming_strings: true,
         same_encoding: true,
+        told: Told::new(Arc::from([]), []),
     })
 }
 
@@ -149,7 +154,7 @@ pub(super) async fn welcome(
     let greeting = greeting(worker, &database, &shard_user).await?;
     let wanted = wanted_settings(startup)?;
     let mut settings = Settings::default();
-    let mut reported: Vec<(String, String)> = greeting.reported.clone();
+    let mut reported = greeting.reported.to_vec();
     let mut to_check = false;
     for (name, value) in wanted {
         if greeting.reported(&name).is_some_and(|known| same_value(&name, known, &value)) {
@@ -213,6 +218,7 @@ pub(super) async fn welcome(
         default_path_text: greeting.search_path.clone(),
         standard_conforming_strings,
         same_encoding,
+        told: Told::new(Arc::clone(&greeting.reported), reported),
     })
 }
 
