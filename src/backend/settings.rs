@@ -97,6 +97,35 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Has a connection with these settings some that `wanted` has not, and that it may refuse to
+    /// let go of? A library that was loaded meanwhile may have removed a parameter of its prefix, and
+    /// what one role may set another may not reset.
+    pub fn cling_to(&self, wanted: &Settings) -> bool {
+        self.made_by.iter().any(|(name, statement)| {
+            wanted.get(name) != Some(statement)
+                && (is_identity(name) || (name.contains('.') && wanted.get(name).is_none()))
+        })
+    }
+
+    /// What both have.
+    pub fn shared_with(&self, other: &Settings) -> Settings {
+        let shared = self.made_by.iter().filter(|(name, statement)| other.get(name) == Some(statement));
+        Settings { made_by: shared.map(|(name, statement)| (name.clone(), statement.clone())).collect() }
+    }
+
+    /// Without what `SET` or `RESET` of a parameter is about to make void. Who a session is decides
+    /// which role it may take on.
+    pub fn without(&self, name: &str) -> Settings {
+        let mut settings = self.clone();
+        settings.reset(name);
+        if name == "session_authorization" {
+            settings.reset("role");
+        }
+        settings
+    }
+}
+
 /// In the order they are taken on.
 const IDENTITY: [&str; 2] = ["session_authorization", "role"];
 

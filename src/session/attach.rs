@@ -61,7 +61,7 @@ impl Session {
         if self.held.is_none() {
             self.take(shard).await?;
         }
-        self.align_ahead();
+        self.bring_in_line().await?;
         self.begin_on_server();
         Ok(())
     }
@@ -87,8 +87,7 @@ impl Session {
         if self.held.is_none() {
             self.take(shard).await?;
         }
-        self.align_ahead();
-        Ok(())
+        self.bring_in_line().await
     }
 
     /// A server of `shard`, as it is.
@@ -155,18 +154,29 @@ impl Session {
         })
     }
 
+    /// Has the held server's settings be the session's before anything else runs there.
+    async fn bring_in_line(&mut self) -> Result<(), Unattached> {
+        let Some(held) = &self.held else { return Ok(()) };
+        if self.batch.is_sent() || held.lease.is_aligned(&self.settings) {
+            return Ok(());
+        }
+        if held.lease.settings.cling_to(&self.settings) {
+            Box::pin(self.clear_leftovers()).await?;
+        }
+        self.align_ahead();
+        Ok(())
+    }
+
     /// Sends ahead what brings the held server's settings in line with the session's: a
     /// transaction of its own, so that nothing later undoes it, and without Sync, so that the
     /// server skips what follows if it fails.
     fn align_ahead(&mut self) {
         let Some(held) = &mut self.held else { return };
         let server = &mut *held.lease;
-        if self.batch.is_sent() || server.is_aligned(&self.settings) {
-            return;
-        }
-        let statements = server.settings.statements_towards(&self.settings);
+        let wanted = self.batch.take_aim().unwrap_or_else(|| Arc::clone(&self.settings));
+        let statements = server.settings.statements_towards(&wanted);
         // If that fails the connection is closed.
-        server.settings = Arc::clone(&self.settings);
+        server.settings = wanted;
         if statements.is_empty() {
             return;
         }
@@ -192,9 +202,31 @@ impl Session {
         self.relay.expect(Expect::Execute { note, shown: false });
     }
 
+    /// Frees the held server, or another one, of settings that others have left and that it may
+    /// refuse to let go of: that is no fault of this session's.
+    async fn clear_leftovers(&mut self) -> Result<(), Unattached> {
+        for _ in 0..MOST_DEAD {
+            let Some(held) = &mut self.held else { return Ok(()) };
+            let shard = held.shard;
+            let shared = Arc::new(held.lease.settings.shared_with(&self.settings));
+            let Err(error) = held.lease.align(&shared).await else { return Ok(()) };
+            if held.pin.is_some() {
+                let told = self.server_error(&error, false);
+                self.drop_held();
+                return Err(Unattached::End(End::from(told)));
+            }
+            tracing::debug!(database = self.database.name, "a server connection was replaced: {error}");
+            self.drop_held();
+            self.take(shard).await?;
+        }
+        self.drop_held();
+        Err(Unattached::Refused(super::simple::lost_at_once()))
+    }
+
     /// Brings the held server's settings in line with the session's in a round trip of its own,
     /// outside any transaction.
     pub(super) async fn align(&mut self) -> Result<(), Unattached> {
+        self.clear_leftovers().await?;
         for _ in 0..MOST_DEAD {
             let Some(held) = &mut self.held else { return Ok(()) };
             if held.lease.is_aligned(&self.settings) {

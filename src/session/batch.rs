@@ -10,11 +10,13 @@
 use super::prepared::Prepared;
 use super::ready::Effect;
 use super::state::Session;
+use crate::backend::Settings;
 use crate::ring::ShardId;
 use crate::sql::{Kind, Shape};
 use crate::txn::Phase;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// See the module.
 pub(super) struct Batch {
@@ -34,6 +36,8 @@ pub(super) struct Batch {
     skipping: bool,
     /// What has been sent may change how what follows is to be taken.
     unsure: bool,
+    /// What the server is to be brought in line with, if not with the session's settings.
+    wanted: Option<Arc<Settings>>,
     /// A statement has failed since the last `ReadyForQuery`.
     pub(super) failed: bool,
     /// The transaction was begun on the server since the last `ReadyForQuery`.
@@ -87,6 +91,7 @@ impl Default for Batch {
             run: false,
             skipping: false,
             unsure: false,
+            wanted: None,
             failed: false,
             opened: false,
             aligning: false,
@@ -155,6 +160,7 @@ impl Batch {
         self.sent = false;
         self.run = false;
         self.skipping = false;
+        self.wanted = None;
         self.number = self.number.wrapping_add(1);
     }
 
@@ -197,9 +203,24 @@ impl Batch {
         self.unconfirmed.push_back(Unconfirmed { batch, name: name.into(), before });
     }
 
+    /// Does what this name stands for hang on an earlier batch that is unanswered?
+    pub(super) fn hangs(&self, name: &[u8]) -> bool {
+        let latest = self.unconfirmed.iter().rev().find(|entry| *entry.name == *name);
+        latest.is_some_and(|entry| entry.batch != self.number)
+    }
+
     /// Statements of this shape are sent.
     pub(super) fn note(&mut self, shape: &Shape) {
         self.unsure |= !shape.statements.iter().all(|statement| is_plain(&statement.kind));
+    }
+
+    /// The held server is to be brought in line with these settings instead of the session's.
+    pub(super) fn aim_for(&mut self, wanted: Option<Arc<Settings>>) {
+        self.wanted = wanted;
+    }
+
+    pub(super) fn take_aim(&mut self) -> Option<Arc<Settings>> {
+        self.wanted.take()
     }
 
     /// Something is sent whose outcome what follows depends on.

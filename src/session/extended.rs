@@ -61,22 +61,20 @@ impl Session {
                 self.postpone();
                 Ok(())
             }
-            Err(Unattached::Refused(error)) => {
-                self.fail_batch(&error);
-                Ok(())
-            }
+            Err(Unattached::Refused(error)) => self.fail_batch(error).await,
         }
     }
 
     /// An error of pgring's own, at its place among the answers; the rest of the batch is ignored.
-    fn fail_batch(&mut self, error: &ClientError) {
-        for deferred in std::mem::take(&mut self.batch.deferred) {
-            // These statements are not at fault: they exist, and are prepared when they are used.
-            if let Deferred::Parse { .. } = deferred {
-                self.say_parsed();
-            }
+    async fn fail_batch(&mut self, mut error: ClientError) -> Result<(), End> {
+        match Box::pin(self.flush_deferred_anywhere()).await {
+            Ok(()) => {}
+            Err(Unattached::End(end)) => return Err(end),
+            // The batch has failed before.
+            Err(Unattached::Told | Unattached::Later) => return Ok(()),
+            Err(Unattached::Refused(earlier)) => error = earlier,
         }
-        self.say_with(|out| wire::put_error(out, error));
+        self.say_with(|out| wire::put_error(out, &error));
         self.batch.skip();
         self.batch.failed = true;
         if self.tx.phase() == Phase::Idle {
@@ -84,6 +82,7 @@ impl Session {
         } else {
             self.tx.fail();
         }
+        Ok(())
     }
 
     /// What the batch has done on its server so far is one implicit transaction, which the error
@@ -257,7 +256,10 @@ impl Session {
     }
 
     /// The statement of this name; analysed anew if the schema or the search path have changed.
-    fn statement(&mut self, name: &[u8]) -> Result<Rc<Prepared>, ClientError> {
+    fn statement(&mut self, name: &[u8]) -> Result<Rc<Prepared>, Unattached> {
+        if self.relay.awaits_ready() && self.batch.hangs(name) {
+            return Err(Unattached::Later);
+        }
         let found = if name.is_empty() { self.unnamed.clone() } else { self.statements.get(name).cloned() };
         let Some(found) = found else {
             return Err(if name.is_empty() {
@@ -268,7 +270,8 @@ impl Session {
                     SqlState::NO_STATEMENT,
                     format!("prepared statement \"{name}\" does not exist"),
                 )
-            });
+            }
+            .into());
         };
         if found.context == self.context()? {
             return Ok(found);
@@ -332,6 +335,7 @@ impl Session {
                 .map_err(|error| ClientError::error(SqlState::PROTOCOL, error.to_string()))?;
             self.route(&statement.shape, &statement.text, &statement.lexed, &parameters)?
         };
+        self.aim_past(&statement.shape);
         self.attach(shard).await?;
         let named = !names.statement.is_empty();
         self.need_settled(Some((&statement, named)))?;
@@ -722,7 +726,7 @@ impl Session {
                     self.postpone();
                     return Ok(());
                 }
-                Err(Unattached::Refused(error)) => self.fail_batch(&error),
+                Err(Unattached::Refused(error)) => self.fail_batch(error).await?,
             }
         }
         if self.batch.is_sent()

@@ -12,6 +12,7 @@ use crate::sql::{Kind, Pin, Shape, Statement, Target, ValueSlot};
 use crate::txn::{Change, Phase};
 use crate::wire::{self, Header, TxStatus};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 impl Session {
@@ -138,6 +139,7 @@ impl Session {
             let lexed = worker.lexed.borrow();
             self.route(&shape, text, &lexed, &Parameters::none())?
         };
+        self.aim_past(&shape);
         self.attach(shard).await?;
         let note = self.plan_effects(&shape, text);
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
@@ -335,6 +337,24 @@ impl Session {
             Kind::Deallocate(None) => Effect::ForgetPrepared,
             Kind::DiscardAll => Effect::DiscardAll,
             _ => Effect::None,
+        }
+    }
+
+    /// A statement that makes a setting void runs although that cannot be had any more: a session
+    /// whose role was dropped can leave it.
+    pub(super) fn aim_past(&mut self, shape: &Shape) {
+        let [only] = &shape.statements[..] else { return };
+        let wanted = match &only.kind {
+            Kind::Set { name, local: false, .. } | Kind::Reset { name } => self.settings.without(name),
+            Kind::ResetAll => {
+                let mut settings = (*self.settings).clone();
+                settings.reset_all();
+                settings
+            }
+            _ => return,
+        };
+        if self.tx.phase() == Phase::Idle && wanted != *self.settings {
+            self.batch.aim_for(Some(Arc::new(wanted)));
         }
     }
 
