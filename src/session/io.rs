@@ -193,6 +193,10 @@ impl Session {
     fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Stop> {
         let Some(held) = &mut self.held else { return Ok(false) };
         let server = &mut *held.lease;
+        if !server.asides.is_empty() && !self.relay.is_mid_frame() {
+            self.outbox.put(server.asides.filled());
+            server.asides.clear();
+        }
         if let Poll::Ready(Err(error)) = server.poll_drain(cx) {
             // The reason may still be readable.
             if !matches!(server.poll_read(cx), Poll::Ready(Ok(()))) {

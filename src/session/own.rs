@@ -13,8 +13,11 @@ pub(super) struct OwnSettings {
     pub(super) hints: SessionHints,
     /// What they go back to with the transaction under way, which has changed them.
     ends: Option<Ends>,
+    /// As they were at each of the transaction's savepoints.
+    marks: Vec<(SessionHints, Option<Ends>)>,
 }
 
+#[derive(Clone)]
 struct Ends {
     /// If it is undone.
     undone: SessionHints,
@@ -38,8 +41,28 @@ impl OwnSettings {
         change(&mut self.hints);
     }
 
+    /// A savepoint is set.
+    pub(super) fn mark(&mut self) {
+        self.marks.push((self.hints.clone(), self.ends.clone()));
+    }
+
+    /// Goes back to the savepoint that so many stand before; it stays.
+    pub(super) fn back_to(&mut self, depth: usize) {
+        self.marks.truncate(depth + 1);
+        if let Some((hints, ends)) = self.marks.get(depth) {
+            self.hints = hints.clone();
+            self.ends = ends.clone();
+        }
+    }
+
+    /// The savepoint that so many stand before is released, and those after it.
+    pub(super) fn release(&mut self, depth: usize) {
+        self.marks.truncate(depth);
+    }
+
     /// The transaction has committed.
     pub(super) fn keep(&mut self) {
+        self.marks.clear();
         if let Some(ends) = self.ends.take() {
             self.hints = ends.committed;
         }
@@ -47,6 +70,7 @@ impl OwnSettings {
 
     /// The transaction is undone.
     pub(super) fn undo(&mut self) {
+        self.marks.clear();
         if let Some(ends) = self.ends.take() {
             self.hints = ends.undone;
         }

@@ -30,6 +30,13 @@ impl Session {
     pub(super) async fn settle(&mut self) -> Result<(), End> {
         self.take_events()?;
         if let Some(told) = self.ready_held.take() {
+            if self.may_release() {
+                self.release_pins().await;
+            }
+            if !std::mem::take(&mut self.reads_schema) {
+                self.tell_ready(told);
+                return Ok(());
+            }
             // Nobody may be routed by the old schema who has seen the change acknowledged.
             self.database.read_schema_again().await;
             self.context = None;
@@ -85,15 +92,14 @@ impl Session {
                 }
                 self.settings_changed();
             }
-            Effect::Savepoint(name) => self.tx.savepoint(name, None),
+            Effect::Savepoint(name) => self.set_savepoint(name, None),
             Effect::RollbackTo(name) => {
                 // The server has the savepoint: if it is not known here, it was made in a way
                 // that is not followed, and everything since is as the server has it.
-                self.tx.rollback_to(&name);
-                self.settings_changed();
+                self.go_back_to(&name);
             }
             Effect::Release(name) => {
-                self.tx.release(&name, None);
+                self.release_savepoint(&name, None);
             }
             Effect::Commit if rolled_back => self.ended(Session::undone),
             Effect::Commit => {
@@ -138,6 +144,7 @@ impl Session {
                 if server == *self.settings { Arc::clone(&self.settings) } else { Arc::new(server) };
         }
         self.own.keep();
+        self.told_ahead.clear();
         self.settings_changed();
     }
 
@@ -145,6 +152,7 @@ impl Session {
         let had_changes = !self.tx.changes().is_empty();
         self.tx.forget_changes();
         self.own.undo();
+        self.take_back_told();
         if had_changes {
             self.settings_changed();
         }
@@ -155,6 +163,7 @@ impl Session {
             // An implicit transaction is undone as a whole.
             self.undone();
         }
+        self.pins_to_check |= self.held.as_ref().is_some_and(|held| !held.pins.is_empty());
         self.note_lost_parses();
         if self.batch.is_begun() {
             self.batch.skip();
@@ -218,7 +227,8 @@ impl Session {
         self.batch.clear();
         self.batch.answered();
         let told = self.status();
-        if schema_changed && !self.database.is_one_shard() {
+        self.reads_schema = schema_changed && !self.database.is_one_shard();
+        if self.reads_schema || (status == TxStatus::Idle && self.may_release()) {
             self.ready_held = Some(told);
         } else {
             self.tell_ready(told);
