@@ -191,7 +191,7 @@ impl Session {
         if self.tx.phase() == Phase::Idle {
             self.undo_on_server();
         } else {
-            self.tx.fail();
+            self.refused();
         }
     }
 

@@ -288,6 +288,11 @@ impl Session {
             Late::Query => {
                 // The server answers with its own 57014; should it not, the session ends.
                 self.began = None;
+                let mut words = crate::wire::Buffer::new();
+                let error =
+                    ClientError::error(SqlState::CANCELED, "canceling statement due to query_timeout");
+                wire::put_error(&mut words, &error);
+                self.relay.cancelled_with(words.filled().into());
                 self.registration.control.cancel_running().await;
                 match tokio::time::timeout(GRACE, self.finish_relay()).await {
                     Ok(outcome) => outcome,

@@ -61,7 +61,10 @@ impl Session {
                 Event::Parsed => self.batch.parsed(),
                 Event::Failed => self.statement_failed(),
                 Event::Ready(status) => self.ready(status),
-                Event::Parameter(name, value) => self.parameter(&name, value)?,
+                Event::Parameter(name, value) => {
+                    self.told_ahead.remove(&name);
+                    self.parameter(&name, value)?;
+                }
                 Event::CopyIn => {
                     if !self.relay.awaits_ready() {
                         // Under the extended protocol the Syncs sent so far do not count.
@@ -144,7 +147,6 @@ impl Session {
                 if server == *self.settings { Arc::clone(&self.settings) } else { Arc::new(server) };
         }
         self.own.keep();
-        self.told_ahead.clear();
         self.settings_changed();
     }
 
@@ -185,6 +187,7 @@ impl Session {
 
     fn ready(&mut self, status: TxStatus) {
         let mut schema_changed = false;
+        self.compare_told();
         match status {
             TxStatus::Idle if self.batch.opened && self.batch.failed && self.tx.phase() == Phase::Open => {
                 // What was sent ahead failed before there was a transaction: the client believes

@@ -14,7 +14,7 @@ use crate::backend::{ServerError, set_config_local};
 use crate::execute::Expect;
 use crate::sql::Kind;
 use crate::txn::{Change, Phase};
-use crate::wire;
+use crate::wire::{self, TxStatus};
 use std::collections::BTreeMap;
 
 /// A statement in other words than the client's.
@@ -52,6 +52,8 @@ impl Session {
     /// Would [`Session::own_statement`] put this in other words, or keep it until there is a shard?
     pub(super) fn is_reworded_or_kept(&self, kind: &Kind) -> bool {
         matches!(kind, Kind::Set { .. } | Kind::Reset { .. } | Kind::ResetAll)
+            // In a failed transaction every statement gets its server's refusal, and gets it at once.
+            && self.status() != TxStatus::Failed
             && (self.keeps_settings() || self.resetting(kind).is_some())
     }
 
@@ -138,6 +140,7 @@ impl Session {
         match (outcome, undone) {
             (Ok(()), Ok(())) => self.tell_ahead(&before, &during)?,
             (Err(ServerError::Refused { body, .. }), Ok(())) => {
+                self.take_back_told();
                 self.detach_if_free();
                 self.hold_listener();
                 return Err(server_refusal(&body).into());
@@ -176,7 +179,31 @@ impl Session {
 
     /// A `ROLLBACK TO` in a transaction without a shard: what was told since may hold no longer.
     pub(super) async fn retell(&mut self) -> Result<(), Unattached> {
-        if self.told_ahead.is_empty() { Ok(()) } else { Box::pin(self.rehearse(&[])).await }
+        let told = self.tx.changes().iter().any(|change| match change {
+            Change::Set(name, ..) | Change::Reset(name) => is_reported(name),
+            Change::ResetAll => true,
+        });
+        if told || !self.told_ahead.is_empty() {
+            Box::pin(self.rehearse(&[])).await?;
+        }
+        Ok(())
+    }
+
+    /// The transaction runs on a server now, which reports what changes from here on, but nothing
+    /// of what has come and gone in one round trip.
+    pub(super) fn compare_told(&mut self) {
+        if self.told_ahead.is_empty() || self.tx.phase() == Phase::Pending {
+            return;
+        }
+        let Some(held) = &self.held else { return };
+        let reported = held.lease.reported.clone();
+        for (name, (_, told)) in std::mem::take(&mut self.told_ahead) {
+            if let Some(actual) = reported.get(&name).filter(|actual| **actual != told) {
+                self.say_with(|out| wire::put_parameter(out, &name, actual));
+                // Another session's server had it, or this one's has reported it before.
+                let _: Result<(), End> = self.parameter(&name, actual.clone());
+            }
+        }
     }
 
     /// The transaction is undone, and so is what the client was told ahead of a server.

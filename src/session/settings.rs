@@ -59,8 +59,8 @@ pub(super) fn may_leave_state(code: &str) -> bool {
     // `SET` as a statement, not as a part of an UPDATE.
     let words: Vec<&str> = code.split_whitespace().collect();
     words.windows(2).any(|pair| {
-        let begins =
-            pair[0].ends_with([';', '$', '\'']) || matches!(pair[0], "begin" | "then" | "else" | "loop");
+        let last = pair[0].rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+        let begins = matches!(last, "" | "begin" | "then" | "else" | "loop");
         (begins && matches!(pair[1], "set" | "reset")) || pair[1].ends_with(";set")
     })
 }

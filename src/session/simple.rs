@@ -70,7 +70,7 @@ impl Session {
             Err(Unattached::Refused(error)) => {
                 self.undo_unsynced().await?;
                 wire::put_error(&mut self.outbox, &error);
-                self.tx.fail();
+                self.refused();
                 self.ready_without_server();
                 Ok(())
             }

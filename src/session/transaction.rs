@@ -302,6 +302,14 @@ impl Session {
         }
     }
 
+    /// A statement in the transaction has been refused: it has failed, and its settings with it.
+    pub(super) fn refused(&mut self) {
+        if self.tx.phase() == Phase::Pending {
+            self.take_back_told();
+        }
+        self.tx.fail();
+    }
+
     pub(super) fn set_savepoint(&mut self, name: String, statement: Option<String>) {
         self.tx.savepoint(name, statement);
         self.own.mark();
