@@ -83,7 +83,10 @@ fn checkout_timeout() {
         waiter.send(&statement);
         let frames = waiter.until(b'Z', 1);
         assert!(began.elapsed() >= Duration::from_millis(400));
-        assert!(told(&frames).starts_with("53300") && told(&frames).contains("checkout_timeout"), "{frames:?}");
+        assert!(
+            told(&frames).starts_with("53300") && told(&frames).contains("checkout_timeout"),
+            "{frames:?}"
+        );
     }
     holder.query("COMMIT");
     assert_eq!(login(&proxy, &name).value("SELECT 'free'"), "free");
@@ -139,7 +142,10 @@ fn connect_timeout() {
         let mut second = login(&proxy, &name);
         second.send(&statement);
         let frames = second.until(b'Z', 1);
-        assert!(told(&frames).starts_with("57P03") && told(&frames).contains("connect_timeout"), "{frames:?}");
+        assert!(
+            told(&frames).starts_with("57P03") && told(&frames).contains("connect_timeout"),
+            "{frames:?}"
+        );
     }
     assert_eq!(first.value("SELECT 'undisturbed'"), "undisturbed");
     drop(stopped);
@@ -188,7 +194,10 @@ fn client_idle_timeout() {
     let mut session = login(&proxy, &name);
     assert_eq!(session.value("SELECT 'busy' FROM pg_sleep(0.8)"), "busy");
     let frames = session.rest();
-    assert!(told(&frames).starts_with("57P05") && told(&frames).contains("client_idle_timeout"), "{frames:?}");
+    assert!(
+        told(&frames).starts_with("57P05") && told(&frames).contains("client_idle_timeout"),
+        "{frames:?}"
+    );
 }
 
 #[test]
@@ -208,9 +217,12 @@ fn health_timeout_and_failover_hold() {
     let postmaster = servers[0].pid().unwrap();
     let stopped: Vec<Stopped> =
         std::iter::once(postmaster).chain(children(postmaster)).map(Stopped::new).collect();
-    let up = format!("pgring_endpoint_up{{shard=\"s1\",endpoint=\"{}\"}}", servers[0].address());
+    let up = format!(
+        "pgring_endpoint_up{{database=\"{name}\",endpoint=\"{}\",shard=\"s1\"}}",
+        servers[0].address()
+    );
     eventually("the endpoint is down", || proxy.metric(&up) == Some(0.0));
-    assert!(proxy.log().contains("400ms"), "{}", proxy.log());
+    assert!(proxy.log().contains("health.timeout"), "{}", proxy.log());
     session.send(&raw::query("SELECT 1"));
     let frames = session.until(b'Z', 1);
     assert!(told(&frames).starts_with("57P03") && told(&frames).contains("failover_hold"), "{frames:?}");
@@ -251,7 +263,8 @@ fn children(parent: Pid) -> Vec<Pid> {
         .lines()
         .filter_map(|line| {
             let (pid, ppid) = line.trim().split_once(' ')?;
-            (ppid.trim().parse::<i32>().ok()? == parent.as_raw()).then(|| pid.parse().ok().map(Pid::from_raw))?
+            (ppid.trim().parse::<i32>().ok()? == parent.as_raw())
+                .then(|| pid.parse().ok().map(Pid::from_raw))?
         })
         .collect()
 }

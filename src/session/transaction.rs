@@ -210,7 +210,7 @@ impl Session {
         self.unnamed = None;
         self.portals.clear();
         self.unnamed_portal = None;
-        self.own = Default::default();
+        self.own.discard();
         self.strings.1 = self.strings.0;
         self.read_strings_as(self.strings.0);
         self.settings_changed();

@@ -252,6 +252,28 @@ fn pgrings_own_settings_go_back_with_a_savepoint() {
 }
 
 #[test]
+fn pgrings_own_settings_may_come_with_the_start() {
+    for (name, options) in [("pgring.shard", "s2"), ("options", "-c pgring.shard=s2")] {
+        let mut session = SHARED.session_with(&[(name, options)]);
+        let count = "SELECT count(*) > 0 FROM jobs";
+        for undo in
+            ["SELECT 1", "RESET ALL", "RESET pgring.shard", "DISCARD ALL", "SET pgring.shard TO DEFAULT"]
+        {
+            if undo != "SELECT 1" {
+                session.query("SET pgring.shard = 's3'");
+                assert_eq!(session.value("SHOW pgring.shard"), "s3");
+            }
+            session.query(undo);
+            assert_eq!(session.value("SHOW pgring.shard"), "s2", "{undo}");
+            assert_eq!(Protocol::Simple.short(&mut session, count), "t | SELECT 1 | I", "{undo}");
+        }
+    }
+    let mut raw = Raw::tcp(&SHARED.proxy.address());
+    let answer = raw.start_up(APP, &SHARED.name, raw::V3_0, &[("pgring.shard", "nowhere")]);
+    assert_eq!(answer.iter().find(|frame| frame.tag == b'E').map(Frame::code).as_deref(), Some("42704"));
+}
+
+#[test]
 fn set_config_of_pgrings_own_settings_is_refused() {
     for stage in [&*ONE, &*SHARED] {
         let answer =
