@@ -140,7 +140,7 @@ impl Session {
 
     /// Statements that may end what pins the session.
     pub(super) fn note_releases(&mut self, shape: &Shape, text: &[u8]) {
-        if self.pins_to_check || !self.held.as_ref().is_some_and(|held| !held.pins.is_empty()) {
+        if self.pins_to_check || self.held.as_ref().is_none_or(|held| held.pins.is_empty()) {
             return;
         }
         let contains = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
