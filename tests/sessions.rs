@@ -17,5 +17,7 @@ mod pinned;
 mod settings;
 #[path = "sessions/stage.rs"]
 mod stage;
+#[path = "sessions/state.rs"]
+mod state;
 #[path = "sessions/transactions.rs"]
 mod transactions;

@@ -19,5 +19,5 @@ pub use cancel::{CancelKey, cancel};
 pub use connect::{ConnectError, Target, connect};
 pub use prepared::PreparedNames;
 pub use server::{Server, ServerError};
-pub use settings::{Settings, set_config_statement};
+pub use settings::{Settings, set_config_local, set_config_statement};
 pub use stream::Stream;

@@ -149,6 +149,8 @@ pub struct Relay {
     results: u32,
     /// After an error under the extended protocol, until its `Sync` has been asked.
     skipping: bool,
+    /// What the client is told instead of the server's answer to pgring's own cancel.
+    cancelled: Option<Box<[u8]>>,
 }
 
 impl Relay {
@@ -229,6 +231,11 @@ impl Relay {
     /// Has the server stopped listening until a `Sync`?
     pub fn is_skipping(&self) -> bool {
         self.skipping
+    }
+
+    /// pgring cancels what runs: this is what the client is told if that succeeds.
+    pub fn cancelled_with(&mut self, error: Box<[u8]>) {
+        self.cancelled = Some(error);
     }
 
     /// `n` bytes of the last [`Progress::Forward`] have been written.
@@ -392,7 +399,10 @@ impl Relay {
                 if matches!(wire::error_field(body, b'V'), Some(b"FATAL" | b"PANIC")) {
                     return Err(ServerError::Refused { line: wire::error_line(body), body: body.to_vec() });
                 }
-                out.put(frame);
+                match self.cancelled.take() {
+                    Some(words) if wire::error_field(body, b'C') == Some(b"57014") => out.put(&words),
+                    _ => out.put(frame),
+                }
                 self.failed(server, events);
                 return Ok(());
             }
@@ -454,6 +464,7 @@ impl Relay {
     ) -> Result<(), ServerError> {
         server.status = status;
         self.copying_in = false;
+        self.cancelled = None;
         self.results = 0;
         match self.pop() {
             Some(Expect::Query { .. } | Expect::Function | Expect::Sync { shown: true }) => {

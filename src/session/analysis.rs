@@ -60,7 +60,7 @@ impl Session {
         if !self.unknown_table.replace(false) || self.database.is_one_shard() {
             return false;
         }
-        let has_temporary = |held: &super::state::Held| held.pin == Some(sql::Pin::TemporaryTable);
+        let has_temporary = |held: &super::state::Held| held.pins.has(sql::Pin::TemporaryTable);
         if self.held.iter().chain(&self.parked).any(has_temporary) {
             return false;
         }

@@ -1,5 +1,6 @@
 //! Getting a shard's server for a statement, and letting go of it.
 
+use super::pins::Pins;
 use super::state::{End, Held, Session};
 use crate::backend::ServerError;
 use crate::config::PoolMode;
@@ -81,6 +82,22 @@ impl Session {
         if self.relay.awaits_ready() || self.tx.phase() != Phase::Pending || !self.tx.changes().is_empty() {
             return self.attach(shard).await;
         }
+        self.attach_unopened(shard).await
+    }
+
+    /// As [`Session::attach`], without the transaction and with nothing outstanding.
+    pub(super) async fn attach_quietly(&mut self, shard: ShardId) -> Result<(), Unattached> {
+        if self.held.as_ref().is_some_and(|held| held.shard != shard) {
+            Box::pin(self.let_go_for(shard)).await?;
+        }
+        if self.held.is_none() {
+            self.take(shard).await?;
+        }
+        self.align().await
+    }
+
+    /// As [`Session::attach`], without the transaction.
+    pub(super) async fn attach_unopened(&mut self, shard: ShardId) -> Result<(), Unattached> {
         if self.held.as_ref().is_some_and(|held| held.shard != shard) {
             Box::pin(self.let_go_for(shard)).await?;
         }
@@ -100,7 +117,7 @@ impl Session {
                     Some(lease) => lease,
                     None => Box::pin(self.checkout_waiting(shard)).await?,
                 };
-                Held { shard, lease, pin: None }
+                Held { shard, lease, pins: Pins::default() }
             }
         };
         self.batch.shard = shard;
@@ -108,6 +125,9 @@ impl Session {
         let name = &self.database.shard_names[shard.index()];
         self.registration.control.attached(&held.lease.cancel_key, name, held.lease.opened);
         self.held = Some(held);
+        if self.keeps_sequences {
+            self.keep_sequences().await?;
+        }
         Ok(())
     }
 
@@ -210,7 +230,7 @@ impl Session {
             let shard = held.shard;
             let shared = Arc::new(held.lease.settings.shared_with(&self.settings));
             let Err(error) = held.lease.align(&shared).await else { return Ok(()) };
-            if held.pin.is_some() {
+            if !held.pins.is_empty() {
                 let told = self.server_error(&error, false);
                 self.drop_held();
                 return Err(Unattached::End(End::from(told)));
@@ -232,7 +252,7 @@ impl Session {
             if held.lease.is_aligned(&self.settings) {
                 return Ok(());
             }
-            let (shard, pinned) = (held.shard, held.pin.is_some());
+            let (shard, pinned) = (held.shard, !held.pins.is_empty());
             let wanted = Arc::clone(&self.settings);
             let Err(error) = held.lease.align(&wanted).await else { return Ok(()) };
             let refused = match &error {
@@ -322,17 +342,17 @@ impl Session {
             return;
         }
         let session_mode = self.directory.pool.mode == PoolMode::Session;
-        if held.pin.is_none() && !session_mode {
+        if held.pins.is_empty() && !session_mode {
             self.give_back_held();
         }
     }
 
     /// Between transactions the server held is the one that may have something to tell.
     pub(super) fn hold_listener(&mut self) {
-        if self.parked.is_empty() || self.held.as_ref().is_some_and(|held| held.pin == Some(Pin::Listen)) {
+        if self.parked.is_empty() || self.held.as_ref().is_some_and(|held| held.pins.has(Pin::Listen)) {
             return;
         }
-        let Some(at) = self.parked.iter().position(|held| held.pin == Some(Pin::Listen)) else { return };
+        let Some(at) = self.parked.iter().position(|held| held.pins.has(Pin::Listen)) else { return };
         let listener = self.parked.swap_remove(at);
         let name = &self.database.shard_names[listener.shard.index()];
         self.registration.control.attached(&listener.lease.cancel_key, name, listener.lease.opened);
@@ -349,7 +369,7 @@ impl Session {
     }
 
     fn give_back_held(&mut self) {
-        let Some(held) = self.held.take() else { return };
+        let Some(mut held) = self.held.take() else { return };
         let control = &self.registration.control;
         control.detached();
         if held.lease.status != TxStatus::Idle || self.relay.is_busy() {
@@ -363,6 +383,10 @@ impl Session {
             // A COPY has failed while the client's data are still under way: the server waits for
             // the rest of a message.
             return;
+        }
+        if !held.lease.asides.is_empty() {
+            self.outbox.put(held.lease.asides.filled());
+            held.lease.asides.clear();
         }
         if control.is_being_cancelled() {
             let (control, worker) = (Rc::clone(control), Rc::clone(&self.worker));
@@ -405,7 +429,7 @@ impl Session {
             // Whatever is written now would be read as the rest of a row.
             return Err(End::Vanished(std::io::Error::other("the server was lost in the middle of a row")));
         }
-        let pinned = self.held.as_ref().and_then(|held| held.pin);
+        let pinned = self.held.as_ref().is_some_and(|held| !held.pins.is_empty());
         let readies = self.relay.readies();
         let awaited = readies > 0;
         let definite = matches!(error, ServerError::Refused { .. });
@@ -433,7 +457,7 @@ impl Session {
         self.batch.is_sure();
         self.began = None;
         self.registration.control.active.set(false);
-        if pinned.is_some() || (in_transaction && !awaited && !in_batch) {
+        if pinned || (in_transaction && !awaited && !in_batch) {
             // Its state is gone, and there is no statement to fail: as PostgreSQL does.
             return Err(End::Fatal(ClientError { severity: crate::error::Severity::Fatal, ..told }));
         }
@@ -518,8 +542,11 @@ impl Session {
         }
         // What is not in the list is closed here, and PostgreSQL rolls back.
         for mut held in leases {
-            if !session_mode && held.pin.is_none() {
+            if !session_mode && held.pins.is_empty() {
                 self.worker.local.give_back(held.lease);
+                continue;
+            }
+            if held.pins.outlives_discard() {
                 continue;
             }
             let cleaned = tokio::time::timeout(CLEANING, held.lease.discard_all()).await;
@@ -551,5 +578,8 @@ pub(super) fn server_refusal(body: &[u8]) -> ClientError {
     let message = wire::error_field(body, b'M').map(|m| String::from_utf8_lossy(m).into_owned());
     let code = wire::error_field(body, b'C').and_then(|code| std::str::from_utf8(code).ok());
     let code = code.and_then(SqlState::known).unwrap_or(SqlState::BAD_VALUE);
-    ClientError::error(code, message.unwrap_or_else(|| "the server refused".to_owned()))
+    let field = |field| wire::error_field(body, field).map(|text| String::from_utf8_lossy(text).into_owned());
+    let (detail, hint) = (field(b'D').map(Into::into), field(b'H').map(Into::into));
+    let message = message.unwrap_or_else(|| "the server refused".to_owned());
+    ClientError { detail, hint, ..ClientError::error(code, message) }
 }

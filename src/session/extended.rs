@@ -12,9 +12,10 @@ use super::attach::Unattached;
 use super::batch::Deferred;
 use super::prepared::Prepared;
 use super::ready::Effect;
+use super::settings::ConfigValues;
 use super::simple::lost_at_once;
 use super::state::{End, Session};
-use super::transaction::{Own, needs_server};
+use super::transaction::Own;
 use crate::backend::PreparedNames;
 use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
@@ -80,7 +81,7 @@ impl Session {
         if self.tx.phase() == Phase::Idle {
             self.undo_on_server();
         } else {
-            self.tx.fail();
+            self.refused();
         }
         Ok(())
     }
@@ -311,7 +312,10 @@ impl Session {
         self.settings_known().await?;
         let statement = self.statement(names.statement)?;
         self.refuse_if_failed(&statement.shape)?;
-        self.refuse_unknown_settings(&statement.shape, &statement.text)?;
+        let values = self.config_values(&statement, &body[names.rest_at..]);
+        self.refuse_unknown_settings(&statement.shape, &statement.text, &values)?;
+        Box::pin(self.refuse_or_keep_sequences(&statement.shape)).await?;
+        self.remember_config_values(names.portal, &statement, values);
         if self.is_own_now(&statement) {
             self.need_answers()?;
             self.tally.binds.inc();
@@ -384,6 +388,23 @@ impl Session {
         if used.any(unsettled) { Err(Unattached::Later) } else { Ok(()) }
     }
 
+    /// What `set_config()` is given as parameters.
+    fn config_values(&self, statement: &Prepared, rest: &[u8]) -> ConfigValues {
+        match (&statement.shape.statements[..], Parameters::parse(rest, &statement.oids)) {
+            ([only], Ok(parameters)) => match &only.kind {
+                Kind::SetConfig(calls) => ConfigValues::bound(calls, &parameters, self.same_encoding),
+                _ => ConfigValues::default(),
+            },
+            _ => ConfigValues::default(),
+        }
+    }
+
+    fn remember_config_values(&mut self, portal: &[u8], statement: &Prepared, values: ConfigValues) {
+        if matches!(&statement.shape.statements[..], [only] if matches!(only.kind, Kind::SetConfig(_))) {
+            self.config_values.insert(portal.into(), values);
+        }
+    }
+
     fn remember_portal(&mut self, name: &[u8], statement: &Rc<Prepared>) {
         if name.is_empty() {
             self.unnamed_portal = Some(Rc::clone(statement));
@@ -402,12 +423,11 @@ impl Session {
             Kind::Commit { .. } => !elsewhere && (self.tx.changes().is_empty() || self.tx.is_failed()),
             Kind::Rollback { .. } => !elsewhere,
             Kind::Savepoint(_) | Kind::RollbackTo(_) | Kind::Release(_) | Kind::SetTransaction => pending,
-            Kind::Set { name, .. } | Kind::Reset { name } => {
-                (pending && !needs_server(name)) || name.starts_with("pgring.")
-            }
+            Kind::Set { name, .. } | Kind::Reset { name } if name.starts_with("pgring.") => true,
+            kind @ (Kind::Set { .. } | Kind::Reset { .. } | Kind::ResetAll) => self.is_reworded_or_kept(kind),
             Kind::ShowOwn(_) | Kind::DiscardAll => true,
             Kind::Deallocate(Some(name)) => self.statements.contains_key(name.as_bytes()),
-            Kind::Deallocate(None) => !self.held.iter().any(|held| held.pin.is_some()),
+            Kind::Deallocate(None) => !self.held.iter().any(|held| !held.pins.is_empty()),
             _ => false,
         }
     }
@@ -633,6 +653,7 @@ impl Session {
                         ClientError::error(SqlState::INTERNAL, "the statement changed its nature").into()
                     );
                 }
+                Own::Reworded(reworded) => return self.send_reworded(&reworded).await,
                 own => {
                     self.answer(&own, false);
                     return Ok(());
@@ -642,7 +663,8 @@ impl Session {
         if self.tx.is_failed() && self.tx.phase() == Phase::Open {
             self.end_failed_on_server(&statement);
         }
-        let note = self.plan_effects(&statement.shape, &statement.text);
+        let values = self.config_values.get(execute.portal).cloned().unwrap_or_default();
+        let note = self.plan_effects(&statement.shape, &statement.text, &values);
         self.pass_to_portal(frame)?;
         self.relay.expect(Expect::Execute { note, shown: true });
         self.started();
@@ -708,7 +730,7 @@ impl Session {
         Ok(())
     }
 
-    async fn sync(&mut self) -> Result<(), End> {
+    pub(super) async fn sync(&mut self) -> Result<(), End> {
         if self.relay.awaits_ready() && !self.batch.is_sent() && !self.batch.has_deferred() {
             self.postpone();
             return Ok(());

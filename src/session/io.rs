@@ -201,6 +201,10 @@ impl Session {
     fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Stop> {
         let Some(held) = &mut self.held else { return Ok(false) };
         let server = &mut *held.lease;
+        if !server.asides.is_empty() && !self.relay.is_mid_frame() {
+            self.outbox.put(server.asides.filled());
+            server.asides.clear();
+        }
         if let Poll::Ready(Err(error)) = server.poll_drain(cx) {
             // The reason may still be readable.
             if !matches!(server.poll_read(cx), Poll::Ready(Ok(()))) {
@@ -297,6 +301,11 @@ impl Session {
             Late::Query => {
                 // The server answers with its own 57014; should it not, the session ends.
                 self.began = None;
+                let mut words = crate::wire::Buffer::new();
+                let error =
+                    ClientError::error(SqlState::CANCELED, "canceling statement due to query_timeout");
+                wire::put_error(&mut words, &error);
+                self.relay.cancelled_with(words.filled().into());
                 self.registration.control.cancel_running().await;
                 match tokio::time::timeout(GRACE, self.finish_relay()).await {
                     Ok(outcome) => outcome,

@@ -30,6 +30,13 @@ impl Session {
     pub(super) async fn settle(&mut self) -> Result<(), End> {
         self.take_events()?;
         if let Some(told) = self.ready_held.take() {
+            if self.may_release() {
+                self.release_pins().await;
+            }
+            if !std::mem::take(&mut self.reads_schema) {
+                self.tell_ready(told);
+                return Ok(());
+            }
             // Nobody may be routed by the old schema who has seen the change acknowledged.
             self.database.read_schema_again().await;
             self.context = None;
@@ -54,7 +61,10 @@ impl Session {
                 Event::Confirmed => self.batch.confirmed(),
                 Event::Failed { ended, parsing } => self.statement_failed(ended, parsing),
                 Event::Ready(status) => self.ready(status)?,
-                Event::Parameter(name, value) => self.parameter(&name, value)?,
+                Event::Parameter(name, value) => {
+                    self.told_ahead.remove(&name);
+                    self.parameter(&name, value)?;
+                }
                 Event::CopyIn => {
                     if !self.relay.awaits_ready() {
                         // Under the extended protocol the Syncs sent so far do not count.
@@ -89,15 +99,14 @@ impl Session {
                 }
                 self.settings_changed();
             }
-            Effect::Savepoint(name) => self.tx.savepoint(name, None),
+            Effect::Savepoint(name) => self.set_savepoint(name, None),
             Effect::RollbackTo(name) => {
                 // The server has the savepoint: if it is not known here, it was made in a way
                 // that is not followed, and everything since is as the server has it.
-                self.tx.rollback_to(&name);
-                self.settings_changed();
+                self.go_back_to(&name);
             }
             Effect::Release(name) => {
-                self.tx.release(&name, None);
+                self.release_savepoint(&name, None);
             }
             Effect::Commit if rolled_back => self.ended(Session::undone),
             Effect::Commit => {
@@ -149,6 +158,7 @@ impl Session {
         let had_changes = !self.tx.changes().is_empty();
         self.tx.forget_changes();
         self.own.undo();
+        self.take_back_told();
         if had_changes {
             self.settings_changed();
         }
@@ -168,6 +178,7 @@ impl Session {
             // An implicit transaction is undone as a whole.
             self.undone();
         }
+        self.pins_to_check |= self.held.as_ref().is_some_and(|held| !held.pins.is_empty());
         self.take_back(parsing);
         if !ended {
             // The server listens again after a Sync.
@@ -179,7 +190,7 @@ impl Session {
 
     /// The server's settings are neither what they were nor what they should be.
     fn close_misaligned(&mut self) -> Result<(), End> {
-        let pinned = self.held.as_ref().is_some_and(|held| held.pin.is_some());
+        let pinned = self.held.as_ref().is_some_and(|held| !held.pins.is_empty());
         self.drop_held();
         self.undone();
         if pinned {
@@ -201,6 +212,7 @@ impl Session {
         // What the client has sent since is under way as well.
         let more = self.relay.awaits_ready();
         let last = !more && !self.batch.is_begun();
+        self.compare_told();
         match status {
             _ if self.batch.misaligned => self.close_misaligned()?,
             TxStatus::Idle if self.batch.opened && self.batch.failed && self.tx.phase() == Phase::Open => {
@@ -247,7 +259,8 @@ impl Session {
         }
         self.batch.answered(more);
         let told = self.status();
-        if schema_changed && !self.database.is_one_shard() {
+        self.reads_schema = schema_changed && !self.database.is_one_shard();
+        if self.reads_schema || (status == TxStatus::Idle && self.may_release()) {
             self.ready_held = Some(told);
         } else {
             self.tell_ready(told);

@@ -2,13 +2,13 @@
 
 use super::attach::Unattached;
 use super::ready::Effect;
-use super::settings::statement_texts;
+use super::settings::{ConfigValues, may_leave_state, statement_texts};
 use super::state::{End, Session};
 use super::transaction::{Own, changes};
 use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
 use crate::route::Parameters;
-use crate::sql::{Kind, Pin, Shape, Statement, Target, ValueSlot};
+use crate::sql::{ConfigCall, Kind, Pin, Shape, Statement, Target};
 use crate::txn::{Change, Phase};
 use crate::wire::{self, Header, TxStatus};
 use std::rc::Rc;
@@ -84,7 +84,7 @@ impl Session {
             Err(Unattached::Refused(error)) => {
                 self.undo_unsynced().await?;
                 wire::put_error(&mut self.outbox, &error);
-                self.tx.fail();
+                self.refused();
                 self.ready_without_server();
                 Ok(())
             }
@@ -118,7 +118,8 @@ impl Session {
             return self.finish_query_here().await;
         }
         self.refuse_if_failed(&shape)?;
-        self.refuse_unknown_settings(&shape, text)?;
+        self.refuse_unknown_settings(&shape, text, &ConfigValues::default())?;
+        Box::pin(self.refuse_or_keep_sequences(&shape)).await?;
         refuse_own_among_others(&shape)?;
         let mut instead = None;
         if let [only] = &shape.statements[..]
@@ -127,6 +128,10 @@ impl Session {
             match self.own_statement(&shape, text).await? {
                 Own::NotOurs => {}
                 Own::Instead(statement) => instead = Some(statement),
+                Own::Reworded(reworded) => {
+                    self.send_reworded(&reworded).await?;
+                    return self.sync().await.map_err(Unattached::End);
+                }
                 Own::Error(error) => return Err(error.into()),
                 own => {
                     self.answer(&own, true);
@@ -141,7 +146,7 @@ impl Session {
         };
         self.aim_past(&shape);
         self.attach(shard).await?;
-        let note = self.plan_effects(&shape, text);
+        let note = self.plan_effects(&shape, text, &ConfigValues::default());
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         let server = &mut *held.lease;
         server.unnamed = 0;
@@ -175,6 +180,9 @@ impl Session {
         if status == TxStatus::Idle {
             self.portals.clear();
             self.unnamed_portal = None;
+            self.config_values.clear();
+            // An error may have come between parking it and coming back to it.
+            self.hold_listener_if_free();
         }
         wire::put_ready(&mut self.outbox, status);
         self.idle_since = Instant::now();
@@ -212,7 +220,12 @@ impl Session {
     }
 
     /// Refuses what would make later statements be read otherwise than the servers read them.
-    pub(super) fn refuse_unknown_settings(&self, shape: &Shape, text: &[u8]) -> Result<(), ClientError> {
+    pub(super) fn refuse_unknown_settings(
+        &self,
+        shape: &Shape,
+        text: &[u8],
+        values: &ConfigValues,
+    ) -> Result<(), ClientError> {
         let statements = &shape.statements;
         if let [only] = &statements[..]
             && only.pin.is_none()
@@ -220,26 +233,26 @@ impl Session {
         {
             return Ok(());
         }
-        if self.tx.phase() != Phase::Idle {
+        if statements.len() > 1 {
             self.refuse_reset_to_start(shape)?;
         }
+        refuse_own_config(shape)?;
         if self.database.is_one_shard() {
             return Ok(());
         }
-        let unfollowed = |statement: &Statement| {
-            statement.pin == Some(Pin::Setting)
-                || matches!(&statement.kind, Kind::SetConfig { value: ValueSlot::Param(_), .. })
+        let unfollowed = |statement: &Statement| match &statement.kind {
+            Kind::SetConfig(calls) => calls.iter().any(|call| !values.know(call)),
+            _ => statement.pin == Some(Pin::Setting),
         };
         if statements.iter().any(unfollowed) {
             return Err(ClientError::refused(
                 "set_config() with values that are not constants cannot be followed across shards",
-                "Use SET, or set_config() with constants as the only expression of a SELECT.",
+                "Use SET, or set_config() with constants or parameters as the only expressions of a SELECT.",
             ));
         }
         let changes_reading = |statement: &Statement| match &statement.kind {
-            Kind::Set { name, .. } | Kind::Reset { name } | Kind::SetConfig { name, .. } => {
-                is_read_by_routing(name)
-            }
+            Kind::Set { name, .. } | Kind::Reset { name } => is_read_by_routing(name),
+            Kind::SetConfig(calls) => calls.iter().any(|call| is_read_by_routing(&call.name)),
             Kind::ResetAll | Kind::DiscardAll => true,
             Kind::Rollback { .. } | Kind::RollbackTo(_) | Kind::Commit { .. } => {
                 self.tx.changes().iter().any(|change| match change {
@@ -271,7 +284,7 @@ impl Session {
     }
 
     /// `RESET` goes back to what the session began with. A server that others use too does not
-    /// know that value, and within a transaction it cannot be brought in line behind the scenes.
+    /// know that value, and among other statements it cannot be put in other words.
     fn refuse_reset_to_start(&self, shape: &Shape) -> Result<(), ClientError> {
         let at_start = shape.statements.iter().any(|statement| match &statement.kind {
             Kind::Reset { name } | Kind::Set { name, default: true, .. } => self.initial.get(name).is_some(),
@@ -280,8 +293,8 @@ impl Session {
         });
         if at_start {
             return Err(ClientError::refused(
-                "a parameter given at the connection's start cannot be reset within a transaction",
-                "SET it to its value, or RESET it outside the transaction.",
+                "a parameter given at the connection's start cannot be reset together with other statements",
+                "Send the statements one by one.",
             ));
         }
         Ok(())
@@ -289,8 +302,9 @@ impl Session {
 
     /// Remembers what the statements of a text will do to the session, if anything; the number by
     /// which the relay tells that the first of them has run.
-    pub(super) fn plan_effects(&mut self, shape: &Shape, text: &[u8]) -> Option<u32> {
+    pub(super) fn plan_effects(&mut self, shape: &Shape, text: &[u8], values: &ConfigValues) -> Option<u32> {
         self.batch.note(shape);
+        self.note_releases(shape, text);
         let plain = |statement: &Statement| statement.pin.is_none() && !has_effect(&statement.kind);
         if shape.statements.iter().all(plain) {
             return None;
@@ -299,32 +313,40 @@ impl Session {
         let note = u32::try_from(self.effects.len()).unwrap_or(u32::MAX);
         for (at, statement) in shape.statements.iter().enumerate() {
             let source = texts.get(at).cloned().unwrap_or_default();
-            let effect = self.effect(statement, source, text);
-            let unknown_value = matches!(&statement.kind, Kind::SetConfig { value: ValueSlot::Param(_), .. });
-            if let Some(pin) = statement.pin.or(unknown_value.then_some(Pin::Setting))
-                && let Some(held) = &mut self.held
-            {
-                // From now on, whether or not the statement succeeds: better one too many.
-                held.pin = Some(pin);
-                self.registration.control.pinned.set(Some(pin));
+            if let Some(pin) = statement.pin.or_else(|| self.pin_unfollowed(statement, &source, values)) {
+                self.pin(pin);
             }
+            let effect = self.effect(statement, source, text, values);
             self.effects.push(effect);
         }
         Some(note)
     }
 
-    fn effect(&self, statement: &Statement, source: String, text: &[u8]) -> Effect {
+    /// What is in a statement that cannot be repeated on another server.
+    fn pin_unfollowed(&self, statement: &Statement, source: &str, values: &ConfigValues) -> Option<Pin> {
+        // A text in another encoding than the servers' is not kept as what it says.
+        let foreign = || !self.same_encoding && !source.is_ascii();
+        match &statement.kind {
+            Kind::SetConfig(calls) if calls.iter().any(|call| !call.local && !values.know(call)) => {
+                Some(Pin::Setting)
+            }
+            Kind::Set { .. } | Kind::SetConfig(_) if foreign() => Some(Pin::Setting),
+            Kind::Block if may_leave_state(source) => Some(Pin::Code),
+            _ => None,
+        }
+    }
+
+    fn effect(&self, statement: &Statement, source: String, text: &[u8], values: &ConfigValues) -> Effect {
         match &statement.kind {
             Kind::Set { .. } => Effect::Changes(changes(&statement.kind, &source)),
-            Kind::SetConfig { name, local, value } => {
-                match super::settings::literal(text, value, self.standard_conforming_strings) {
-                    Some(value) => {
-                        let statement = crate::backend::set_config_statement(name, &value);
-                        Effect::Changes(vec![Change::Set(name.clone(), statement, *local)])
-                    }
-                    // Only the server knows the value: see plan_effects.
-                    None => Effect::None,
-                }
+            Kind::SetConfig(calls) => {
+                let change = |call: &ConfigCall| {
+                    // Only the server knows some: see pin_unfollowed.
+                    let value = values.value(call, text, self.standard_conforming_strings)?;
+                    let statement = crate::backend::set_config_statement(&call.name, &value);
+                    Some(Change::Set(call.name.clone(), statement, call.local))
+                };
+                Effect::Changes(calls.iter().filter_map(change).collect())
             }
             Kind::Reset { name } => Effect::Changes(vec![Change::Reset(name.clone())]),
             Kind::ResetAll => Effect::Changes(vec![Change::ResetAll]),
@@ -373,6 +395,18 @@ pub(super) fn is_read_by_routing(name: &str) -> bool {
     )
 }
 
+/// No server knows pgring's own settings, and would keep what it is told all the same.
+fn refuse_own_config(shape: &Shape) -> Result<(), ClientError> {
+    let own = |statement: &Statement| match &statement.kind {
+        Kind::SetConfig(calls) => calls.iter().any(|call| call.name.starts_with("pgring.")),
+        _ => false,
+    };
+    if shape.statements.iter().any(own) {
+        return Err(ClientError::refused("set_config() cannot change settings of pgring's own", "Use SET."));
+    }
+    Ok(())
+}
+
 /// What pgring answers itself has no place among statements that a server runs as one message.
 fn refuse_own_among_others(shape: &Shape) -> Result<(), ClientError> {
     let own = |kind: &Kind| match kind {
@@ -393,7 +427,8 @@ fn has_effect(kind: &Kind) -> bool {
     matches!(
         kind,
         Kind::Set { .. }
-            | Kind::SetConfig { .. }
+            | Kind::SetConfig(_)
+            | Kind::Block
             | Kind::Reset { .. }
             | Kind::ResetAll
             | Kind::Savepoint(_)

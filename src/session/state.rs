@@ -4,8 +4,10 @@ use super::batch::Batch;
 use super::cancel::{Control, Registration};
 use super::directory::{Database, Directory};
 use super::own::OwnSettings;
+use super::pins::Pins;
 use super::prepared::Prepared;
 use super::ready::Effect;
+use super::settings::ConfigValues;
 use super::tally::Tally;
 use super::worker::Worker;
 use crate::backend::{ServerError, Settings, Stream};
@@ -13,12 +15,12 @@ use crate::error::{ClientError, Severity, SqlState};
 use crate::execute::{Event, Relay, Told};
 use crate::pool::{Lease, ShardAccess, ShardUser};
 use crate::ring::ShardId;
-use crate::sql::{Access, KeyType, Pin};
+use crate::sql::{Access, KeyType};
 use crate::telemetry::Metrics;
 use crate::txn::{Phase, Transaction};
 use crate::wire::{self, Buffer, TxStatus};
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -75,8 +77,17 @@ pub struct Session {
     pub(super) unknown_table: Cell<bool>,
     /// A `ReadyForQuery` that waits until the schema has been read again.
     pub(super) ready_held: Option<TxStatus>,
+    /// It does for that reason, not only for a question about pins.
+    pub(super) reads_schema: bool,
     /// What the analysis depends on, as a number of the thread's; with the schema's epoch.
     pub(super) context: Option<(u64, u64)>,
+
+    /// What the client has been told of parameters that no server has yet: before, and now.
+    pub(super) told_ahead: BTreeMap<String, (String, String)>,
+    /// Something may have ended what pins the held server.
+    pub(super) pins_to_check: bool,
+    /// `currval()` and `lastval()` have been asked for: the session keeps its server.
+    pub(super) keeps_sequences: bool,
 
     // simple, extended
     pub(super) statements: HashMap<Box<[u8]>, Rc<Prepared>>,
@@ -85,6 +96,8 @@ pub struct Session {
     pub(super) unnamed_ticket: u64,
     pub(super) portals: HashMap<Box<[u8]>, Rc<Prepared>>,
     pub(super) unnamed_portal: Option<Rc<Prepared>>,
+    /// Values of `set_config()` that came as parameters, by portal.
+    pub(super) config_values: HashMap<Box<[u8]>, ConfigValues>,
     pub(super) batch: Batch,
     /// What the statements under way will do to the session, by note.
     pub(super) effects: Vec<Effect>,
@@ -107,7 +120,7 @@ pub(super) struct Held {
     pub(super) shard: ShardId,
     pub(super) lease: Lease,
     /// Why it stays after the transaction.
-    pub(super) pin: Option<Pin>,
+    pub(super) pins: Pins,
 }
 
 /// How a session ends.

@@ -141,7 +141,10 @@ fn heap_bytes(shape: &Shape) -> usize {
     let statement = |statement: &Statement| {
         let kind = match &statement.kind {
             Kind::Savepoint(name) | Kind::RollbackTo(name) | Kind::Release(name) => name.len(),
-            Kind::Set { name, .. } | Kind::Reset { name } | Kind::SetConfig { name, .. } => name.len(),
+            Kind::Set { name, .. } | Kind::Reset { name } => name.len(),
+            Kind::SetConfig(calls) => {
+                size_of_val(calls.as_slice()) + calls.iter().map(|call| call.name.len()).sum::<usize>()
+            }
             Kind::ShowOwn(name) | Kind::Prepare(name) | Kind::Execute(name) | Kind::Declare(name) => {
                 name.len()
             }

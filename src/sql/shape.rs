@@ -88,16 +88,9 @@ pub enum Kind {
     },
     /// `RESET ALL`.
     ResetAll,
-    /// `SELECT set_config(name, value, is_local)` alone, all three constant. The name is a
-    /// literal of the text whose contents are part of the fingerprint.
-    SetConfig {
-        /// Lower case.
-        name: String,
-        /// The third argument.
-        local: bool,
-        /// The second argument.
-        value: ValueSlot,
-    },
+    /// `SELECT set_config(name, value, is_local), …` and nothing else: names and the third
+    /// arguments constant, the values constants or parameters.
+    SetConfig(Vec<ConfigCall>),
     /// `SHOW name` where the name starts with `pgring.`: answered by pgring.
     ShowOwn(String),
     /// `DISCARD ALL`.
@@ -118,10 +111,24 @@ pub enum Kind {
     Ddl,
     /// `VACUUM`, `ANALYZE`, `REINDEX`, `CREATE INDEX CONCURRENTLY` …
     Maintenance,
+    /// `DO`: its code can be looked at, not followed.
+    Block,
     /// `PREPARE TRANSACTION`, `COMMIT PREPARED`, `ROLLBACK PREPARED`.
     TwoPhase,
     /// Everything else: no effect a session need know.
     Other,
+}
+
+/// One `set_config(name, value, is_local)`. The name is a literal of the text whose contents are
+/// part of the fingerprint.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ConfigCall {
+    /// Lower case.
+    pub name: String,
+    /// The third argument.
+    pub local: bool,
+    /// The second argument.
+    pub value: ValueSlot,
 }
 
 /// Where a value stands in the text.
@@ -224,6 +231,12 @@ pub enum Pin {
     Prepare,
     /// A setting whose value only the server knows (`set_config` of an expression).
     Setting,
+    /// `currval()` and `lastval()`: what they tell is the connection's.
+    Sequence,
+    /// `setseed()`.
+    Seed,
+    /// A `DO` block whose code may leave something behind.
+    Code,
 }
 
 /// A literal or a token as it lies in the text.

@@ -168,7 +168,8 @@ impl Reader<'_> {
             "copy" => Some(self.copy(range)),
             word @ ("call" | "do") => {
                 let target = refused(Refusal::any_code(&word.to_ascii_uppercase()));
-                Some(plain(Kind::Other, target, Access::Write))
+                let kind = if word == "do" { Kind::Block } else { Kind::Other };
+                Some(Statement { pin: pin_by_words(tokens, range), ..plain(kind, target, Access::Write) })
             }
             _ => None,
         }
@@ -326,7 +327,7 @@ fn into_table(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<bool> {
 /// Why the session must keep its connection, as far as the functions' names tell.
 fn pin_by_words(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Pin> {
     const ARGUMENT_TOKENS: usize = 64;
-    range.clone().find_map(|at| {
+    let pins = range.clone().filter_map(|at| {
         if !tokens.is_mark(at + 1, "(") {
             return None;
         }
@@ -336,5 +337,6 @@ fn pin_by_words(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Pin> {
         let local =
             pin == Pin::Setting && tokens.is_word(behind - 2, "true") && tokens.is_mark(behind - 1, ")");
         (!local).then_some(pin)
-    })
+    });
+    pins.fold(None, |strongest, pin| functions::stronger(strongest, Some(pin)))
 }

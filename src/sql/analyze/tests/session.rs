@@ -1,7 +1,7 @@
 //! What a statement is to its session.
 
 use super::*;
-use crate::sql::{Access, Statement};
+use crate::sql::{Access, ConfigCall, Statement};
 
 fn one(sql: &str) -> Statement {
     let mut statements = shape(sql).statements;
@@ -11,6 +11,15 @@ fn one(sql: &str) -> Statement {
 
 fn set(name: &str, local: bool, value: ValueSlot) -> Kind {
     Kind::Set { name: name.to_owned(), local, default: false, value: Some(value) }
+}
+
+fn config(calls: &[(&str, bool, ValueSlot)]) -> Kind {
+    let call = |(name, local, value): &(&str, bool, ValueSlot)| ConfigCall {
+        name: (*name).to_owned(),
+        local: *local,
+        value: *value,
+    };
+    Kind::SetConfig(calls.iter().map(call).collect())
 }
 
 fn default(name: &str) -> Kind {
@@ -88,12 +97,9 @@ fn kinds() {
         ("EXPLAIN DELETE FROM app_settings", Kind::Query),
         (
             "SELECT set_config('Search_Path', 'a', false)",
-            Kind::SetConfig { name: "search_path".to_owned(), local: false, value: ValueSlot::Literal(1) },
+            config(&[("search_path", false, ValueSlot::Literal(1))]),
         ),
-        (
-            "SELECT pg_catalog.set_config('role', $1, true)",
-            Kind::SetConfig { name: "role".to_owned(), local: true, value: ValueSlot::Param(1) },
-        ),
+        ("SELECT pg_catalog.set_config('role', $1, true)", config(&[("role", true, ValueSlot::Param(1))])),
     ];
     for (sql, kind) in rows {
         assert_eq!(one(sql).kind, kind, "{sql}");
