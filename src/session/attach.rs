@@ -207,6 +207,7 @@ impl Session {
         }
         self.send_hidden("COMMIT", Some(ALIGNED));
         self.batch.aligning = true;
+        self.batch.aligned = true;
     }
 
     /// Has the held server run a statement whose answer the client does not see.
@@ -220,6 +221,7 @@ impl Session {
         self.relay.expect(Expect::Parse { id: 0, shown: false });
         self.relay.expect(Expect::Bind { shown: false });
         self.relay.expect(Expect::Execute { note, shown: false });
+        self.batch.send();
     }
 
     /// Frees the held server, or another one, of settings that others have left and that it may
@@ -452,6 +454,7 @@ impl Session {
         }
         self.effects.clear();
         self.portals.clear();
+        self.ran_here.clear();
         self.unnamed_portal = None;
         self.batch.answered(false);
         self.batch.is_sure();

@@ -45,6 +45,8 @@ pub(super) struct Batch {
     /// The server is being brought in line; it could not be.
     pub(super) aligning: bool,
     pub(super) misaligned: bool,
+    /// It has been, since the last `ReadyForQuery`.
+    pub(super) aligned: bool,
     /// A `COMMIT` has been answered since the last `ReadyForQuery`.
     pub(super) committed: bool,
     /// The schema has been changed by what ran.
@@ -96,6 +98,7 @@ impl Default for Batch {
             opened: false,
             aligning: false,
             misaligned: false,
+            aligned: false,
             committed: false,
             schema_changed: false,
             shard: ShardId(0),
@@ -170,6 +173,7 @@ impl Batch {
         self.opened = false;
         self.aligning = false;
         self.misaligned = false;
+        self.aligned = false;
         self.committed = false;
         self.schema_changed = false;
         if more {

@@ -406,6 +406,7 @@ impl Session {
     }
 
     fn remember_portal(&mut self, name: &[u8], statement: &Rc<Prepared>) {
+        self.ran_here.retain(|ran| **ran != *name);
         if name.is_empty() {
             self.unnamed_portal = Some(Rc::clone(statement));
         } else {
@@ -598,6 +599,9 @@ impl Session {
             Named::Portal(name) => {
                 match self.portal(name) {
                     Ok(statement) if self.is_own_now(&statement) => {
+                        if self.batch.has_deferred() {
+                            Box::pin(self.flush_deferred_anywhere()).await?;
+                        }
                         self.describe_own(&statement);
                         return Ok(());
                     }
@@ -606,7 +610,7 @@ impl Session {
                     Err(error) if self.tx.phase() != Phase::Open => return Err(error.into()),
                     Err(_) => {}
                 }
-                self.pass_to_portal(frame)?;
+                self.pass_to_portal(name, frame).await?;
                 self.relay.expect(Expect::Describe);
                 Ok(())
             }
@@ -615,17 +619,15 @@ impl Session {
 
     fn portal(&self, name: &[u8]) -> Result<Rc<Prepared>, ClientError> {
         let found = if name.is_empty() { self.unnamed_portal.as_ref() } else { self.portals.get(name) };
-        found.cloned().ok_or_else(|| {
-            let name = String::from_utf8_lossy(name);
-            ClientError::error(SqlState::NO_PORTAL, format!("portal \"{name}\" does not exist"))
-        })
+        found.cloned().ok_or_else(|| no_portal(name))
     }
 
     /// Passes on a message about a portal, which lives on the held server.
-    fn pass_to_portal(&mut self, frame: &[u8]) -> Result<(), Unattached> {
-        let Some(held) = &mut self.held else {
-            return Err(ClientError::error(SqlState::NO_PORTAL, "portal does not exist").into());
-        };
+    async fn pass_to_portal(&mut self, name: &[u8], frame: &[u8]) -> Result<(), Unattached> {
+        if self.batch.has_deferred() {
+            Box::pin(self.flush_deferred_anywhere()).await?;
+        }
+        let Some(held) = &mut self.held else { return Err(no_portal(name).into()) };
         held.lease.outbox.put(frame);
         self.batch.send();
         Ok(())
@@ -637,15 +639,23 @@ impl Session {
             // A cursor made by DECLARE is a portal as well.
             Err(error) if self.tx.phase() != Phase::Open => return Err(error.into()),
             Err(_) => {
-                self.pass_to_portal(frame)?;
+                self.pass_to_portal(execute.portal, frame).await?;
                 self.relay.expect(Expect::Execute { note: None, shown: true });
                 self.started();
                 return Ok(());
             }
         };
         self.refuse_if_failed(&statement.shape)?;
+        if self.ran_here.iter().any(|name| **name == *execute.portal) {
+            let name = String::from_utf8_lossy(execute.portal);
+            let error = ClientError::error(SqlState("55000"), format!("portal \"{name}\" cannot be run"));
+            return Err(error.into());
+        }
         if self.is_own_now(&statement) {
             self.need_answers()?;
+            if self.batch.has_deferred() {
+                Box::pin(self.flush_deferred_anywhere()).await?;
+            }
             match self.own_statement(&statement.shape, &statement.text).await? {
                 Own::Error(error) => return Err(error.into()),
                 Own::NotOurs | Own::Instead(_) => {
@@ -656,6 +666,7 @@ impl Session {
                 Own::Reworded(reworded) => return self.send_reworded(&reworded).await,
                 own => {
                     self.answer(&own, false);
+                    self.ran_here.push(execute.portal.into());
                     return Ok(());
                 }
             }
@@ -665,7 +676,7 @@ impl Session {
         }
         let values = self.config_values.get(execute.portal).cloned().unwrap_or_default();
         let note = self.plan_effects(&statement.shape, &statement.text, &values);
-        self.pass_to_portal(frame)?;
+        self.pass_to_portal(execute.portal, frame).await?;
         self.relay.expect(Expect::Execute { note, shown: true });
         self.started();
         Ok(())
@@ -707,7 +718,7 @@ impl Session {
                     self.portals.remove(name).is_some()
                 };
                 if self.held.is_some() && (known || self.tx.phase() == Phase::Open) {
-                    self.pass_to_portal(frame)?;
+                    self.pass_to_portal(name, frame).await?;
                     self.relay.expect(Expect::Close { evicted: None, shown: true });
                 } else {
                     if self.batch.has_deferred() {
@@ -771,4 +782,9 @@ impl Session {
         }
         Ok(())
     }
+}
+
+fn no_portal(name: &[u8]) -> ClientError {
+    let name = String::from_utf8_lossy(name);
+    ClientError::error(SqlState::NO_PORTAL, format!("portal \"{name}\" does not exist"))
 }

@@ -213,6 +213,9 @@ impl Session {
         let more = self.relay.awaits_ready();
         let last = !more && !self.batch.is_begun();
         self.compare_told();
+        if self.batch.aligned && !self.batch.misaligned {
+            self.tell_what_was_reported()?;
+        }
         match status {
             _ if self.batch.misaligned => self.close_misaligned()?,
             TxStatus::Idle if self.batch.opened && self.batch.failed && self.tx.phase() == Phase::Open => {
@@ -242,6 +245,7 @@ impl Session {
                 self.complete_datestyle();
                 if last {
                     self.portals.clear();
+                    self.ran_here.clear();
                     self.unnamed_portal = None;
                 }
                 schema_changed = std::mem::take(&mut self.batch.schema_changed);
@@ -266,6 +270,20 @@ impl Session {
             self.tell_ready(told);
         }
         Ok(())
+    }
+
+    /// A server tells what differs from what it told last, not what was one way for the session that
+    /// had it before, another when it was brought in line, and is the first way again.
+    fn tell_what_was_reported(&mut self) -> Result<(), End> {
+        let Some(held) = &self.held else { return Ok(()) };
+        let mut news = Vec::new();
+        for (name, value) in &held.lease.reported {
+            if self.told.tell(name, value) {
+                wire::put_parameter(&mut self.outbox, name, value);
+                news.push((name.clone(), value.clone()));
+            }
+        }
+        news.into_iter().try_for_each(|(name, value)| self.parameter(&name, value))
     }
 
     fn finish_measuring(&mut self) {

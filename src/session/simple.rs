@@ -179,6 +179,7 @@ impl Session {
         let status = self.status();
         if status == TxStatus::Idle {
             self.portals.clear();
+            self.ran_here.clear();
             self.unnamed_portal = None;
             self.config_values.clear();
             // An error may have come between parking it and coming back to it.

@@ -95,6 +95,8 @@ pub struct Session {
     /// Which `Parse` made it.
     pub(super) unnamed_ticket: u64,
     pub(super) portals: HashMap<Box<[u8]>, Rc<Prepared>>,
+    /// Portals of statements that pgring has answered itself.
+    pub(super) ran_here: Vec<Box<[u8]>>,
     pub(super) unnamed_portal: Option<Rc<Prepared>>,
     /// Values of `set_config()` that came as parameters, by portal.
     pub(super) config_values: HashMap<Box<[u8]>, ConfigValues>,

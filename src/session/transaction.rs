@@ -209,6 +209,7 @@ impl Session {
         self.statements.clear();
         self.unnamed = None;
         self.portals.clear();
+        self.ran_here.clear();
         self.unnamed_portal = None;
         self.own.discard();
         self.strings.1 = self.strings.0;
