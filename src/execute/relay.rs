@@ -8,6 +8,7 @@
 //! Sans-decision and without sockets of its own: [`Relay::advance`] works off what the inbox
 //! holds and says what it needs next.
 
+use super::names::{ClientNames, put_by_clients_names};
 use crate::backend::{Server, ServerError};
 use crate::wire::{self, Buffer, Header, TxStatus};
 use std::collections::VecDeque;
@@ -76,6 +77,8 @@ pub enum Expect {
     },
     /// A `ParseComplete` of pgring's own: the server has the statement already.
     Parsed,
+    /// A `CloseComplete` of pgring's own: servers keep the statement for others.
+    Closed,
     /// Something pgring says at this place.
     Emit(Emit),
 }
@@ -90,7 +93,7 @@ pub enum Event {
         /// What a `COMMIT` of a failed transaction answers.
         rolled_back: bool,
     },
-    /// A `Parse` of the client's has been answered.
+    /// A `Parse` of the client's, or a `Close` of a statement, has been answered.
     Parsed,
     /// An error; up to the next `Ready` nothing more is answered.
     Failed,
@@ -220,6 +223,7 @@ impl Relay {
         server: &mut Server,
         out: &mut Buffer,
         events: &mut Vec<Event>,
+        names: &dyn ClientNames,
     ) -> Result<Progress, ServerError> {
         loop {
             self.emit(out, events);
@@ -239,7 +243,7 @@ impl Relay {
             if server.inbox.len() < head.len {
                 return Ok(if events.is_empty() { Progress::Read } else { Progress::Event });
             }
-            self.message(head, server, out, events)?;
+            self.message(head, server, out, events, names)?;
             server.inbox.consume(head.len);
             if matches!(events.last(), Some(Event::Ready(_))) {
                 return Ok(Progress::Event);
@@ -249,9 +253,13 @@ impl Relay {
 
     /// What pgring answers itself at this place.
     fn emit(&mut self, out: &mut Buffer, events: &mut Vec<Event>) {
-        while let Some(Expect::Emit(_) | Expect::Parsed) = self.expected.front() {
+        while let Some(Expect::Emit(_) | Expect::Parsed | Expect::Closed) = self.expected.front() {
             match self.pop() {
                 Some(Expect::Emit(emit)) => out.put(emit.bytes()),
+                Some(Expect::Closed) => {
+                    out.put(&wire::CLOSE_COMPLETE);
+                    events.push(Event::Parsed);
+                }
                 _ => {
                     out.put(&wire::PARSE_COMPLETE);
                     events.push(Event::Parsed);
@@ -319,6 +327,7 @@ impl Relay {
         server: &mut Server,
         out: &mut Buffer,
         events: &mut Vec<Event>,
+        names: &dyn ClientNames,
     ) -> Result<(), ServerError> {
         let frame = &server.inbox.filled()[..head.len];
         let body = &frame[wire::HEADER_LEN..];
@@ -358,7 +367,7 @@ impl Relay {
                 if matches!(wire::error_field(body, b'V'), Some(b"FATAL" | b"PANIC")) {
                     return Err(ServerError::Refused { line: wire::error_line(body), body: body.to_vec() });
                 }
-                out.put(frame);
+                put_by_clients_names(out, frame, names);
                 self.failed(server, events);
                 return Ok(());
             }
@@ -432,6 +441,7 @@ impl Relay {
     /// The server skips to the next `Sync`, and so does what is expected of it.
     fn failed(&mut self, server: &mut Server, events: &mut Vec<Event>) {
         events.push(Event::Failed);
+        server.prepared.doubt_all_named();
         self.copying_in = false;
         if matches!(self.expected.front(), Some(Expect::Query { .. } | Expect::Function)) {
             return;
@@ -487,7 +497,8 @@ fn is_shown(expect: &Expect) -> bool {
         | Expect::Close { shown, .. }
         | Expect::Execute { shown, .. }
         | Expect::Sync { shown } => *shown,
-        Expect::Describe | Expect::Query { .. } | Expect::Function | Expect::Parsed | Expect::Emit(_) => true,
+        Expect::Describe | Expect::Query { .. } | Expect::Function => true,
+        Expect::Parsed | Expect::Closed | Expect::Emit(_) => true,
     }
 }
 

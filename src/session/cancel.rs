@@ -206,7 +206,6 @@ pub(super) fn pin_reason(pin: Pin) -> &'static str {
         Pin::HoldCursor => "cursor WITH HOLD",
         Pin::AdvisoryLock => "advisory lock",
         Pin::Load => "LOAD",
-        Pin::Prepare => "SQL-level PREPARE",
         Pin::Setting => "set_config",
     }
 }

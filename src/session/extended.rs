@@ -12,6 +12,7 @@ use super::attach::Unattached;
 use super::prepared::Prepared;
 use super::ready::Effect;
 use super::simple::lost_at_once;
+use super::sql_prepared::mixed;
 use super::state::{End, Session};
 use super::transaction::{Own, needs_server};
 use crate::backend::PreparedNames;
@@ -19,17 +20,18 @@ use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
 use crate::ring::ShardId;
 use crate::route::{self, Parameters};
-use crate::sql::{Kind, Lexed, Target};
+use crate::sql::{Kind, Lexed};
 use crate::txn::Phase;
 use crate::wire::{self, BindNames, Execute, Header, Named, Parse, TxStatus};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 /// What has been asked since the last `Sync`.
 pub(super) struct Batch {
     deferred: Vec<Deferred>,
-    /// Names of statements whose `Parse` has not been answered, in order.
-    unconfirmed: VecDeque<Box<[u8]>>,
+    /// What has not been answered of what was done to the session's statements, in order.
+    unconfirmed: VecDeque<Unconfirmed>,
     /// Something has been asked.
     begun: bool,
     /// Something has been sent to the held server.
@@ -44,7 +46,7 @@ pub(super) struct Batch {
     pub(super) opened: bool,
     /// A `COMMIT` has been answered since the last `ReadyForQuery`.
     pub(super) committed: bool,
-    /// The schema has been changed by what ran.
+    /// The schema has been changed by what ran since the last transaction ended.
     pub(super) schema_changed: bool,
     /// The shard it went to last.
     pub(super) shard: ShardId,
@@ -66,6 +68,14 @@ impl Default for Batch {
             shard: ShardId(0),
         }
     }
+}
+
+/// Done to the session's statements in advance; undone if an error comes first.
+pub(super) enum Unconfirmed {
+    /// A `Parse` under this name.
+    Parse(Box<[u8]>),
+    /// A `Close` of this name, and what it named.
+    Close(Box<[u8]>, Option<Rc<Prepared>>),
 }
 
 enum Deferred {
@@ -122,7 +132,6 @@ impl Batch {
         self.failed = false;
         self.opened = false;
         self.committed = false;
-        self.schema_changed = false;
     }
 
     /// A `COPY` under way: the `Sync` sent before its data does not count.
@@ -136,7 +145,7 @@ impl Batch {
         self.unconfirmed.pop_front();
     }
 
-    pub(super) fn take_unconfirmed(&mut self) -> VecDeque<Box<[u8]>> {
+    pub(super) fn take_unconfirmed(&mut self) -> VecDeque<Unconfirmed> {
         std::mem::take(&mut self.unconfirmed)
     }
 }
@@ -256,8 +265,9 @@ impl Session {
         }
     }
 
-    /// Settings that statements still under way may change decide how the next text is read:
-    /// their answers are waited for.
+    /// Settings that statements still under way may change decide how the next text is read, and
+    /// what SQL prepares or deallocates decides what a name stands for: their answers are waited
+    /// for.
     async fn settings_known(&mut self) -> Result<(), Unattached> {
         let may_change = |effect: &Effect| {
             matches!(
@@ -266,10 +276,18 @@ impl Session {
                     | Effect::Rollback
                     | Effect::RollbackTo(_)
                     | Effect::Commit
+                    | Effect::Prepare(_)
+                    | Effect::Deallocate(_)
+                    | Effect::ForgetPrepared
                     | Effect::DiscardAll
             )
         };
-        if self.relay.is_busy() && self.effects.iter().any(may_change) {
+        if self.effects.iter().any(may_change) { self.answers_known().await } else { Ok(()) }
+    }
+
+    /// Waits for the answers of everything under way.
+    async fn answers_known(&mut self) -> Result<(), Unattached> {
+        if self.relay.is_busy() {
             if let Some(held) = &mut self.held {
                 wire::put_flush(&mut held.lease.outbox);
             }
@@ -299,6 +317,7 @@ impl Session {
                 statement = self.prepare(parse.query, parse.types)?;
             }
         }
+        self.refuse_unfollowed_names(&statement.shape, parse.query)?;
         self.refuse_if_failed(&statement.shape)?;
         if let [first, _, ..] = &statement.shape.statements[..] {
             // PostgreSQL's own words; a server is not needed for them.
@@ -310,7 +329,7 @@ impl Session {
             .into());
         }
         self.tally.client_parses.inc();
-        self.batch.unconfirmed.push_back(parse.name.into());
+        self.batch.unconfirmed.push_back(Unconfirmed::Parse(parse.name.into()));
         if named {
             self.statements.insert(parse.name.into(), Rc::clone(&statement));
             self.control().prepared.set(self.statements.len());
@@ -324,8 +343,21 @@ impl Session {
 
     /// A text as a statement, analysed at most once.
     fn prepare(&mut self, text: &[u8], types: &[u8]) -> Result<Rc<Prepared>, ClientError> {
-        let context = self.context()?;
         let variant = self.variant(text);
+        let statement = self.prepare_variant(text, types, variant)?;
+        match self.executed_id(&statement.shape) {
+            Some(id) => self.prepare_variant(text, types, variant ^ mixed(id)),
+            None => Ok(statement),
+        }
+    }
+
+    fn prepare_variant(
+        &mut self,
+        text: &[u8],
+        types: &[u8],
+        variant: u64,
+    ) -> Result<Rc<Prepared>, ClientError> {
+        let context = self.context()?;
         let worker = Rc::clone(&self.worker);
         let mut interner = worker.interner.borrow_mut();
         interner.intern(text, types, (context, variant), || {
@@ -335,28 +367,31 @@ impl Session {
             let oids = types.as_chunks::<4>().0.iter().map(|oid| u32::from_be_bytes(*oid)).collect();
             let id = worker.new_number();
             let (text, types) = (text.into(), types.into());
-            Ok(Prepared { id, text, types, oids, shape, lexed, unknown_table, variant, context })
+            let by_sql = None;
+            Ok(Prepared { id, text, by_sql, types, oids, shape, lexed, unknown_table, variant, context })
         })
     }
 
     /// What a server makes of a text when it parses it depends on settings too: a string that
     /// becomes a timestamp is read in the session's time zone and date style, there and then.
     /// Texts with such strings are shared only between sessions whose settings are alike, and not
-    /// at all if they may stand for a moment (`'now'`, `'today'`).
-    fn variant(&self, text: &[u8]) -> u64 {
+    /// at all if they may stand for a moment (`'now'`, `'today'`). And what was prepared before the
+    /// schema changed is not what the same text means now.
+    pub(super) fn variant(&self, text: &[u8]) -> u64 {
+        let schema = mixed(self.database.schema_changes.load(Ordering::SeqCst));
         if !text.contains(&b'\'') && !text.contains(&b'$') {
-            return 0;
+            return schema;
         }
         let moment = [&b"now"[..], b"today", b"tomorrow", b"yesterday"];
         let mentions = |word: &&[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
         if !self.tx.changes().is_empty() || (text.contains(&b'\'') && moment.iter().any(mentions)) {
             return self.worker.new_number();
         }
-        self.settings.fingerprint_without("application_name")
+        self.settings.fingerprint_without("application_name") ^ schema
     }
 
     /// The statement of this name; analysed anew if the schema or the search path have changed.
-    fn statement(&mut self, name: &[u8]) -> Result<Rc<Prepared>, ClientError> {
+    pub(super) fn statement(&mut self, name: &[u8]) -> Result<Rc<Prepared>, ClientError> {
         let found = if name.is_empty() { self.unnamed.clone() } else { self.statements.get(name).cloned() };
         let Some(found) = found else {
             return Err(if name.is_empty() {
@@ -372,7 +407,10 @@ impl Session {
         if found.context == self.context()? {
             return Ok(found);
         }
-        let renewed = self.prepare(&found.text.clone(), &found.types.clone())?;
+        let renewed = match found.by_sql {
+            Some(_) => self.made_by_sql(&found.text)?,
+            None => self.prepare(&found.text, &found.types)?,
+        };
         if name.is_empty() {
             self.unnamed = Some(Rc::clone(&renewed));
         } else {
@@ -429,17 +467,17 @@ impl Session {
         let shard = {
             let parameters = Parameters::parse(rest, &statement.oids)
                 .map_err(|error| ClientError::error(SqlState::PROTOCOL, error.to_string()))?;
-            self.route(&statement.shape, &statement.text, &statement.lexed, &parameters)?
+            self.route_by_name(&statement.shape, &statement.text, &statement.lexed, &parameters)?
         };
         self.attach(shard).await?;
         self.flush_deferred_to_held(Some(&statement))?;
         let named = !names.statement.is_empty();
         self.prepare_on_held(&statement, named, self.unnamed_ticket, false)?;
+        let server_name = self.name_on_server(&statement, named);
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         let server = &mut *held.lease;
-        let server_name = if named { PreparedNames::name(statement.id) } else { String::new() };
         let rest_len = head.len - wire::HEADER_LEN - names.rest_at;
-        wire::put_bind_head(&mut server.outbox, names.portal, server_name.as_bytes(), rest_len);
+        wire::put_bind_head(&mut server.outbox, names.portal, &server_name, rest_len);
         server.outbox.put(rest);
         // What has not come yet is passed on as it comes.
         self.passing = rest_len - rest.len();
@@ -473,8 +511,7 @@ impl Session {
                 (pending && !needs_server(name)) || name.starts_with("pgring.")
             }
             Kind::ShowOwn(_) | Kind::DiscardAll => true,
-            Kind::Deallocate(Some(name)) => self.statements.contains_key(name.as_bytes()),
-            Kind::Deallocate(None) => !self.held.iter().any(|held| held.pin.is_some()),
+            Kind::Deallocate(_) => true,
             _ => false,
         }
     }
@@ -488,10 +525,21 @@ impl Session {
         ticket: u64,
         shown: bool,
     ) -> Result<(), Unattached> {
+        self.batch.sent |= self.bring_names(&statement.shape.mentions)?;
+        let by_name = named && self.is_by_name(statement);
+        if by_name && let Some(name) = &statement.by_sql {
+            self.batch.sent |= self.bring_name(name, statement, 1);
+        }
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         let server = &mut *held.lease;
         // In a failed transaction a Parse is refused, even of what is known already.
         let ask = shown && server.status == TxStatus::Failed;
+        if by_name && !ask {
+            if shown {
+                self.say_parsed();
+            }
+            return Ok(());
+        }
         if named {
             if server.prepared.touch(statement.id) {
                 if ask {
@@ -507,8 +555,7 @@ impl Session {
             let name = PreparedNames::name(statement.id);
             let limit = self.directory.pool.prepared_statements;
             if let Some(evicted) = server.prepared.insert(statement.id, limit) {
-                wire::put_close_statement(&mut server.outbox, PreparedNames::name(evicted).as_bytes());
-                self.relay.expect(Expect::Close { evicted: Some(evicted), shown: false });
+                super::sql_prepared::put_evicted(server, &mut self.relay, evicted);
             }
             self.tally.server_parses.inc();
             wire::put_parse(&mut server.outbox, name.as_bytes(), &statement.text, &statement.types);
@@ -547,9 +594,9 @@ impl Session {
                 }
                 Deferred::Describe { named, statement, ticket } => {
                     self.prepare_on_held(&statement, named, ticket, false)?;
+                    let name = self.name_on_server(&statement, named);
                     let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
-                    let name = if named { PreparedNames::name(statement.id) } else { String::new() };
-                    wire::put_describe_statement(&mut held.lease.outbox, name.as_bytes());
+                    wire::put_describe_statement(&mut held.lease.outbox, &name);
                     self.relay.expect(Expect::Describe);
                     self.batch.sent = true;
                 }
@@ -601,13 +648,10 @@ impl Session {
             self.flush_deferred_here();
             return Ok(());
         }
-        let at_home =
-            self.batch.deferred.iter().any(|deferred| {
-                let (Deferred::Parse { statement, .. } | Deferred::Describe { statement, .. }) = deferred;
-                statement.shape.statements.iter().any(|s| {
-                    matches!(s.target, Target::Home | Target::Catalog | Target::Keys { home: true, .. })
-                })
-            });
+        let at_home = self.batch.deferred.iter().any(|deferred| {
+            let (Deferred::Parse { statement, .. } | Deferred::Describe { statement, .. }) = deferred;
+            self.is_at_home(statement)
+        });
         let shard = match &self.held {
             Some(held) if self.tx.phase() == Phase::Open || self.batch.run => held.shard,
             _ if at_home => self.database.topology.home,
@@ -690,6 +734,11 @@ impl Session {
         };
         self.refuse_if_failed(&statement.shape)?;
         if self.is_own_now(&statement) {
+            let kind = statement.shape.statements.first().map(|first| &first.kind);
+            if matches!(kind, Some(Kind::Deallocate(_))) {
+                // An error of what is under way would leave the statement as it is.
+                self.answers_known().await?;
+            }
             match self.own_statement(&statement.shape, &statement.text).await? {
                 Own::Error(error) => return Err(error.into()),
                 Own::NotOurs | Own::Instead(_) => {
@@ -705,6 +754,10 @@ impl Session {
         }
         if self.tx.is_failed() && self.tx.phase() == Phase::Open {
             self.end_failed_on_server(&statement);
+        }
+        if !statement.shape.mentions.is_empty() {
+            // What it executes may have changed since it was bound.
+            self.bring_names(&statement.shape.mentions)?;
         }
         let note = self.plan_effects(&statement.shape, &statement.text);
         self.pass_to_portal(frame)?;
@@ -737,13 +790,15 @@ impl Session {
                 if self.batch.has_deferred() {
                     self.flush_deferred_anywhere().await?;
                 }
-                if name.is_empty() {
-                    self.unnamed = None;
+                self.settings_known().await?;
+                let closed = if name.is_empty() { self.unnamed.take() } else { self.statements.remove(name) };
+                self.control().prepared.set(self.statements.len());
+                if self.relay.is_busy() {
+                    self.batch.unconfirmed.push_back(Unconfirmed::Close(name.into(), closed));
+                    self.relay.expect(Expect::Closed);
                 } else {
-                    self.statements.remove(name);
-                    self.control().prepared.set(self.statements.len());
+                    self.outbox.put(&wire::CLOSE_COMPLETE);
                 }
-                self.say(&wire::CLOSE_COMPLETE);
             }
             Named::Portal(name) => {
                 let known = if name.is_empty() {

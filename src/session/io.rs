@@ -200,7 +200,7 @@ impl Session {
             }
         }
         loop {
-            let progress = self.relay.advance(server, &mut self.outbox, &mut self.events);
+            let progress = self.relay.advance(server, &mut self.outbox, &mut self.events, &self.statements);
             match progress.map_err(Stop::Server)? {
                 Progress::Event => return Ok(true),
                 Progress::Read => match server.poll_read(cx) {

@@ -22,6 +22,7 @@ mod prepared;
 mod ready;
 mod settings;
 mod simple;
+mod sql_prepared;
 mod startup;
 mod state;
 mod tally;

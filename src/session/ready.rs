@@ -2,13 +2,17 @@
 //! stands after a `ReadyForQuery`.
 
 use super::attach::OPENED;
+use super::extended::Unconfirmed;
+use super::prepared::Prepared;
 use super::state::{End, Session};
 use crate::error::ClientError;
 use crate::execute::Event;
 use crate::sql::Access;
 use crate::txn::{Change, Phase};
 use crate::wire::{self, TxStatus};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// What a statement does to the session once it has run.
@@ -21,6 +25,8 @@ pub(super) enum Effect {
     Commit,
     Rollback,
     Ddl,
+    Prepare(Rc<Prepared>),
+    Deallocate(String),
     ForgetPrepared,
     DiscardAll,
 }
@@ -102,7 +108,11 @@ impl Session {
             }
             Effect::Rollback => self.ended(Session::undone),
             Effect::Ddl => self.batch.schema_changed = true,
+            Effect::Prepare(statement) => self.prepared_by_sql(statement),
+            Effect::Deallocate(name) => self.deallocated_by_sql(&name),
             Effect::ForgetPrepared => {
+                self.statements.clear();
+                self.control().prepared.set(0);
                 if let Some(held) = &mut self.held {
                     held.lease.prepared.clear();
                     held.lease.unnamed = 0;
@@ -162,13 +172,18 @@ impl Session {
         self.batch.failed = true;
     }
 
-    /// Statements whose `Parse` was not answered do not exist.
+    /// Statements whose `Parse` was not answered do not exist, and those whose `Close` was not
+    /// still do.
     pub(super) fn note_lost_parses(&mut self) {
-        for name in self.batch.take_unconfirmed() {
-            if name.is_empty() {
-                self.unnamed = None;
-            } else {
-                self.statements.remove(&name);
+        for unconfirmed in self.batch.take_unconfirmed().into_iter().rev() {
+            match unconfirmed {
+                Unconfirmed::Parse(name) if name.is_empty() => self.unnamed = None,
+                Unconfirmed::Parse(name) => _ = self.statements.remove(&name),
+                Unconfirmed::Close(name, Some(statement)) if name.is_empty() => {
+                    self.unnamed = Some(statement);
+                }
+                Unconfirmed::Close(name, Some(statement)) => _ = self.statements.insert(name, statement),
+                Unconfirmed::Close(_, None) => {}
             }
         }
         self.control().prepared.set(self.statements.len());
@@ -205,6 +220,9 @@ impl Session {
                 self.portals.clear();
                 self.unnamed_portal = None;
                 schema_changed = std::mem::take(&mut self.batch.schema_changed);
+                if schema_changed {
+                    self.database.schema_changes.fetch_add(1, Ordering::SeqCst);
+                }
                 self.worker.totals.transactions.inc();
                 self.tally.transactions.inc();
                 self.detach_if_free();

@@ -98,6 +98,7 @@ impl Session {
         self.refuse_if_failed(&shape)?;
         self.refuse_unknown_settings(&shape, text)?;
         refuse_own_among_others(&shape)?;
+        self.refuse_unfollowed_names(&shape, text)?;
         let mut instead = None;
         if let [only] = &shape.statements[..]
             && Session::may_be_own(&only.kind)
@@ -115,9 +116,10 @@ impl Session {
         let shard = {
             let worker = Rc::clone(&self.worker);
             let lexed = worker.lexed.borrow();
-            self.route(&shape, text, &lexed, &Parameters::none())?
+            self.route_by_name(&shape, text, &lexed, &Parameters::none())?
         };
         self.attach(shard).await?;
+        self.bring_names(&shape.mentions)?;
         let note = self.plan_effects(&shape, text);
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         let server = &mut *held.lease;
@@ -257,16 +259,22 @@ impl Session {
     /// which the relay tells that the first of them has run.
     pub(super) fn plan_effects(&mut self, shape: &Shape, text: &[u8]) -> Option<u32> {
         let plain = |statement: &Statement| statement.pin.is_none() && !has_effect(&statement.kind);
-        if shape.statements.iter().all(plain) {
+        if shape.statements.iter().all(plain) && shape.mentions.execution.is_none() {
             return None;
         }
         let texts = statement_texts(text, shape.statements.len(), self.standard_conforming_strings);
         let note = u32::try_from(self.effects.len()).unwrap_or(u32::MAX);
         for (at, statement) in shape.statements.iter().enumerate() {
             let source = texts.get(at).cloned().unwrap_or_default();
-            let effect = self.effect(statement, source, text);
+            let effect = match &statement.kind {
+                // Alone it is the whole text, as the view of prepared statements shows it.
+                Kind::Prepare(_) if shape.statements.len() == 1 => self.effect_of_prepare(text),
+                Kind::Prepare(_) => self.effect_of_prepare(source.as_bytes()),
+                _ => self.effect(statement, source, text),
+            };
             let unknown_value = matches!(&statement.kind, Kind::SetConfig { value: ValueSlot::Param(_), .. });
-            if let Some(pin) = statement.pin.or(unknown_value.then_some(Pin::Setting))
+            let pin = statement.pin.or_else(|| self.pin_of_executed(shape, statement));
+            if let Some(pin) = pin.or(unknown_value.then_some(Pin::Setting))
                 && let Some(held) = &mut self.held
             {
                 // From now on, whether or not the statement succeeds: better one too many.
@@ -299,6 +307,7 @@ impl Session {
             Kind::Commit { .. } => Effect::Commit,
             Kind::Rollback { .. } => Effect::Rollback,
             Kind::Ddl => Effect::Ddl,
+            Kind::Deallocate(Some(name)) => Effect::Deallocate(name.clone()),
             Kind::Deallocate(None) => Effect::ForgetPrepared,
             Kind::DiscardAll => Effect::DiscardAll,
             _ => Effect::None,
@@ -349,6 +358,7 @@ fn has_effect(kind: &Kind) -> bool {
             | Kind::Commit { .. }
             | Kind::Rollback { .. }
             | Kind::Ddl
+            | Kind::Prepare(_)
             | Kind::Deallocate(_)
             | Kind::DiscardAll
     )

@@ -4,7 +4,7 @@ use super::cancel::{Control, Registration};
 use super::directory::{Database, Directory};
 use super::extended::Batch;
 use super::own::OwnSettings;
-use super::prepared::Prepared;
+use super::prepared::{Prepared, Statements};
 use super::ready::Effect;
 use super::tally::Tally;
 use super::worker::Worker;
@@ -75,7 +75,7 @@ pub struct Session {
     pub(super) context: Option<(u64, u64)>,
 
     // simple, extended
-    pub(super) statements: HashMap<Box<[u8]>, Rc<Prepared>>,
+    pub(super) statements: Statements,
     pub(super) unnamed: Option<Rc<Prepared>>,
     /// Which `Parse` made it.
     pub(super) unnamed_ticket: u64,
