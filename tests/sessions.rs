@@ -13,6 +13,8 @@ mod faults;
 mod limits;
 #[path = "sessions/pinned.rs"]
 mod pinned;
+#[path = "sessions/prepared.rs"]
+mod prepared;
 #[path = "sessions/settings.rs"]
 mod settings;
 #[path = "sessions/stage.rs"]

@@ -8,6 +8,7 @@
 //! Sans-decision and without sockets of its own: [`Relay::advance`] works off what the inbox
 //! holds and says what it needs next.
 
+use super::names::{ClientNames, put_by_clients_names};
 use super::told::Told;
 use crate::backend::{Server, ServerError};
 use crate::wire::{self, Buffer, Header, TxStatus};
@@ -259,6 +260,7 @@ impl Relay {
         out: &mut Buffer,
         events: &mut Vec<Event>,
         told: &mut Told,
+        names: &dyn ClientNames,
     ) -> Result<Progress, ServerError> {
         loop {
             self.emit(out, events);
@@ -278,7 +280,7 @@ impl Relay {
             if server.inbox.len() < head.len {
                 return Ok(if events.is_empty() { Progress::Read } else { Progress::Event });
             }
-            self.message(head, server, out, events, told)?;
+            self.message(head, server, out, events, told, names)?;
             server.inbox.consume(head.len);
             if matches!(events.last(), Some(Event::Ready(_))) {
                 return Ok(Progress::Event);
@@ -360,6 +362,7 @@ impl Relay {
         out: &mut Buffer,
         events: &mut Vec<Event>,
         told: &mut Told,
+        names: &dyn ClientNames,
     ) -> Result<(), ServerError> {
         let frame = &server.inbox.filled()[..head.len];
         let body = &frame[wire::HEADER_LEN..];
@@ -401,7 +404,7 @@ impl Relay {
                 }
                 match self.cancelled.take() {
                     Some(words) if wire::error_field(body, b'C') == Some(b"57014") => out.put(&words),
-                    _ => out.put(frame),
+                    _ => put_by_clients_names(out, frame, names),
                 }
                 self.failed(server, events);
                 return Ok(());
@@ -478,6 +481,7 @@ impl Relay {
 
     /// The server skips to the next `Sync`, and so does what is expected of it.
     fn failed(&mut self, server: &mut Server, events: &mut Vec<Event>) {
+        server.prepared.doubt_all_named();
         self.copying_in = false;
         if matches!(self.expected.front(), Some(Expect::Query { .. } | Expect::Function)) {
             events.push(Event::Failed { ended: true, parsing: false });

@@ -175,7 +175,6 @@ impl Batch {
         self.misaligned = false;
         self.aligned = false;
         self.committed = false;
-        self.schema_changed = false;
         if more {
             self.answering = self.answering.wrapping_add(1);
         } else {
@@ -215,7 +214,8 @@ impl Batch {
 
     /// Statements of this shape are sent.
     pub(super) fn note(&mut self, shape: &Shape) {
-        self.unsure |= !shape.statements.iter().all(|statement| is_plain(&statement.kind));
+        let plain = shape.statements.iter().all(|statement| is_plain(&statement.kind));
+        self.unsure |= !plain || !shape.mentions.is_empty();
     }
 
     /// The held server is to be brought in line with these settings instead of the session's.

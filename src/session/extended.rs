@@ -14,16 +14,18 @@ use super::prepared::Prepared;
 use super::ready::Effect;
 use super::settings::ConfigValues;
 use super::simple::lost_at_once;
+use super::sql_prepared::mixed;
 use super::state::{End, Session};
 use super::transaction::Own;
 use crate::backend::PreparedNames;
 use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
 use crate::route::{self, Parameters};
-use crate::sql::{Kind, Lexed, Target};
+use crate::sql::{Kind, Lexed};
 use crate::txn::Phase;
 use crate::wire::{self, BindNames, Execute, Header, Named, Parse, TxStatus};
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 impl Session {
     pub(super) async fn extended(&mut self, head: Header, frame: &[u8]) -> Result<(), End> {
@@ -156,8 +158,9 @@ impl Session {
         }
     }
 
-    /// Settings that statements still under way may change decide how the next text is read:
-    /// their answers are waited for.
+    /// Settings that statements still under way may change decide how the next text is read, and
+    /// what SQL prepares or deallocates decides what a name stands for: their answers are waited
+    /// for.
     async fn settings_known(&mut self) -> Result<(), Unattached> {
         let may_change = |effect: &Effect| {
             matches!(
@@ -166,10 +169,18 @@ impl Session {
                     | Effect::Rollback
                     | Effect::RollbackTo(_)
                     | Effect::Commit
+                    | Effect::Prepare(_)
+                    | Effect::Deallocate(_)
+                    | Effect::ForgetPrepared
                     | Effect::DiscardAll
             )
         };
-        if self.relay.is_busy() && self.effects.iter().any(may_change) {
+        if self.effects.iter().any(may_change) { self.answers_known().await } else { Ok(()) }
+    }
+
+    /// Waits for the answers of everything under way.
+    async fn answers_known(&mut self) -> Result<(), Unattached> {
+        if self.relay.is_busy() {
             if let Some(held) = &mut self.held {
                 wire::put_flush(&mut held.lease.outbox);
             }
@@ -199,6 +210,7 @@ impl Session {
                 statement = self.prepare(parse.query, parse.types)?;
             }
         }
+        self.refuse_unfollowed_names(&statement.shape, parse.query)?;
         self.refuse_if_failed(&statement.shape)?;
         if let [first, _, ..] = &statement.shape.statements[..] {
             // PostgreSQL's own words; a server is not needed for them.
@@ -225,8 +237,21 @@ impl Session {
 
     /// A text as a statement, analysed at most once.
     fn prepare(&mut self, text: &[u8], types: &[u8]) -> Result<Rc<Prepared>, ClientError> {
-        let context = self.context()?;
         let variant = self.variant(text);
+        let statement = self.prepare_variant(text, types, variant)?;
+        match self.executed_id(&statement.shape) {
+            Some(id) => self.prepare_variant(text, types, variant ^ mixed(id)),
+            None => Ok(statement),
+        }
+    }
+
+    fn prepare_variant(
+        &mut self,
+        text: &[u8],
+        types: &[u8],
+        variant: u64,
+    ) -> Result<Rc<Prepared>, ClientError> {
+        let context = self.context()?;
         let worker = Rc::clone(&self.worker);
         let mut interner = worker.interner.borrow_mut();
         interner.intern(text, types, (context, variant), || {
@@ -236,28 +261,31 @@ impl Session {
             let oids = types.as_chunks::<4>().0.iter().map(|oid| u32::from_be_bytes(*oid)).collect();
             let id = worker.new_number();
             let (text, types) = (text.into(), types.into());
-            Ok(Prepared { id, text, types, oids, shape, lexed, unknown_table, variant, context })
+            let by_sql = None;
+            Ok(Prepared { id, text, by_sql, types, oids, shape, lexed, unknown_table, variant, context })
         })
     }
 
     /// What a server makes of a text when it parses it depends on settings too: a string that
     /// becomes a timestamp is read in the session's time zone and date style, there and then.
     /// Texts with such strings are shared only between sessions whose settings are alike, and not
-    /// at all if they may stand for a moment (`'now'`, `'today'`).
-    fn variant(&self, text: &[u8]) -> u64 {
+    /// at all if they may stand for a moment (`'now'`, `'today'`). And what was prepared before the
+    /// schema changed is not what the same text means now.
+    pub(super) fn variant(&self, text: &[u8]) -> u64 {
+        let schema = mixed(self.database.schema_changes.load(Ordering::SeqCst));
         if !text.contains(&b'\'') && !text.contains(&b'$') {
-            return 0;
+            return schema;
         }
         let moment = [&b"now"[..], b"today", b"tomorrow", b"yesterday"];
         let mentions = |word: &&[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
         if !self.tx.changes().is_empty() || (text.contains(&b'\'') && moment.iter().any(mentions)) {
             return self.worker.new_number();
         }
-        self.settings.fingerprint_without("application_name")
+        self.settings.fingerprint_without("application_name") ^ schema
     }
 
     /// The statement of this name; analysed anew if the schema or the search path have changed.
-    fn statement(&mut self, name: &[u8]) -> Result<Rc<Prepared>, Unattached> {
+    pub(super) fn statement(&mut self, name: &[u8]) -> Result<Rc<Prepared>, Unattached> {
         if self.relay.awaits_ready() && self.batch.hangs(name) {
             return Err(Unattached::Later);
         }
@@ -277,7 +305,10 @@ impl Session {
         if found.context == self.context()? {
             return Ok(found);
         }
-        let renewed = self.prepare(&found.text.clone(), &found.types.clone())?;
+        let renewed = match found.by_sql {
+            Some(_) => self.made_by_sql(&found.text)?,
+            None => self.prepare(&found.text, &found.types)?,
+        };
         if name.is_empty() {
             self.unnamed = Some(Rc::clone(&renewed));
         } else {
@@ -337,7 +368,7 @@ impl Session {
         let shard = {
             let parameters = Parameters::parse(rest, &statement.oids)
                 .map_err(|error| ClientError::error(SqlState::PROTOCOL, error.to_string()))?;
-            self.route(&statement.shape, &statement.text, &statement.lexed, &parameters)?
+            self.route_by_name(&statement.shape, &statement.text, &statement.lexed, &parameters)?
         };
         self.aim_past(&statement.shape);
         self.attach(shard).await?;
@@ -346,11 +377,11 @@ impl Session {
         self.tally.binds.inc();
         self.flush_deferred_to_held(Some(&statement))?;
         self.prepare_on_held(&statement, named, self.unnamed_ticket, false)?;
+        let server_name = self.name_on_server(&statement, named);
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         let server = &mut *held.lease;
-        let server_name = if named { PreparedNames::name(statement.id) } else { String::new() };
         let rest_len = head.len - wire::HEADER_LEN - names.rest_at;
-        wire::put_bind_head(&mut server.outbox, names.portal, server_name.as_bytes(), rest_len);
+        wire::put_bind_head(&mut server.outbox, names.portal, &server_name, rest_len);
         server.outbox.put(rest);
         // What has not come yet is passed on as it comes.
         self.passing = rest_len - rest.len();
@@ -378,7 +409,10 @@ impl Session {
             .iter()
             .any(|deferred| matches!(deferred, Deferred::Parse { named: false, .. }));
         let unsettled = |(statement, named): (&Rc<Prepared>, bool)| {
-            if named {
+            if !statement.shape.mentions.is_empty() || statement.by_sql.is_some() {
+                // What a server has by the client's own names is known when all is answered.
+                true
+            } else if named {
                 self.relay.is_unsettled(statement.id)
             } else {
                 !is_parsed_here && self.relay.is_unsettled(0)
@@ -427,8 +461,7 @@ impl Session {
             Kind::Set { name, .. } | Kind::Reset { name } if name.starts_with("pgring.") => true,
             kind @ (Kind::Set { .. } | Kind::Reset { .. } | Kind::ResetAll) => self.is_reworded_or_kept(kind),
             Kind::ShowOwn(_) | Kind::DiscardAll => true,
-            Kind::Deallocate(Some(name)) => self.statements.contains_key(name.as_bytes()),
-            Kind::Deallocate(None) => !self.held.iter().any(|held| !held.pins.is_empty()),
+            Kind::Deallocate(_) => true,
             _ => false,
         }
     }
@@ -442,11 +475,25 @@ impl Session {
         ticket: u64,
         shown: bool,
     ) -> Result<(), Unattached> {
+        let mut brought = self.bring_names(&statement.shape.mentions)?;
+        let by_name = named && self.is_by_name(statement);
+        if by_name && let Some(name) = &statement.by_sql {
+            brought |= self.bring_name(name, statement, 1);
+        }
+        if brought {
+            self.batch.send();
+        }
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         let server = &mut *held.lease;
         // In a failed transaction a Parse is refused, even of what is known already.
         let may_be_failed = self.tx.phase() == Phase::Open && self.relay.awaits_ready();
         let ask = shown && (server.status == TxStatus::Failed || may_be_failed);
+        if by_name && !ask {
+            if shown {
+                self.say_parsed();
+            }
+            return Ok(());
+        }
         if named {
             if server.prepared.touch(statement.id) {
                 if ask {
@@ -462,8 +509,7 @@ impl Session {
             let name = PreparedNames::name(statement.id);
             let limit = self.directory.pool.prepared_statements;
             if let Some(evicted) = server.prepared.insert(statement.id, limit) {
-                wire::put_close_statement(&mut server.outbox, PreparedNames::name(evicted).as_bytes());
-                self.relay.expect(Expect::Close { evicted: Some(evicted), shown: false });
+                super::sql_prepared::put_evicted(server, &mut self.relay, evicted);
             }
             self.tally.server_parses.inc();
             wire::put_parse(&mut server.outbox, name.as_bytes(), &statement.text, &statement.types);
@@ -502,9 +548,9 @@ impl Session {
                 }
                 Deferred::Describe { named, statement, ticket } => {
                     self.prepare_on_held(&statement, named, ticket, false)?;
+                    let name = self.name_on_server(&statement, named);
                     let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
-                    let name = if named { PreparedNames::name(statement.id) } else { String::new() };
-                    wire::put_describe_statement(&mut held.lease.outbox, name.as_bytes());
+                    wire::put_describe_statement(&mut held.lease.outbox, &name);
                     self.relay.expect(Expect::Describe);
                     self.batch.send();
                 }
@@ -556,13 +602,7 @@ impl Session {
             self.flush_deferred_here();
             return Ok(());
         }
-        let at_home =
-            self.batch.deferred.iter().any(|deferred| {
-                let (statement, _) = deferred.statement();
-                statement.shape.statements.iter().any(|s| {
-                    matches!(s.target, Target::Home | Target::Catalog | Target::Keys { home: true, .. })
-                })
-            });
+        let at_home = self.batch.deferred.iter().any(|deferred| self.is_at_home(deferred.statement().0));
         let shard = match &self.held {
             Some(held) if self.tx.phase() == Phase::Open || self.batch.has_run() => held.shard,
             _ if at_home => self.database.topology.home,
@@ -656,6 +696,11 @@ impl Session {
             if self.batch.has_deferred() {
                 Box::pin(self.flush_deferred_anywhere()).await?;
             }
+            let kind = statement.shape.statements.first().map(|first| &first.kind);
+            if matches!(kind, Some(Kind::Deallocate(_))) {
+                // An error of what is under way would leave the statement as it is.
+                self.answers_known().await?;
+            }
             match self.own_statement(&statement.shape, &statement.text).await? {
                 Own::Error(error) => return Err(error.into()),
                 Own::NotOurs | Own::Instead(_) => {
@@ -673,6 +718,11 @@ impl Session {
         }
         if self.tx.is_failed() && self.tx.phase() == Phase::Open {
             self.end_failed_on_server(&statement);
+        }
+        if !statement.shape.mentions.is_empty() {
+            self.need_answers()?;
+            // What it executes may have changed since it was bound.
+            self.bring_names(&statement.shape.mentions)?;
         }
         let values = self.config_values.get(execute.portal).cloned().unwrap_or_default();
         let note = self.plan_effects(&statement.shape, &statement.text, &values);
@@ -706,6 +756,7 @@ impl Session {
                 if self.batch.has_deferred() {
                     self.flush_deferred_anywhere().await?;
                 }
+                self.settings_known().await?;
                 let before = if name.is_empty() { self.unnamed.take() } else { self.statements.remove(name) };
                 self.batch.changes(name, before.map(|before| (before, self.unnamed_ticket)));
                 self.control().prepared.set(self.statements.len());

@@ -212,7 +212,13 @@ impl Session {
             }
         }
         loop {
-            let progress = self.relay.advance(server, &mut self.outbox, &mut self.events, &mut self.told);
+            let progress = self.relay.advance(
+                server,
+                &mut self.outbox,
+                &mut self.events,
+                &mut self.told,
+                &self.statements,
+            );
             match progress.map_err(Stop::Server)? {
                 Progress::Event => return Ok(true),
                 Progress::Read => match server.poll_read(cx) {

@@ -25,6 +25,7 @@ mod ready;
 mod reworded;
 mod settings;
 mod simple;
+mod sql_prepared;
 mod startup;
 mod state;
 mod tally;

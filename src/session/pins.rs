@@ -18,12 +18,11 @@ use crate::wire::TxStatus;
 pub(super) struct Pins(u16);
 
 /// In the order in which the console names them.
-const ALL: [Pin; 10] = [
+const ALL: [Pin; 9] = [
     Pin::TemporaryTable,
     Pin::Listen,
     Pin::HoldCursor,
     Pin::AdvisoryLock,
-    Pin::Prepare,
     Pin::Setting,
     Pin::Sequence,
     Pin::Code,
@@ -53,7 +52,7 @@ fn asked(pin: Pin) -> Option<&'static str> {
         Pin::TemporaryTable => Some("temporary"),
         Pin::Listen => Some("listen"),
         Pin::HoldCursor => Some("cursor"),
-        Pin::Load | Pin::Prepare | Pin::Setting | Pin::Sequence | Pin::Seed | Pin::Code => None,
+        Pin::Load | Pin::Setting | Pin::Sequence | Pin::Seed | Pin::Code => None,
     }
 }
 
@@ -112,7 +111,6 @@ fn reason(pin: Pin) -> &'static str {
         Pin::HoldCursor => "cursor WITH HOLD",
         Pin::AdvisoryLock => "advisory lock",
         Pin::Load => "LOAD",
-        Pin::Prepare => "SQL-level PREPARE",
         Pin::Setting => "set_config",
         Pin::Sequence => "currval",
         Pin::Seed => "setseed",

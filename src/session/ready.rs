@@ -2,13 +2,16 @@
 //! stands after a `ReadyForQuery`.
 
 use super::attach::{ALIGNED, OPENED};
+use super::prepared::Prepared;
 use super::state::{End, Session};
 use crate::error::{ClientError, SqlState};
 use crate::execute::Event;
 use crate::sql::Access;
 use crate::txn::{Change, Phase};
 use crate::wire::{self, TxStatus};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// What a statement does to the session once it has run.
@@ -21,6 +24,8 @@ pub(super) enum Effect {
     Commit,
     Rollback,
     Ddl,
+    Prepare(Rc<Prepared>),
+    Deallocate(String),
     ForgetPrepared,
     DiscardAll,
 }
@@ -115,7 +120,11 @@ impl Session {
             }
             Effect::Rollback => self.ended(Session::undone),
             Effect::Ddl => self.batch.schema_changed = true,
+            Effect::Prepare(statement) => self.prepared_by_sql(statement),
+            Effect::Deallocate(name) => self.deallocated_by_sql(&name),
             Effect::ForgetPrepared => {
+                self.statements.clear();
+                self.control().prepared.set(0);
                 if let Some(held) = &mut self.held {
                     held.lease.prepared.clear();
                     held.lease.unnamed = 0;
@@ -249,6 +258,9 @@ impl Session {
                     self.unnamed_portal = None;
                 }
                 schema_changed = std::mem::take(&mut self.batch.schema_changed);
+                if schema_changed {
+                    self.database.schema_changes.fetch_add(1, Ordering::SeqCst);
+                }
                 self.worker.totals.transactions.inc();
                 self.tally.transactions.inc();
                 self.detach_if_free();

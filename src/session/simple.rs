@@ -110,7 +110,8 @@ impl Session {
             self.unknown_table.set(false);
         }
         let may_be_own = |statement: &Statement| Session::may_be_own(&statement.kind);
-        if ahead && (shape.statements.is_empty() || shape.statements.iter().any(may_be_own)) {
+        let named = !shape.mentions.is_empty();
+        if ahead && (named || shape.statements.is_empty() || shape.statements.iter().any(may_be_own)) {
             return Err(Unattached::Later);
         }
         if shape.statements.is_empty() {
@@ -121,6 +122,7 @@ impl Session {
         self.refuse_unknown_settings(&shape, text, &ConfigValues::default())?;
         Box::pin(self.refuse_or_keep_sequences(&shape)).await?;
         refuse_own_among_others(&shape)?;
+        self.refuse_unfollowed_names(&shape, text)?;
         let mut instead = None;
         if let [only] = &shape.statements[..]
             && Session::may_be_own(&only.kind)
@@ -142,10 +144,11 @@ impl Session {
         let shard = {
             let worker = Rc::clone(&self.worker);
             let lexed = worker.lexed.borrow();
-            self.route(&shape, text, &lexed, &Parameters::none())?
+            self.route_by_name(&shape, text, &lexed, &Parameters::none())?
         };
         self.aim_past(&shape);
         self.attach(shard).await?;
+        self.bring_names(&shape.mentions)?;
         let note = self.plan_effects(&shape, text, &ConfigValues::default());
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         let server = &mut *held.lease;
@@ -307,17 +310,24 @@ impl Session {
         self.batch.note(shape);
         self.note_releases(shape, text);
         let plain = |statement: &Statement| statement.pin.is_none() && !has_effect(&statement.kind);
-        if shape.statements.iter().all(plain) {
+        if shape.statements.iter().all(plain) && shape.mentions.execution.is_none() {
             return None;
         }
         let texts = statement_texts(text, shape.statements.len(), self.standard_conforming_strings);
         let note = u32::try_from(self.effects.len()).unwrap_or(u32::MAX);
         for (at, statement) in shape.statements.iter().enumerate() {
             let source = texts.get(at).cloned().unwrap_or_default();
-            if let Some(pin) = statement.pin.or_else(|| self.pin_unfollowed(statement, &source, values)) {
+            let effect = match &statement.kind {
+                // Alone it is the whole text, as the view of prepared statements shows it.
+                Kind::Prepare(_) if shape.statements.len() == 1 => self.effect_of_prepare(text),
+                Kind::Prepare(_) => self.effect_of_prepare(source.as_bytes()),
+                _ => self.effect(statement, source.clone(), text, values),
+            };
+            let unfollowed = || self.pin_unfollowed(statement, &source, values);
+            let pin = statement.pin.or_else(unfollowed).or_else(|| self.pin_of_executed(shape, statement));
+            if let Some(pin) = pin {
                 self.pin(pin);
             }
-            let effect = self.effect(statement, source, text, values);
             self.effects.push(effect);
         }
         Some(note)
@@ -357,6 +367,7 @@ impl Session {
             Kind::Commit { .. } => Effect::Commit,
             Kind::Rollback { .. } => Effect::Rollback,
             Kind::Ddl => Effect::Ddl,
+            Kind::Deallocate(Some(name)) => Effect::Deallocate(name.clone()),
             Kind::Deallocate(None) => Effect::ForgetPrepared,
             Kind::DiscardAll => Effect::DiscardAll,
             _ => Effect::None,
@@ -438,6 +449,7 @@ fn has_effect(kind: &Kind) -> bool {
             | Kind::Commit { .. }
             | Kind::Rollback { .. }
             | Kind::Ddl
+            | Kind::Prepare(_)
             | Kind::Deallocate(_)
             | Kind::DiscardAll
     )

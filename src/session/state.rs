@@ -5,7 +5,7 @@ use super::cancel::{Control, Registration};
 use super::directory::{Database, Directory};
 use super::own::OwnSettings;
 use super::pins::Pins;
-use super::prepared::Prepared;
+use super::prepared::{Prepared, Statements};
 use super::ready::Effect;
 use super::settings::ConfigValues;
 use super::tally::Tally;
@@ -90,7 +90,7 @@ pub struct Session {
     pub(super) keeps_sequences: bool,
 
     // simple, extended
-    pub(super) statements: HashMap<Box<[u8]>, Rc<Prepared>>,
+    pub(super) statements: Statements,
     pub(super) unnamed: Option<Rc<Prepared>>,
     /// Which `Parse` made it.
     pub(super) unnamed_ticket: u64,

@@ -259,25 +259,23 @@ impl Session {
         Ok(())
     }
 
+    /// Servers keep what the session has no more until they need the room, or somebody else comes.
     fn deallocate(&mut self, name: Option<&str>) -> Own {
-        let has_sql_level = self.held.iter().chain(&self.parked).any(|held| !held.pins.is_empty());
-        match name {
+        let known = match name {
             None => {
-                self.statements.retain(|name, _| name.is_empty());
-                if has_sql_level { Own::NotOurs } else { Own::Tag("DEALLOCATE ALL") }
+                self.statements.clear();
+                true
             }
-            Some(name) => {
-                if self.statements.remove(name.as_bytes()).is_some() {
-                    Own::Tag("DEALLOCATE")
-                } else if has_sql_level {
-                    Own::NotOurs
-                } else {
-                    Own::Error(ClientError::error(
-                        SqlState::NO_STATEMENT,
-                        format!("prepared statement \"{name}\" does not exist"),
-                    ))
-                }
-            }
+            Some(name) => self.statements.remove(name.as_bytes()).is_some(),
+        };
+        self.control().prepared.set(self.statements.len());
+        match name {
+            None => Own::Tag("DEALLOCATE ALL"),
+            Some(_) if known => Own::Tag("DEALLOCATE"),
+            Some(name) => Own::Error(ClientError::error(
+                SqlState::NO_STATEMENT,
+                format!("prepared statement \"{name}\" does not exist"),
+            )),
         }
     }
 

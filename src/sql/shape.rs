@@ -19,6 +19,70 @@ pub enum KeyType {
 pub struct Shape {
     /// In the order of the text; empty for an empty query.
     pub statements: Vec<Statement>,
+    /// The prepared statements it is about.
+    pub mentions: Mentions,
+}
+
+/// Which of the session's prepared statements a text is about: a server has to have these, by the
+/// client's own names, before it runs there.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Mentions {
+    /// Those it prepares, executes or deallocates.
+    pub names: Vec<String>,
+    /// The last one it executes.
+    pub execution: Option<Execution>,
+    /// `pg_prepared_statements`: all of them.
+    pub all: bool,
+}
+
+impl Mentions {
+    /// Is it about none?
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty() && !self.all
+    }
+}
+
+/// `EXECUTE name (…)`, by itself or within `EXPLAIN` or `CREATE TABLE … AS`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Execution {
+    /// The prepared statement.
+    pub name: String,
+    /// Its arguments.
+    pub arguments: Vec<Argument>,
+    /// It is the query of a `CREATE TABLE … AS`.
+    pub into_table: bool,
+}
+
+/// An argument of an `EXECUTE`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Argument {
+    /// The n-th literal the lexer lifted (from 0).
+    Literal(u32),
+    /// `-` before the n-th literal.
+    NegatedLiteral(u32),
+    /// `NULL`.
+    Null,
+    /// Any other expression: its value is the server's to know.
+    Expression,
+}
+
+/// What SQL's `PREPARE name (types) AS statement` prepares.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Preparation {
+    /// As PostgreSQL would look it up.
+    pub name: String,
+    /// The types' OIDs as far as keys can be of them: 0 where the server infers the type
+    /// (`unknown`), [`Preparation::OTHER_TYPE`] for any other.
+    pub types: Vec<u32>,
+    /// How many parameters it has.
+    pub parameters: usize,
+    /// What it prepares; its literals are counted in the whole text.
+    pub inner: Statement,
+}
+
+impl Preparation {
+    /// No type's OID.
+    pub const OTHER_TYPE: u32 = u32::MAX;
 }
 
 /// One statement.
@@ -98,7 +162,7 @@ pub enum Kind {
     /// `DISCARD PLANS | SEQUENCES | TEMP`.
     Discard,
     /// SQL-level `PREPARE name AS …`.
-    Prepare(String),
+    Prepare(Box<Preparation>),
     /// SQL-level `EXECUTE name (…)`.
     Execute(String),
     /// SQL-level `DEALLOCATE name`; `None` is `ALL`.
@@ -227,8 +291,6 @@ pub enum Pin {
     AdvisoryLock,
     /// `LOAD`.
     Load,
-    /// SQL-level `PREPARE`.
-    Prepare,
     /// A setting whose value only the server knows (`set_config` of an expression).
     Setting,
     /// `currval()` and `lastval()`: what they tell is the connection's.

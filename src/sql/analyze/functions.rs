@@ -94,7 +94,7 @@ pub(super) fn pin_by_name(name: &str) -> Option<Pin> {
 pub(super) fn stronger(one: Option<Pin>, other: Option<Pin>) -> Option<Pin> {
     let rank = |pin: &Pin| match pin {
         Pin::TemporaryTable | Pin::Listen | Pin::HoldCursor | Pin::AdvisoryLock => 0,
-        Pin::Prepare | Pin::Setting | Pin::Code => 1,
+        Pin::Setting | Pin::Code => 1,
         Pin::Sequence => 2,
         Pin::Load | Pin::Seed => 3,
     };

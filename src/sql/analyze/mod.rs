@@ -22,6 +22,7 @@ mod literals;
 mod modify;
 mod names;
 mod objects;
+mod prepared;
 mod query;
 mod refusals;
 mod relations;
@@ -45,7 +46,7 @@ use self::session::plain;
 use self::tokens::Tokens;
 use super::lexer::{Lexed, tokenize};
 use super::schema::Schema;
-use super::shape::{Access, Kind, Pin, Shape, Statement, Target};
+use super::shape::{Access, Kind, Mentions, Pin, Shape, Statement, Target};
 use std::cell::Cell;
 
 /// What a statement's meaning depends on beside its text.
@@ -70,17 +71,21 @@ pub fn analyze(text: &[u8], lexed: &Lexed, cx: &Context<'_>) -> Shape {
     let tokens = match tokenize(text, cx.standard_conforming_strings) {
         Ok(tokens) => tokens,
         Err(_) if cx.schema.is_one_shard() => {
-            return Shape { statements: vec![plain(Kind::Other, Target::Nothing, Access::Write)] };
+            return lone(plain(Kind::Other, Target::Nothing, Access::Write));
         }
         Err(error) => {
             let target = refused(Refusal::no_tokens(&error.to_string()));
-            return Shape { statements: vec![plain(Kind::Other, target, Access::Write)] };
+            return lone(plain(Kind::Other, target, Access::Write));
         }
     };
     let reader = Reader { tokens: &Tokens::new(text, tokens), text, lexed, cx };
-    Shape {
-        statements: reader.tokens.statements().into_iter().map(|range| reader.statement(range)).collect(),
-    }
+    let ranges = reader.tokens.statements();
+    let mentions = prepared::mentions(reader.tokens, &ranges);
+    Shape { statements: ranges.into_iter().map(|range| reader.statement(range)).collect(), mentions }
+}
+
+fn lone(statement: Statement) -> Shape {
+    Shape { statements: vec![statement], mentions: Mentions::default() }
 }
 
 /// Words that begin what sqlparser reads.
@@ -128,17 +133,8 @@ impl Reader<'_> {
         let (tokens, start, end) = (self.tokens, range.start, range.end);
         match tokens.word(start).as_str() {
             "explain" => {
-                let mut at = start + 1;
-                let mut runs = false;
-                if tokens.is_mark(at, "(") && !self.begins_query(at + 1) {
-                    let behind = tokens.behind_parenthesis(at, end);
-                    runs = (at..behind).any(|at| tokens.is_one_of(at, &["analyze", "analyse"]));
-                    at = behind;
-                }
-                while at < end && tokens.is_one_of(at, &["analyze", "analyse", "verbose"]) {
-                    runs |= !tokens.is_word(at, "verbose");
-                    at += 1;
-                }
+                let at = prepared::explained(tokens, range);
+                let runs = (start..at).any(|at| tokens.is_one_of(at, &["analyze", "analyse"]));
                 let inner = at..end;
                 let inner = if self.begins_query(at) {
                     self.query(&inner)
@@ -154,15 +150,12 @@ impl Reader<'_> {
                 Some(Statement { kind, ..inner })
             }
             "prepare" => {
-                let name = tokens.identifier(start + 1)?;
-                let body = tokens.find_word(start + 2..end, &["as"])? + 1;
-                let inner = self.carried(body..end);
-                let target = match inner.target {
-                    Target::Keys { .. } | Target::Everywhere { .. } => refused(Refusal::prepared()),
-                    target => target,
-                };
-                let (kind, pin) = (Kind::Prepare(name), Some(Pin::Prepare));
-                Some(Statement { kind, target, access: inner.access, pin })
+                let body = prepared::body(tokens, range)?;
+                let mut inner = self.carried(body.clone());
+                if self.cx.schema.is_one_shard() {
+                    inner.target = Target::Nothing;
+                }
+                prepared::preparation(tokens, range, body, inner)
             }
             "declare" => self.declare(range),
             "copy" => Some(self.copy(range)),
@@ -185,7 +178,7 @@ impl Reader<'_> {
     }
 
     fn begins_query(&self, at: usize) -> bool {
-        self.tokens.is_one_of(at, QUERIES) || self.tokens.is_mark(at, "(")
+        begins_query(self.tokens, at)
     }
 
     fn declare(&self, range: &Range<usize>) -> Option<Statement> {
@@ -308,6 +301,10 @@ impl Reader<'_> {
             Target::Home
         }
     }
+}
+
+fn begins_query(tokens: &Tokens<'_>, at: usize) -> bool {
+    tokens.is_one_of(at, QUERIES) || tokens.is_mark(at, "(")
 }
 
 /// Whether rows are modified, by the main statement or by one in `WITH`.
