@@ -5,7 +5,8 @@
 //! `io`, `simple` and `extended` decide what each means with the help of `analysis`, `attach`
 //! gets the shard's server, `execute`'s relay passes the answer on, and `ready` settles what the
 //! statement did to the session. `settings` and `own` are the state that servers do not keep;
-//! `cancel` is how others reach a session that is busy.
+//! `cancel` is how others reach a session that is busy, `neighbours` how a cancel request finds its
+//! process.
 //!
 //! While it has nothing to do, a session is one small future: no buffer, no server.
 
@@ -17,6 +18,7 @@ mod copy;
 mod directory;
 mod extended;
 mod io;
+mod neighbours;
 mod own;
 mod prepared;
 mod ready;
@@ -32,6 +34,7 @@ mod worker;
 
 pub use console::{Answer, Console, ConsoleColumn};
 pub use directory::{Database, Directory, Greeting, User};
+pub use neighbours::{Home, Neighbours, SLOTS, cancel_on};
 pub use startup::{Accepted, serve};
 pub use state::{End, Session};
 pub use worker::{ClientInfo, Worker, WorkerMessage};
