@@ -80,10 +80,11 @@ fn victim(address: &str, database: &str, number: usize, left: &AtomicUsize) -> u
 fn storm(shards: usize, processes: usize) {
     let shards = servers(shards);
     let name = sample_database(&shards);
-    let config = Config::new()
-        .database(&name, &shards)
-        .set("pool", "size", "4")
-        .set("pool", "checkout_timeout", "\"60s\"");
+    let config = Config::new().database(&name, &shards).set("pool", "size", "4").set(
+        "pool",
+        "checkout_timeout",
+        "\"60s\"",
+    );
     let mut proxies = vec![Proxy::start(config.clone())];
     while proxies.len() < processes {
         proxies.push(Proxy::start_beside(config.clone()));

@@ -209,7 +209,8 @@ mod tests {
 
     #[test]
     fn sockets_arrive_with_their_names() {
-        let listeners: Vec<TcpListener> = (0..40).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let listeners: Vec<TcpListener> =
+            (0..40).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let named = |listener: &TcpListener| format!("listen {}", listener.local_addr().unwrap());
         let sockets: Vec<Named> = listeners
             .iter()

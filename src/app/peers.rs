@@ -98,11 +98,15 @@ impl Peers {
         let Some((slot, lock)) = taken else {
             return Err(io::Error::other(format!("{SLOTS} processes of the cluster use it already")));
         };
-        let listener =
-            std::os::unix::net::UnixListener::bind(Neighbours::socket(directory, cluster, slot))?;
+        let listener = std::os::unix::net::UnixListener::bind(Neighbours::socket(directory, cluster, slot))?;
         listener.set_nonblocking(true)?;
-        let peers =
-            Peers { directory: directory.to_owned(), cluster: cluster.to_owned(), slot, listener, _slot_lock: lock };
+        let peers = Peers {
+            directory: directory.to_owned(),
+            cluster: cluster.to_owned(),
+            slot,
+            listener,
+            _slot_lock: lock,
+        };
         Ok((peers, starting))
     }
 
@@ -125,10 +129,8 @@ impl Peers {
             match inherited.ask(&socket) {
                 Ok(()) => tracing::info!(slot, "sharing the sockets of another process"),
                 Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-                    ) => {}
+                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                }
                 Err(error) => tracing::warn!(slot, "another process did not hand its sockets over: {error}"),
             }
         }

@@ -259,7 +259,8 @@ impl Pages<'_> {
             let _ = draining.wait_for(|draining| *draining).await;
             handover.has_heir().await;
         };
-        self.serving = Some(tokio::spawn(serve_http(Arc::clone(self.app), listener, self.ready.clone(), left)));
+        self.serving =
+            Some(tokio::spawn(serve_http(Arc::clone(self.app), listener, self.ready.clone(), left)));
         Ok(())
     }
 }

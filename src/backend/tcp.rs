@@ -37,7 +37,8 @@ mod tests {
         let socket = SockRef::from(&stream);
         let (idle, interval) = (Duration::from_secs(7), Duration::from_secs(3));
         let user_timeout = Some(Duration::from_millis(4500));
-        tune(&stream, &Tcp { keepalive: Some(Keepalive { idle, interval, count: 5 }), user_timeout }).unwrap();
+        tune(&stream, &Tcp { keepalive: Some(Keepalive { idle, interval, count: 5 }), user_timeout })
+            .unwrap();
         assert!(stream.nodelay().unwrap() && socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), idle);
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), interval);

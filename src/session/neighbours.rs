@@ -90,12 +90,7 @@ async fn ask(socket: PathBuf, pid: u32, secret: &[u8]) -> io::Result<()> {
 }
 
 /// Gives a cancel request to a thread of this process, and waits until it has been carried out.
-pub async fn cancel_on(
-    threads: &[UnboundedSender<WorkerMessage>],
-    thread: usize,
-    pid: u32,
-    secret: Vec<u8>,
-) {
+pub async fn cancel_on(threads: &[UnboundedSender<WorkerMessage>], thread: usize, pid: u32, secret: Vec<u8>) {
     if let Some(mailbox) = threads.get(thread) {
         // A thread that has ended has nothing to cancel.
         let (done, carried_out) = oneshot::channel();

@@ -94,8 +94,7 @@ fn defaults() {
             tls: ListenTls::Disable,
         }
     );
-    let keepalive =
-        Keepalive { idle: Duration::from_secs(60), interval: Duration::from_secs(15), count: 4 };
+    let keepalive = Keepalive { idle: Duration::from_secs(60), interval: Duration::from_secs(15), count: 4 };
     assert_eq!(settings.tcp, Tcp { keepalive: Some(keepalive), user_timeout: None });
     assert_eq!(settings.http.address, Some(SocketAddr::from(([127, 0, 0, 1], 9464))));
     assert_eq!(settings.control, Control { user: "pgring".into(), password: None, given: false });
