@@ -80,13 +80,17 @@ impl Settings {
                 }
             }
         }
-        for name in self.made_by.keys().filter(|name| !is_identity(name)) {
-            if wanted.get(name).is_none() {
-                statements.push(reset_statement(name));
-            }
+        let dropped = |name: &&String| !is_identity(name) && wanted.get(name).is_none();
+        // A library that was loaded meanwhile has taken its prefix and removed what it does not
+        // know: to reset that by name is an error, which would be the next session's.
+        let all = self.made_by.keys().filter(dropped).any(|name| name.contains('.'));
+        if all {
+            statements.push("RESET ALL".to_owned());
+        } else {
+            statements.extend(self.made_by.keys().filter(dropped).map(|name| reset_statement(name)));
         }
         for (name, statement) in wanted.made_by.iter().filter(|(name, _)| !is_identity(name)) {
-            if self.get(name) != Some(statement) {
+            if all || self.get(name) != Some(statement) {
                 statements.push(statement.clone());
             }
         }
@@ -107,7 +111,7 @@ fn is_identity(name: &str) -> bool {
 fn reset_statement(name: &str) -> String {
     match name {
         "session_authorization" => "RESET SESSION AUTHORIZATION".to_owned(),
-        name => format!("RESET {}", quoted_name(name)),
+        name => format!("RESET \"{}\"", name.replace('"', "\"\"")),
     }
 }
 
@@ -125,11 +129,6 @@ fn quoted(text: &str) -> String {
     } else {
         format!("'{doubled}'")
     }
-}
-
-/// A parameter's name, `extension.name` included, as an identifier.
-fn quoted_name(name: &str) -> String {
-    name.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect::<Vec<_>>().join(".")
 }
 
 #[cfg(test)]
@@ -153,7 +152,8 @@ mod tests {
         check(&[], &[("a", "SET a=1")], &["SET a=1"]);
         check(&[("a", "SET a=1")], &[("a", "SET a=1")], &[]);
         check(&[("a", "SET a=1")], &[("a", "SET a=2")], &["SET a=2"]);
-        check(&[("a", "SET a=1"), ("my.b", "x")], &[], &["RESET \"a\"", "RESET \"my\".\"b\""]);
+        check(&[("a", "SET a=1"), ("b", "x")], &[("b", "x")], &["RESET \"a\""]);
+        check(&[("a", "SET a=1"), ("my.b", "x")], &[("a", "SET a=1")], &["RESET ALL", "SET a=1"]);
         check(
             &[("role", "SET ROLE x"), ("a", "SET a=1")],
             &[("role", "SET ROLE y"), ("a", "SET a=2")],
