@@ -24,6 +24,7 @@ use crate::txn::Phase;
 use crate::wire::{self, BindNames, Execute, Header, Named, Parse, TxStatus};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 /// What has been asked since the last `Sync`.
 pub(super) struct Batch {
@@ -122,7 +123,6 @@ impl Batch {
         self.failed = false;
         self.opened = false;
         self.committed = false;
-        self.schema_changed = false;
     }
 
     /// A `COPY` under way: the `Sync` sent before its data does not count.
@@ -342,17 +342,20 @@ impl Session {
     /// What a server makes of a text when it parses it depends on settings too: a string that
     /// becomes a timestamp is read in the session's time zone and date style, there and then.
     /// Texts with such strings are shared only between sessions whose settings are alike, and not
-    /// at all if they may stand for a moment (`'now'`, `'today'`).
+    /// at all if they may stand for a moment (`'now'`, `'today'`). And after a change of the schema
+    /// the columns of a result may be others, which PostgreSQL refuses of what it has prepared.
     fn variant(&self, text: &[u8]) -> u64 {
+        let changes = self.database.schema_changes.load(Ordering::Acquire);
         if !text.contains(&b'\'') && !text.contains(&b'$') {
-            return 0;
+            return changes;
         }
         let moment = [&b"now"[..], b"today", b"tomorrow", b"yesterday"];
         let mentions = |word: &&[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
         if !self.tx.changes().is_empty() || (text.contains(&b'\'') && moment.iter().any(mentions)) {
             return self.worker.new_number();
         }
-        self.settings.fingerprint_without("application_name")
+        // Spread, so that it does not meet a fingerprint's neighbour.
+        self.settings.fingerprint_without("application_name") ^ changes.wrapping_mul(0x9E37_79B9_7F4A_7C15)
     }
 
     /// The statement of this name; analysed anew if the schema or the search path have changed.

@@ -9,6 +9,7 @@ use crate::sql::Access;
 use crate::txn::{Change, Phase};
 use crate::wire::{self, TxStatus};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// What a statement does to the session once it has run.
@@ -101,7 +102,10 @@ impl Session {
                 self.ended(Session::committed);
             }
             Effect::Rollback => self.ended(Session::undone),
-            Effect::Ddl => self.batch.schema_changed = true,
+            Effect::Ddl => {
+                self.batch.schema_changed = true;
+                self.database.schema_changes.fetch_add(1, Ordering::AcqRel);
+            }
             Effect::ForgetPrepared => {
                 if let Some(held) = &mut self.held {
                     held.lease.prepared.clear();
@@ -205,6 +209,10 @@ impl Session {
                 self.portals.clear();
                 self.unnamed_portal = None;
                 schema_changed = std::mem::take(&mut self.batch.schema_changed);
+                if schema_changed {
+                    // Others have prepared by the old one until now, or it is back.
+                    self.database.schema_changes.fetch_add(1, Ordering::AcqRel);
+                }
                 self.worker.totals.transactions.inc();
                 self.tally.transactions.inc();
                 self.detach_if_free();
