@@ -6,8 +6,8 @@ connection to an equal server. Comparing with the suite's expected output alone 
 where a machine's PostgreSQL differs from it, pgring could differ as well and nobody would see.
 
 In session mode no file may differ. In transaction mode those may that the table in
-docs/compatibility.md names, each with its reason; one that is named and no longer differs is
-an error too, or the table would rot.
+docs/compatibility.md names, each with its reason. (Whether they do depends on which servers
+the sessions happen to meet.)
 
     scripts/regression-suite.py                            everything
     scripts/regression-suite.py --mode transaction         one mode
@@ -30,6 +30,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -52,7 +53,7 @@ DATABASE_SETTINGS = {
     "bytea_output": "hex",
     "timezone_abbreviations": "Default",
 }
-# The largest group of the parallel schedule has 20 files, and `\\c` opens the new connection
+# The largest group of the parallel schedule has 20 files, and `\c` opens the new connection
 # before it closes the old.
 POOL_SIZE = 50
 SUITE_PATIENCE = 1800
@@ -161,11 +162,13 @@ def unpack_source(installation, place):
     if candidate != version:
         say(f"the server is {version}, its suite {candidate}")
     (archive,) = place.glob("*.orig.tar.*")
-    stem = re.sub(r"\.orig\.tar\..*$", "", archive.name).replace(f"{package}_", "postgresql-")
-    subprocess.run(
-        ["tar", "xf", archive, "-C", place, "--strip-components=3", f"{stem}/src/test/regress"], check=True
-    )
-    (place / "regress").rename(place / "suite")
+    # tar would need a program for the compression.
+    with tarfile.open(archive) as source:
+        for member in source:
+            root, _, path = member.name.partition("/src/test/regress")
+            if path and "/" not in root:
+                member.name = f"suite{path}"
+                source.extract(member, place, filter="data")
 
 
 def compile_functions(installation, place):
@@ -463,16 +466,16 @@ def main():
 def report(baseline, verdicts, restricted):
     allowed = {"session": set(), "transaction": excused()}
     bad = False
+    unknown = allowed["transaction"] - baseline.keys()
+    if unknown and not restricted:
+        bad = True
+        print(f"docs/compatibility.md names files that did not run: {', '.join(sorted(unknown))}")
     for mode, differing in verdicts.items():
         print(f"\n{mode} mode: {len(baseline) - len(differing)} of {len(baseline)} files the same")
         for file, lines in differing.items():
             reason = "may differ: docs/compatibility.md" if file in allowed[mode] else "NOT EXPLAINED"
             bad |= file not in allowed[mode]
             print(f"  {file:24} {lines:5} lines  {reason}")
-        rotten = allowed[mode] - differing.keys()
-        if rotten and not restricted:
-            bad = True
-            print(f"  listed in docs/compatibility.md, but the same: {', '.join(sorted(rotten))}")
     return bad
 
 
