@@ -529,7 +529,6 @@ impl Session {
         if busy {
             self.end_running().await;
         }
-        let session_mode = self.directory.pool.mode == PoolMode::Session;
         let mut leases: Vec<Held> = self.parked.drain(..).collect();
         // In the middle of a batch its work would be the next client's.
         let unsynced = self.batch.is_sent() || self.relay.is_skipping();
@@ -543,9 +542,14 @@ impl Session {
         {
             leases.push(held);
         }
+        if self.directory.pool.mode == PoolMode::Session {
+            // Closed: DISCARD ALL would leave loaded libraries, the temporary schema and more,
+            // and session mode is for those who want a session as PostgreSQL has it.
+            leases.clear();
+        }
         // What is not in the list is closed here, and PostgreSQL rolls back.
         for mut held in leases {
-            if !session_mode && held.pins.is_empty() {
+            if held.pins.is_empty() {
                 self.worker.local.give_back(held.lease);
                 continue;
             }

@@ -119,7 +119,10 @@ impl Session {
                 self.ended(Session::committed);
             }
             Effect::Rollback => self.ended(Session::undone),
-            Effect::Ddl => self.batch.schema_changed = true,
+            Effect::Ddl => {
+                self.batch.schema_changed = true;
+                self.database.schema_changes.fetch_add(1, Ordering::SeqCst);
+            }
             Effect::Prepare(statement) => self.prepared_by_sql(statement),
             Effect::Deallocate(name) => self.deallocated_by_sql(&name),
             Effect::ForgetPrepared => {
@@ -259,6 +262,7 @@ impl Session {
                 }
                 schema_changed = std::mem::take(&mut self.batch.schema_changed);
                 if schema_changed {
+                    // Others have prepared by the old one until now, or it is back.
                     self.database.schema_changes.fetch_add(1, Ordering::SeqCst);
                 }
                 self.worker.totals.transactions.inc();
