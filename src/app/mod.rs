@@ -12,6 +12,7 @@ mod console;
 mod listeners;
 mod overview;
 mod reload;
+mod rows;
 pub mod schema;
 mod schemas;
 mod serve;

@@ -8,6 +8,7 @@
 
 mod cancel;
 mod connect;
+mod facts;
 mod login;
 mod prepared;
 mod server;
@@ -17,6 +18,7 @@ pub mod tls;
 
 pub use cancel::{CancelKey, cancel};
 pub use connect::{ConnectError, Target, connect};
+pub use facts::{Ends, Facts};
 pub use prepared::PreparedNames;
 pub use server::{Server, ServerError};
 pub use settings::{Settings, set_config_statement};

@@ -5,6 +5,8 @@
 //! room for a new one.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// See the module.
 #[derive(Default, Debug)]
@@ -12,6 +14,8 @@ pub struct PreparedNames {
     /// Number to the tick of its last use.
     held: HashMap<u64, u64>,
     tick: u64,
+    /// How many are held, for those who look on from other threads.
+    shown: Arc<AtomicUsize>,
 }
 
 impl PreparedNames {
@@ -39,17 +43,29 @@ impl PreparedNames {
             self.held.remove(&id);
         }
         self.held.insert(id, self.tick);
+        self.show();
         evicted
     }
 
     /// It is not there after all.
     pub fn remove(&mut self, id: u64) {
         self.held.remove(&id);
+        self.show();
     }
 
     /// All are gone (`DISCARD ALL`, `DEALLOCATE ALL`).
     pub fn clear(&mut self) {
         self.held.clear();
+        self.show();
+    }
+
+    fn show(&self) {
+        self.shown.store(self.held.len(), Ordering::Relaxed);
+    }
+
+    /// Where it is told how many there are.
+    pub(super) fn shown(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.shown)
     }
 
     /// How many are there.

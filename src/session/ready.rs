@@ -40,6 +40,7 @@ impl Session {
 
     fn tell_ready(&mut self, told: TxStatus) {
         wire::put_ready(&mut self.outbox, told);
+        self.registration.control.running.set(false);
         self.registration.control.active.set(told != TxStatus::Idle);
     }
 
@@ -212,7 +213,7 @@ impl Session {
             }
             TxStatus::Open | TxStatus::Failed => self.tx.is_open(),
         }
-        self.finish_measuring();
+        self.finish_measuring(status);
         self.effects.clear();
         // A Query ends an implicit transaction as a Sync does.
         self.batch.clear();
@@ -225,9 +226,14 @@ impl Session {
         }
     }
 
-    fn finish_measuring(&mut self) {
+    fn finish_measuring(&mut self, status: TxStatus) {
         let now = Instant::now();
         self.idle_since = now;
+        if status == TxStatus::Idle
+            && let Some(began) = self.transaction_began.take()
+        {
+            self.tally.transaction_seconds.inc_by(now.duration_since(began).as_secs_f64());
+        }
         if let Some((began, access)) = self.began.take() {
             let shard = self.batch.shard.index();
             let seconds = now.duration_since(began).as_secs_f64();
