@@ -131,7 +131,7 @@ async fn a_pause_waits_for_what_is_open() {
     let (client, admin, other) = (stage.client().await, stage.admin().await, stage.admin().await);
     client.batch_execute("BEGIN; INSERT INTO ticks DEFAULT VALUES").await.unwrap();
     let pause = tokio::spawn(async move { code(&admin, "PAUSE").await });
-    eventually("it is paused", || stage.shown("STATE", "value") == "no");
+    eventually("it is paused", || stage.shown("DATABASES", "paused") == "1");
     assert_eq!(code(&other, "PAUSE").await, "55000", "already");
     client.batch_execute("INSERT INTO ticks DEFAULT VALUES").await.unwrap();
     assert!(!pause.is_finished());

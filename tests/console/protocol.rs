@@ -100,7 +100,7 @@ fn conversations() {
         &[
             raw::query("SAVEPOINT a"),
             raw::query("BEGIN; SAVEPOINT a"),
-            raw::query("KILL_CLIENT 1"),
+            raw::query("KILL_CLIENT 4000000000"),
             raw::query("ROLLBACK TO a"),
             raw::query("RELEASE a; END"),
         ],
@@ -206,7 +206,11 @@ async fn the_exporter_finds_what_it_looks_for() {
     }
     let config = client.prepare("SHOW CONFIG").await.unwrap();
     assert_eq!(config.columns().len(), 4);
-    assert_eq!(shown(&proxy, "POOLS", &name, "sv_idle"), "2", "both shards' together");
+    let each =
+        ["|s1|", "|s2|"].map(|shard| shown(&proxy, "SHARD_POOLS", shard, "sv_idle").parse::<u32>().unwrap());
+    assert!(each.iter().all(|idle| *idle > 0), "{each:?}");
+    let together = shown(&proxy, "POOLS", &name, "sv_idle");
+    assert_eq!(together, each.iter().sum::<u32>().to_string(), "both shards' together");
     assert_eq!(psql(&proxy.dsn(APP, "pgring"), "SHOW SHARD_POOLS").expect_ok().lines().count(), 2);
 }
 
