@@ -268,7 +268,10 @@ pub(super) fn pool_mode(settings: &Settings) -> &'static str {
 }
 
 pub(super) fn client_state(client: &ClientInfo) -> ClientState {
-    if client.waiting_since.is_some() {
+    if client.waiting_since.is_some() && client.database == config::CONSOLE_DATABASE {
+        // Its command is being carried out; no server is needed for that.
+        ClientState::Active
+    } else if client.waiting_since.is_some() {
         ClientState::Waiting
     } else if client.running {
         ClientState::Active
