@@ -159,7 +159,7 @@ fn snapshot() -> Snapshot {
     snapshot
 }
 
-const ALL: [Show; 18] = [
+const ALL: [Show; 19] = [
     Show::Clients,
     Show::Servers,
     Show::Pools,
