@@ -130,6 +130,7 @@ fn snapshot() -> Snapshot {
         role: "primary",
     });
     snapshot.pools.push(PoolRow { maxwait_us: 1_500_000, ..PoolRow::default() });
+    snapshot.shard_pools.push(PoolRow { maxwait_us: 1_500_000, ..PoolRow::default() });
     snapshot.shards.push(ShardRow {
         share: 1.0 / 3.0,
         lag_seconds: Some(0.25),
