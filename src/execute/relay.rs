@@ -463,7 +463,7 @@ impl Relay {
                 }
                 // It is still there.
                 Some(Expect::Close { evicted: Some(id), .. }) => {
-                    server.prepared.insert(*id, usize::MAX);
+                    drop(server.prepared.insert(*id, usize::MAX));
                 }
                 Some(_) => {}
             }

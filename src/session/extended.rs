@@ -511,7 +511,7 @@ impl Session {
                 (pending && !needs_server(name)) || name.starts_with("pgring.")
             }
             Kind::ShowOwn(_) | Kind::DiscardAll => true,
-            Kind::Deallocate(_) => true,
+            Kind::Deallocate(_) => self.status() != TxStatus::Failed,
             _ => false,
         }
     }
@@ -553,8 +553,9 @@ impl Session {
                 return Ok(());
             }
             let name = PreparedNames::name(statement.id);
-            let limit = self.directory.pool.prepared_statements;
-            if let Some(evicted) = server.prepared.insert(statement.id, limit) {
+            // What it executes has to stay beside it.
+            let limit = self.directory.pool.prepared_statements.max(statement.shape.mentions.names.len() + 1);
+            for evicted in server.prepared.insert(statement.id, limit) {
                 super::sql_prepared::put_evicted(server, &mut self.relay, evicted);
             }
             self.tally.server_parses.inc();
@@ -582,10 +583,11 @@ impl Session {
     fn flush_deferred_to_held(&mut self, next: Option<&Rc<Prepared>>) -> Result<(), Unattached> {
         for deferred in std::mem::take(&mut self.batch.deferred) {
             match deferred {
-                // Other statements than the one that goes here may have their tables elsewhere:
-                // they are prepared, and checked, where they are used.
+                // Others than the one that goes here are prepared, and checked, where they are used
+                // if this shard does not have their tables.
                 Deferred::Parse { statement, .. }
-                    if next.is_some_and(|next| !Rc::ptr_eq(next, &statement)) =>
+                    if next.is_some_and(|next| !Rc::ptr_eq(next, &statement))
+                        && self.is_elsewhere(&statement) =>
                 {
                     self.say_parsed();
                 }
