@@ -254,17 +254,17 @@ fn nothing_is_pinned_and_servers_keep_to_their_bound() {
     // Asked in a way that pgring does not see: the server's own view.
     let count = "DO $$ DECLARE n int; BEGIN
         EXECUTE 'SELECT count(*) FROM pg_prepared' || '_statements' INTO n; RAISE EXCEPTION 'has %', n; END $$";
-    let has = |session: &mut Raw, number: usize| {
+    #[track_caller]
+    fn has(session: &mut Raw, count: &str, number: usize) {
         let answer = format!("{:?}", session.query(count));
         assert!(answer.contains(&format!("has {number}")), "{answer}");
-    };
-    has(&mut session, 3);
+    }
+    has(&mut session, count, 3);
     let mut other = Raw::login(&proxy.address(), APP, &mine);
     assert_eq!(other.value("SELECT count(*) FROM pg_prepared_statements"), "0");
     assert_eq!(session.value("SELECT count(*) FROM pg_prepared_statements"), "20");
-    has(&mut session, 20);
     session.query("PREPARE again AS SELECT 1");
-    has(&mut session, 3);
+    has(&mut session, count, 3);
     let mut console = Raw::login(&proxy.address(), APP, "pgring");
     let pinned = column(&console.query("SHOW CLIENTS"), "pinned");
     assert!(pinned.len() >= 2 && pinned.iter().all(String::is_empty), "{pinned:?}");
