@@ -95,6 +95,8 @@ pub enum Event {
     },
     /// A `Parse` of the client's, or a `Close` of a statement, has been answered.
     Parsed,
+    /// A statement was prepared before its tables were changed.
+    StalePlan,
     /// An error; up to the next `Ready` nothing more is answered.
     Failed,
     /// The server is done up to a `Sync` or `Query`. The client has not been told yet.
@@ -366,6 +368,10 @@ impl Relay {
             b'E' => {
                 if matches!(wire::error_field(body, b'V'), Some(b"FATAL" | b"PANIC")) {
                     return Err(ServerError::Refused { line: wire::error_line(body), body: body.to_vec() });
+                }
+                // Messages are translated, the routine's name is not (plancache.c).
+                if wire::error_field(body, b'R') == Some(b"RevalidateCachedQuery") {
+                    events.push(Event::StalePlan);
                 }
                 put_by_clients_names(out, frame, names);
                 self.failed(server, events);

@@ -58,6 +58,7 @@ impl Session {
             match event {
                 Event::Completed { note, rolled_back } => self.completed(note, rolled_back),
                 Event::Parsed => self.batch.parsed(),
+                Event::StalePlan => _ = self.database.schema_changes.fetch_add(1, Ordering::SeqCst),
                 Event::Failed => self.statement_failed(),
                 Event::Ready(status) => self.ready(status),
                 Event::Parameter(name, value) => self.parameter(&name, value)?,

@@ -187,6 +187,72 @@ fn a_fresh_session_never_meets_anothers_stale_plan() {
     }
 }
 
+/// Who has changed the table without pgring is met once at most: the answer tells.
+#[test]
+fn a_stale_plan_is_not_met_again() {
+    let (proxy, mine, _) = one_shard(Config::new().set("pool", "size", "1"));
+    let login = || Raw::login(&proxy.address(), APP, &mine);
+    let text = ":s SELECT * FROM t WHERE n = 1";
+    let mut first = login();
+    step(Protocol::Simple, &mut first, text);
+    assert!(short(&step(Protocol::Simple, &mut first, "!s")).ends_with("SELECT 1 | I"));
+    support::servers(1)[0].psql(APP, &mine, "ALTER TABLE t ADD w int").unwrap();
+    assert_eq!(short(&step(Protocol::Simple, &mut first, "!s")), "E 0A000 | I");
+    for session in [&mut login(), &mut first] {
+        session.query("DEALLOCATE ALL");
+        step(Protocol::Simple, session, text);
+        assert!(short(&step(Protocol::Simple, session, "!s")).ends_with("SELECT 1 | I"));
+    }
+}
+
+/// Sessions with the same names for other statements, on fewer servers than there are sessions.
+#[test]
+fn names_never_stray_to_another_session() {
+    let config = Config::new().set("pool", "size", "3").set("pool", "prepared_statements", "4");
+    let (proxy, mine, _) = one_shard(config);
+    std::thread::scope(|scope| {
+        for client in 0..12_usize {
+            let (proxy, mine) = (&proxy, &mine);
+            scope.spawn(move || {
+                let mut session = Raw::login(&proxy.address(), APP, mine);
+                let mut random = client * 7919 + 1;
+                for round in 0..40 {
+                    let own = format!("{client}.{round}");
+                    session.query(&format!("PREPARE p (int) AS SELECT '{own}', 6 / $1"));
+                    session.send(&[raw::parse("s", &format!("SELECT '{own}'::text")), raw::sync()].concat());
+                    session.until(b'Z', 1);
+                    for _ in 0..6 {
+                        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        match random >> 33 & 7 {
+                            0 => assert_eq!(short(&session.query("EXECUTE p(0)")), "E 22012 | I"),
+                            1 => assert_eq!(short(&session.query("EXECUTE q")), "E 26000 | I"),
+                            2 => assert_eq!(short(&session.query("PREPARE s AS SELECT 1")), "E 42P05 | I"),
+                            3 => assert_eq!(
+                                session.value(
+                                    "SELECT string_agg(name, ',' ORDER BY name) FROM pg_prepared_statements"
+                                ),
+                                "p,s"
+                            ),
+                            4 => assert_eq!(session.value("EXECUTE s"), own),
+                            5 => assert_eq!(
+                                short(&step(Protocol::Simple, &mut session, "!p 2")),
+                                format!("{own},3 | SELECT 1 | I")
+                            ),
+                            6 => assert_eq!(
+                                short(&step(Protocol::Simple, &mut session, "!s")),
+                                format!("{own} | SELECT 1 | I")
+                            ),
+                            _ => assert_eq!(session.value("EXECUTE p(3)"), own),
+                        }
+                    }
+                    let all = ["DEALLOCATE ALL", "DISCARD ALL", "DEALLOCATE p"][random >> 40 & 1];
+                    session.query(all);
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn executing_is_routed_by_its_arguments() {
     let mut session = SHARED.session();
@@ -194,7 +260,7 @@ fn executing_is_routed_by_its_arguments() {
     session.query("PREPARE q (bigint, text) AS UPDATE users SET name = $2 WHERE id = $1");
     for user in ["{a}", "{b}", "{c}", "{a}"].map(|it| SHARED.fill(it)) {
         for protocol in BOTH {
-            for spelling in [format!("{user}"), format!("'{user}'")] {
+            for spelling in [user.clone(), format!("'{user}'")] {
                 let answer = protocol.short(&mut session, &format!("EXECUTE p({spelling})"));
                 assert_eq!(answer, format!("{user} | SELECT 1 | I"));
             }
