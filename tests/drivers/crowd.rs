@@ -23,8 +23,9 @@ impl Crowd {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let members: Vec<_> =
-                    (0..MEMBERS).map(|number| tokio::spawn(member(dsn.clone(), number, Arc::clone(&seen)))).collect();
+                let members: Vec<_> = (0..MEMBERS)
+                    .map(|number| tokio::spawn(member(dsn.clone(), number, Arc::clone(&seen))))
+                    .collect();
                 let mut rounds = 0;
                 for member in members {
                     rounds += member.await.unwrap();

@@ -65,7 +65,8 @@ fn psycopg_on_three_shards() {
 /// The program is a crate of its own: what sqlx depends on is not pgring's to build.
 fn sqlx(dsn: &str, scope: Scope) -> Printed {
     static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
-        let (manifest, target) = (root().join("tests/drivers/sqlx/Cargo.toml"), root().join("target/drivers"));
+        let (manifest, target) =
+            (root().join("tests/drivers/sqlx/Cargo.toml"), root().join("target/drivers"));
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "--locked", "--manifest-path"]).arg(manifest);
         run(cargo.arg("--target-dir").arg(&target)).expect_ok();

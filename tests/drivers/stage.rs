@@ -61,7 +61,11 @@ pub(crate) fn assert_same(what: &str, direct: &str, through: &str) {
     for (number, (expected, found)) in (1..).zip(direct.lines().zip(through.lines())) {
         assert_eq!(found, expected, "{what}, line {number} (left: through pgring, right: without)");
     }
-    assert_eq!(through.lines().count(), direct.lines().count(), "{what}: one transcript is longer\n{through}");
+    assert_eq!(
+        through.lines().count(),
+        direct.lines().count(),
+        "{what}: one transcript is longer\n{through}"
+    );
 }
 
 /// Runs a program to its end, without the caller's `PG…` variables.

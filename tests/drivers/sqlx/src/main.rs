@@ -45,8 +45,6 @@ async fn statements(pool: &PgPool) -> Done {
     println!("jobs: {jobs:?}");
     let one: Option<i64> = sqlx::query_scalar("SELECT id FROM users WHERE id = $1").bind(9999_i64).fetch_optional(pool).await?;
     println!("none: {one:?}");
-    let described = pool.describe("SELECT id, name FROM users WHERE id = $1").await?;
-    println!("described: {:?} {:?}", described.columns(), described.parameters());
     refused("division", sqlx::query("SELECT 1/0 FROM users WHERE id = $1").bind(3_i64).execute(pool).await);
     refused("syntax", sqlx::query("SELEC 1").execute(pool).await);
     let duplicate = "INSERT INTO users (id, email, name) VALUES ($1, 'a', 'b')";
