@@ -676,8 +676,8 @@ impl Session {
                         return Ok(());
                     }
                     Ok(_) => {}
-                    // A cursor made by DECLARE is a portal as well.
-                    Err(error) if self.tx.phase() != Phase::Open => return Err(error.into()),
+                    // A cursor made by DECLARE is a portal as well; held, it outlives its transaction.
+                    Err(error) if !self.may_have_cursors() => return Err(error.into()),
                     Err(_) => {}
                 }
                 self.pass_to_portal(name, frame).await?;
@@ -685,6 +685,11 @@ impl Session {
                 Ok(())
             }
         }
+    }
+
+    /// The held server may know portals that did not come about by a `Bind`.
+    fn may_have_cursors(&self) -> bool {
+        self.tx.phase() == Phase::Open || self.held.as_ref().is_some_and(|held| !held.pins.is_empty())
     }
 
     fn portal(&self, name: &[u8]) -> Result<Rc<Prepared>, ClientError> {
@@ -706,8 +711,8 @@ impl Session {
     async fn execute(&mut self, frame: &[u8], execute: Execute<'_>) -> Result<(), Unattached> {
         let statement = match self.portal(execute.portal) {
             Ok(statement) => statement,
-            // A cursor made by DECLARE is a portal as well.
-            Err(error) if self.tx.phase() != Phase::Open => return Err(error.into()),
+            // A cursor made by DECLARE is a portal as well; held, it outlives its transaction.
+            Err(error) if !self.may_have_cursors() => return Err(error.into()),
             Err(_) => {
                 self.pass_to_portal(execute.portal, frame).await?;
                 self.relay.expect(Expect::Execute { note: None, shown: true });
@@ -795,7 +800,7 @@ impl Session {
                 } else {
                     self.portals.remove(name).is_some()
                 };
-                if self.held.is_some() && (known || self.tx.phase() == Phase::Open) {
+                if self.held.is_some() && (known || self.may_have_cursors()) {
                     self.pass_to_portal(name, frame).await?;
                     self.relay.expect(Expect::Close { evicted: None, shown: true });
                 } else {
