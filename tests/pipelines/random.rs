@@ -127,7 +127,7 @@ fn answer(client: &mut Raw, bytes: &[u8]) -> Vec<Frame> {
     // What the client knew before.
     let mut frames: Vec<Frame> = Vec::new();
     for (name, value) in &client.parameters {
-        let body = [name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat();
+        let body = [name.as_bytes(), b"\0", value.trim_end_matches(char::from(0)).as_bytes(), b"\0"].concat();
         frames.push(Frame { tag: b'S', body });
     }
 
