@@ -564,7 +564,7 @@ impl Session {
             match deferred {
                 // What has its tables elsewhere is prepared, and checked, where it is used.
                 Deferred::Parse { statement, .. }
-                    if next.is_some_and(|next| !Rc::ptr_eq(next, &statement))
+                    if !next.is_some_and(|next| Rc::ptr_eq(next, &statement))
                         && self.is_parsed_elsewhere(&statement) =>
                 {
                     self.say_parsed();
