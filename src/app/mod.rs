@@ -10,6 +10,7 @@ pub mod check;
 pub mod cli;
 mod console;
 mod listeners;
+mod lookup;
 mod overview;
 mod reload;
 pub mod schema;

@@ -2,6 +2,7 @@
 
 use super::build::{BuildError, KnownUser, Running, client_count, console_database};
 use super::listeners::{ListenError, Listeners};
+use super::lookup::Keyrings;
 use super::overview::Averages;
 use super::threads::{Threads, core_count};
 use crate::config::Settings;
@@ -65,6 +66,8 @@ pub(super) struct App {
     pub(super) directory: Arc<ArcSwap<Directory>>,
     pub(super) console_database: Arc<Database>,
     pub(super) mock_secret: Arc<[u8]>,
+    /// Of users who are looked up.
+    pub(super) keyrings: Arc<Keyrings>,
     pub(super) clients: Arc<AtomicUsize>,
     pub(super) workers: OnceLock<Arc<Vec<mpsc::UnboundedSender<WorkerMessage>>>>,
     pub(super) started: Instant,
@@ -195,6 +198,7 @@ fn new_app(config_path: &Path, settings: &Settings) -> Result<Arc<App>, ServeErr
             generation: 0,
             databases: HashMap::new(),
             users: HashMap::new(),
+            lookup: None,
             mock_secret: Arc::from(mock_secret),
             listen: settings.listen.clone(),
             pool: settings.pool.clone(),
@@ -205,6 +209,7 @@ fn new_app(config_path: &Path, settings: &Settings) -> Result<Arc<App>, ServeErr
         })),
         console_database,
         mock_secret: Arc::from(mock_secret),
+        keyrings: Arc::default(),
         clients: Arc::default(),
         workers: OnceLock::new(),
         started: Instant::now(),
@@ -305,7 +310,10 @@ async fn wait_for_the_end(app: &Arc<App>) -> Result<Stop, ServeError> {
             () = app.reload_asked.notified() => app.reload().await,
             _ = terminate.recv() => return Ok(Stop::Drain),
             _ = interrupt.recv() => return Ok(Stop::Now),
-            _ = tidy.tick() => app.tell_workers(|| WorkerMessage::Tidy),
+            _ = tidy.tick() => {
+                app.tell_workers(|| WorkerMessage::Tidy);
+                app.forget_unused_pools();
+            }
             changed = asked.wait_for(Option::is_some) => {
                 if let Ok(stop) = changed {
                     return Ok(stop.unwrap_or(Stop::Drain));

@@ -83,6 +83,7 @@ pub fn changes(old: &Settings, new: &Settings) -> Changes {
     let sections = [
         ("listen", listen_changed),
         ("control", (&old.control.user, &old.control.password) != (&new.control.user, &new.control.password)),
+        ("auth", old.auth != new.auth),
         (
             "admin",
             (set(&old.admin.users), set(&old.admin.stats_users))

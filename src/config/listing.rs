@@ -32,8 +32,19 @@ pub fn listing(settings: &Settings) -> Vec<Listed> {
 }
 
 fn values(settings: &Settings) -> Vec<(&'static str, String, &'static str)> {
-    let Settings { cluster, listen, http, control, admin, pool, health, routing, users: _, databases: _ } =
-        settings;
+    let Settings {
+        cluster,
+        listen,
+        http,
+        control,
+        auth,
+        admin,
+        pool,
+        health,
+        routing,
+        users: _,
+        databases: _,
+    } = settings;
     let (tls, files) = match &listen.tls {
         ListenTls::Disable => ("disable", None),
         ListenTls::Allow(files) => ("allow", Some(files)),
@@ -58,6 +69,17 @@ fn values(settings: &Settings) -> Vec<(&'static str, String, &'static str)> {
         ),
         ("control.user", control.user.clone(), "pgring"),
         ("control.password", control.password.as_ref().map(Secret::to_string).unwrap_or_default(), ""),
+        ("auth.query", auth.source.is_some().to_string(), "false"),
+        (
+            "auth.function",
+            match &auth.source {
+                Some(UserSource::Function(function)) => function.to_string(),
+                _ => String::new(),
+            },
+            "",
+        ),
+        ("auth.cache", duration(auth.cache), "10s"),
+        ("auth.cache_size", auth.cache_size.to_string(), "10000"),
         ("admin.users", joined(&admin.users), ""),
         ("admin.stats_users", joined(&admin.stats_users), ""),
         (

@@ -65,6 +65,14 @@ impl PoolError {
             )
             .with_hint("Shorten transactions, or raise pool.size."),
             PoolError::Connect(label, error) => match error.code() {
+                None if matches!(**error, ConnectError::OtherVerifier(..)) => {
+                    other_verifier(&label.shard, &label.user)
+                }
+                None if matches!(**error, ConnectError::Unproven(..)) => ClientError::error(
+                    SqlState::NOT_ALLOWED,
+                    format!("the password of \"{}\" has changed since this session began", label.user),
+                )
+                .with_hint("Connect again with the new password."),
                 Some(b"53300") => ClientError::error(
                     SqlState::TOO_MANY,
                     format!("shard \"{}\" has no connection slots left", label.shard),
@@ -87,6 +95,19 @@ impl PoolError {
     }
 }
 
+fn other_verifier(shard: &str, user: &str) -> ClientError {
+    ClientError::error(
+        SqlState::NOT_ALLOWED,
+        format!("shard \"{shard}\" has another password verifier for \"{user}\" than pgring"),
+    )
+    .with_detail("Even of the same password, two verifiers have different salts.")
+    .with_hint(format!(
+        "Copy rolpassword from pg_authid of the first shard: ALTER ROLE \"{}\" PASSWORD 'SCRAM-SHA-256$...' \
+         on shard \"{shard}\".",
+        user.replace('"', "\"\"")
+    ))
+}
+
 /// See the room's page.
 pub struct Pool {
     /// What it is called.
@@ -104,6 +125,15 @@ pub struct Pool {
     queue: Mutex<VecDeque<oneshot::Sender<Grant>>>,
     generation: AtomicU64,
     retired: AtomicBool,
+    /// Where the slot goes when nobody has the pool any more.
+    free_slots: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // Each of its connections held it: no thread has one in the slot.
+        self.free_slots.lock().unwrap_or_else(PoisonError::into_inner).push(self.slot);
+    }
 }
 
 /// What a waiter gets.
@@ -153,6 +183,7 @@ impl Pool {
         slot: usize,
         settings: Arc<ArcSwap<config::Pool>>,
         metrics: ShardMetrics,
+        free_slots: Arc<Mutex<Vec<usize>>>,
     ) -> Pool {
         Pool {
             metrics,
@@ -165,6 +196,7 @@ impl Pool {
             queue: Mutex::default(),
             generation: AtomicU64::new(0),
             retired: AtomicBool::new(false),
+            free_slots,
         }
     }
 

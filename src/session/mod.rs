@@ -17,6 +17,7 @@ mod copy;
 mod directory;
 mod extended;
 mod io;
+mod lookup;
 mod own;
 mod prepared;
 mod ready;
@@ -32,6 +33,7 @@ mod worker;
 
 pub use console::{Answer, Console, ConsoleColumn};
 pub use directory::{Database, Directory, Greeting, User};
+pub use lookup::{Answer as LookupAnswer, AskDatabase, Lookup, LookupError, Role};
 pub use startup::{Accepted, serve};
 pub use state::{End, Session};
 pub use worker::{ClientInfo, Worker, WorkerMessage};

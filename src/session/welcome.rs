@@ -245,6 +245,10 @@ async fn greeting(
     });
     worker.local.give_back(lease);
     let mut greetings = database.greetings.lock().unwrap_or_else(PoisonError::into_inner);
+    if greetings.len() == greetings.capacity() {
+        // Users of the database come and go.
+        greetings.retain(|_, known| known.taken.elapsed() < Greeting::LASTS);
+    }
     greetings.insert(user.name.clone(), Arc::clone(&greeting));
     Ok(greeting)
 }
@@ -394,11 +398,19 @@ impl Session {
                 format!("{what} was removed from the configuration"),
             ))
         };
-        let Some(user) = directory.users.get(&self.user_name) else { return Err(gone("the user")) };
+        // Who was looked up stays whom the database let in, as long as users are looked up.
+        let was_looked_up = !self.directory.users.contains_key(&self.user_name);
+        let user = match directory.users.get(&self.user_name) {
+            Some(user) => Some(user),
+            None if was_looked_up && directory.lookup.is_some() => None,
+            None => return Err(gone("the user")),
+        };
         let Some(database) = directory.databases.get(&self.database.name).cloned() else {
             return Err(gone("the database"));
         };
-        self.user = Arc::new(user.server.clone());
+        if let Some(user) = user {
+            self.user = Arc::new(user.server.clone());
+        }
         if !Arc::ptr_eq(&database, &self.database) {
             self.access = database.shards.iter().map(|_| ShardAccess::default()).collect();
             self.favourite =
