@@ -160,7 +160,8 @@ impl Lookup {
     /// A client failed to prove itself against what was remembered: the password may have been
     /// changed, so the next one is told what the database says now.
     pub fn doubt(&self, found: &Found) {
-        let Some((key, asked)) = &found.remembered else { return };
+        // That there is no such user cannot have been a wrong password.
+        let (Some((key, asked)), Some(_)) = (&found.remembered, &found.role) else { return };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.get(key).is_some_and(|entry| entry.asked == *asked) {
             known.remove(key);
