@@ -143,13 +143,14 @@ impl Shared {
         };
         let row = row.map_err(|failure| failure.of(shard))?;
         let found = row.map(|row| RoleRow::read(&row)).transpose();
-        let found = found.map_err(|reason| refused(shard, reason))?;
+        // A function that returns no set has a row of NULLs for want of one.
+        let found = found.map_err(|reason| refused(shard, reason))?.filter(|found| found.name.is_some());
         let Some(found) = found else {
             self.keyrings.clear(&database.name, name);
             self.registry.retire_user(&database.name, name);
             return Ok(None);
         };
-        if found.name != name {
+        if found.name.as_deref() != Some(name) {
             return Err(refused(shard, "it answers with another name than it was asked for".to_owned()));
         }
         let verifier = found.verifier.as_deref().and_then(Verifier::stored);
@@ -275,7 +276,7 @@ fn refused(shard: &Shard, reason: String) -> LookupError {
 
 /// A row of either statement. A function may leave the third and the fourth column out.
 struct RoleRow {
-    name: String,
+    name: Option<String>,
     verifier: Option<String>,
     /// How long the password is still good; for ever without.
     left: Option<Duration>,
@@ -297,7 +298,7 @@ impl RoleRow {
             _ => row.try_get(2).map_err(wrong)?,
         };
         Ok(RoleRow {
-            name: row.try_get::<_, Option<String>>(0).map_err(wrong)?.unwrap_or_default(),
+            name: row.try_get(0).map_err(wrong)?,
             verifier: row.try_get(1).map_err(wrong)?,
             left: until.and_then(|until| left(until, now)),
             can_login: columns < 4 || row.try_get::<_, Option<bool>>(3).map_err(wrong)?.unwrap_or(false),
