@@ -13,9 +13,13 @@ mod faults;
 mod limits;
 #[path = "sessions/pinned.rs"]
 mod pinned;
+#[path = "sessions/prepared.rs"]
+mod prepared;
 #[path = "sessions/settings.rs"]
 mod settings;
 #[path = "sessions/stage.rs"]
 mod stage;
+#[path = "sessions/state.rs"]
+mod state;
 #[path = "sessions/transactions.rs"]
 mod transactions;

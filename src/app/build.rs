@@ -191,6 +191,7 @@ impl App {
             schema: Default::default(),
             schema_stale: Notify::new(),
             schema_wanted: AtomicU64::new(1),
+            schema_changes: AtomicU64::new(0),
             schema_reads,
             greetings: Default::default(),
         });
@@ -298,6 +299,7 @@ pub(super) fn console_database(metrics: &crate::telemetry::Metrics) -> Arc<Datab
         schema: Default::default(),
         schema_stale: Notify::new(),
         schema_wanted: AtomicU64::new(1),
+        schema_changes: AtomicU64::new(0),
         schema_reads,
         greetings: Default::default(),
     })

@@ -340,8 +340,13 @@ async fn drain(app: &Arc<App>, limit: Duration) {
     let left = client_count(app);
     if left > 0 {
         tracing::warn!(clients = left, "the drain_timeout is over; ending the rest");
+        app.tell_workers(|| WorkerMessage::Kill { pid: None, database: None });
+        wait_until_gone(app, FAREWELL).await;
     }
 }
+
+/// How long clients that have run out of time are given to hear so.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 async fn wait_until_gone(app: &App, limit: Duration) {
     let gone = async {

@@ -67,6 +67,11 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Is it that `connect_timeout` is over?
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, ConnectError::Timeout(..))
+    }
+
     /// The SQLSTATE the server gave, if it was the server that refused.
     pub fn code(&self) -> Option<&[u8]> {
         match self {

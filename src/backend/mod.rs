@@ -17,7 +17,7 @@ pub mod tls;
 
 pub use cancel::{CancelKey, cancel};
 pub use connect::{ConnectError, Target, connect};
-pub use prepared::PreparedNames;
+pub use prepared::{Evicted, PreparedNames};
 pub use server::{Server, ServerError};
-pub use settings::{Settings, set_config_statement};
+pub use settings::{Settings, set_config_local, set_config_statement};
 pub use stream::Stream;

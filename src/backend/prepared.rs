@@ -1,65 +1,170 @@
 //! Which prepared statements a server connection has, bounded.
 //!
-//! Statements are known by a process-wide number, one for each distinct text and parameter
-//! types; on servers they are called [`PreparedNames::name`]. The least recently used one makes
-//! room for a new one.
+//! There are two kinds. *Shared* ones are known by a process-wide number, one for each distinct
+//! text and parameter types, and called [`PreparedNames::name`]: what clients prepare with `Parse`.
+//! *Named* ones go by the client's own names: what SQL's `PREPARE` makes, and what SQL asks for by
+//! name (`EXECUTE`, `pg_prepared_statements`). Whoever uses the connection next has other names:
+//! those that are not its own are closed before its statements run.
+//!
+//! The least recently used statement makes room for a new one.
 
 use std::collections::HashMap;
 
 /// See the module.
 #[derive(Default, Debug)]
 pub struct PreparedNames {
-    /// Number to the tick of its last use.
-    held: HashMap<u64, u64>,
-    tick: u64,
+    shared: HashMap<u64, Tick>,
+    named: HashMap<Box<[u8]>, (u64, Tick)>,
+    tick: Tick,
 }
 
+/// When a statement was used last.
+type Tick = u64;
+
+/// A statement that makes room.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Evicted {
+    /// By its number.
+    Shared(u64),
+    /// By its client's name.
+    Named(Box<[u8]>),
+}
+
+/// How the names of shared statements begin.
+const PREFIX: &str = "__pgring_";
+
+/// The number of a named statement of which nothing is known but that it may be there.
+const UNKNOWN: u64 = 0;
+
 impl PreparedNames {
-    /// What statement `id` is called on servers.
+    /// What shared statement `id` is called on servers.
     pub fn name(id: u64) -> String {
-        format!("__pgring_{id:x}")
+        format!("{PREFIX}{id:x}")
     }
 
-    /// Is it there? Counts as a use.
+    /// Could a client's name be mistaken for a shared statement's?
+    pub fn is_reserved(name: &[u8]) -> bool {
+        name.starts_with(PREFIX.as_bytes())
+    }
+
+    /// The next shared statement's name in a text, and what it is the name of.
+    pub fn find_in(text: &[u8]) -> Option<(std::ops::Range<usize>, u64)> {
+        let start = text.windows(PREFIX.len()).position(|part| part == PREFIX.as_bytes())?;
+        let number = &text[start + PREFIX.len()..];
+        let len = number.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let id = u64::from_str_radix(std::str::from_utf8(&number[..len]).ok()?, 16).ok()?;
+        Some((start..start + PREFIX.len() + len, id))
+    }
+
+    fn now(&mut self) -> Tick {
+        self.tick += 1;
+        self.tick
+    }
+
+    /// Is this shared statement there? Counts as a use.
     pub fn touch(&mut self, id: u64) -> bool {
-        self.tick += 1;
-        let tick = self.tick;
-        self.held.get_mut(&id).map(|used| *used = tick).is_some()
+        let now = self.now();
+        self.shared.get_mut(&id).map(|used| *used = now).is_some()
     }
 
-    /// It is being prepared; returns the one to close so that no more than `limit` are kept.
-    pub fn insert(&mut self, id: u64, limit: usize) -> Option<u64> {
-        self.tick += 1;
-        let evicted = if self.held.len() >= limit.max(1) {
-            self.held.iter().min_by_key(|(_, used)| **used).map(|(id, _)| *id)
-        } else {
-            None
-        };
-        if let Some(id) = evicted {
-            self.held.remove(&id);
-        }
-        self.held.insert(id, self.tick);
+    /// A shared statement is being prepared; returns the one to close so that no more than
+    /// `limit` are kept.
+    pub fn insert(&mut self, id: u64, limit: usize) -> Option<Evicted> {
+        let evicted = self.make_room(limit, None);
+        let now = self.now();
+        self.shared.insert(id, now);
         evicted
     }
 
-    /// It is not there after all.
+    /// A shared statement is not there after all.
     pub fn remove(&mut self, id: u64) {
-        self.held.remove(&id);
+        self.shared.remove(&id);
+    }
+
+    /// Is this statement there by this name of the client's? Counts as a use.
+    pub fn touch_named(&mut self, name: &[u8], id: u64) -> bool {
+        let now = self.now();
+        match self.named.get_mut(name) {
+            Some((known, used)) if *known == id => {
+                *used = now;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A statement is being prepared by the client's name; returns the one to close so that no
+    /// more than `limit` are kept. Whoever prepares closes the name first: it may be there after
+    /// an error in spite of what is known.
+    pub fn insert_named(&mut self, name: &[u8], id: u64, limit: usize) -> Option<Evicted> {
+        let evicted = if self.named.contains_key(name) { None } else { self.make_room(limit, Some(name)) };
+        let now = self.now();
+        self.named.insert(name.into(), (id, now));
+        evicted
+    }
+
+    /// A name is not there any more.
+    pub fn remove_named(&mut self, name: &[u8]) {
+        self.named.remove(name);
+    }
+
+    /// It may be there, or not.
+    pub fn doubt(&mut self, name: &[u8]) {
+        let now = self.now();
+        self.named.insert(name.into(), (UNKNOWN, now));
+    }
+
+    /// An error: what was asked behind it was not done, and which that was cannot be told. What
+    /// there is by clients' names is prepared again before it is used.
+    pub fn doubt_all_named(&mut self) {
+        self.named.values_mut().for_each(|(id, _)| *id = UNKNOWN);
+    }
+
+    /// Is anything there by clients' names?
+    pub fn has_named(&self) -> bool {
+        !self.named.is_empty()
+    }
+
+    /// Forgets, and gives, the names for which `keep` does not hold.
+    pub fn take_named_unless(&mut self, keep: impl Fn(&[u8], u64) -> bool) -> Vec<Box<[u8]>> {
+        self.named.extract_if(|name, (id, _)| !keep(name, *id)).map(|(name, _)| name).collect()
+    }
+
+    /// Forgets, and gives, all shared statements.
+    pub fn take_shared(&mut self) -> Vec<u64> {
+        self.shared.drain().map(|(id, _)| id).collect()
+    }
+
+    /// The least recently used statement if there is no room for one more; shared ones first, for
+    /// a session's own are likely to be asked for again.
+    fn make_room(&mut self, limit: usize, but: Option<&[u8]>) -> Option<Evicted> {
+        if self.len() < limit.max(1) {
+            return None;
+        }
+        if let Some(id) = self.shared.iter().min_by_key(|(_, used)| **used).map(|(id, _)| *id) {
+            self.shared.remove(&id);
+            return Some(Evicted::Shared(id));
+        }
+        let others = self.named.iter().filter(|(name, _)| but != Some(&***name));
+        let name = others.min_by_key(|(_, (_, used))| *used).map(|(name, _)| name.clone())?;
+        self.named.remove(&name);
+        Some(Evicted::Named(name))
     }
 
     /// All are gone (`DISCARD ALL`, `DEALLOCATE ALL`).
     pub fn clear(&mut self) {
-        self.held.clear();
+        self.shared.clear();
+        self.named.clear();
     }
 
     /// How many are there.
     pub fn len(&self) -> usize {
-        self.held.len()
+        self.shared.len() + self.named.len()
     }
 
     /// None?
     pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.len() == 0
     }
 }
 
@@ -73,10 +178,35 @@ mod tests {
         assert_eq!(names.insert(1, 2), None);
         assert_eq!(names.insert(2, 2), None);
         assert!(names.touch(1));
-        assert_eq!(names.insert(3, 2), Some(2));
+        assert_eq!(names.insert(3, 2), Some(Evicted::Shared(2)));
         assert!(names.touch(1) && names.touch(3) && !names.touch(2));
         names.remove(3);
         assert!(!names.touch(3));
         assert_eq!(names.insert(4, 2), None);
+    }
+
+    #[test]
+    fn clients_names_count_and_are_doubted_after_an_error() {
+        let mut names = PreparedNames::default();
+        assert_eq!(names.insert(1, 2), None);
+        assert_eq!(names.insert_named(b"a", 7, 2), None);
+        assert!(names.touch_named(b"a", 7) && !names.touch_named(b"a", 8) && !names.touch_named(b"b", 7));
+        assert_eq!(names.insert_named(b"b", 8, 2), Some(Evicted::Shared(1)));
+        assert_eq!(names.insert_named(b"b", 9, 2), None);
+        assert_eq!(names.insert_named(b"c", 10, 2), Some(Evicted::Named((*b"a").into())));
+        assert_eq!(names.len(), 2);
+        names.doubt_all_named();
+        assert!(!names.touch_named(b"b", 9) && names.has_named());
+        assert_eq!(names.take_named_unless(|name, _| name == b"b"), [(*b"c").into()]);
+        assert_eq!(names.len(), 1);
+    }
+
+    #[test]
+    fn names_are_found_in_messages() {
+        let name = PreparedNames::name(0x1f);
+        let text = format!("statement \"{name}\" requires 2");
+        let (range, id) = PreparedNames::find_in(text.as_bytes()).unwrap();
+        assert_eq!((&text[range], id), (&*name, 0x1f));
+        assert_eq!(PreparedNames::find_in(b"__pgring_ nothing"), None);
     }
 }

@@ -51,6 +51,8 @@ pub struct Server {
     pub inbox: Buffer,
     /// Bytes for the server that are not yet written.
     pub outbox: Buffer,
+    /// Notifications that came while pgring spoke with the server itself: they are the client's.
+    pub asides: Buffer,
     /// Whom to ask to cancel what runs here.
     pub cancel_key: Arc<CancelKey>,
     /// What the last `ReadyForQuery` said.
@@ -76,6 +78,7 @@ impl Server {
             stream,
             inbox: Buffer::new(),
             outbox: Buffer::new(),
+            asides: Buffer::new(),
             cancel_key: Arc::new(CancelKey { endpoint, pid: 0, secret: Vec::new() }),
             status: TxStatus::Idle,
             reported: BTreeMap::new(),
@@ -174,6 +177,7 @@ impl Server {
                     self.status = TxStatus::read(body)?;
                     waiting -= 1;
                 }
+                b'A' => self.asides.put(&self.inbox.filled()[..head.len]),
                 b'G' | b'W' => {
                     return Err(ServerError::Protocol("a statement of pgring's own began a COPY".into()));
                 }
@@ -201,6 +205,7 @@ impl Server {
                 b'E' => {
                     refused = Some(ServerError::Refused { line: wire::error_line(body), body: body.to_vec() })
                 }
+                b'A' => self.asides.put(&self.inbox.filled()[..head.len]),
                 b'Z' => {
                     self.status = TxStatus::read(body)?;
                     self.inbox.consume(head.len);
@@ -242,6 +247,7 @@ impl Server {
         self.settings = Arc::default();
         self.prepared.clear();
         self.unnamed = 0;
+        self.asides.clear();
         Ok(())
     }
 

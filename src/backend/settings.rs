@@ -54,6 +54,12 @@ impl Settings {
         hasher.finish()
     }
 
+    /// What `RESET ALL` goes back to, when this is what a session began with.
+    pub fn resettable(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.made_by.iter().filter(|(name, _)| !is_identity(name));
+        all.map(|(name, statement)| (name.as_str(), statement.as_str()))
+    }
+
     /// Is anything set but this one?
     pub fn has_more_than(&self, name: &str) -> bool {
         self.made_by.keys().any(|known| known != name)
@@ -72,6 +78,13 @@ impl Settings {
             return Vec::new();
         }
         let mut statements = Vec::new();
+        // A statement's bytes mean what they meant in the encoding that connections begin with:
+        // the session's own encoding is left first and taken on last.
+        let encoding_changes = self.get(ENCODING) != wanted.get(ENCODING);
+        let speaks_otherwise = !encoding_changes
+            && self.get(ENCODING).is_some()
+            && wanted.made_by.iter().any(|(name, made)| self.get(name) != Some(made) && !made.is_ascii());
+        let encoding_moves = encoding_changes || speaks_otherwise;
         let identity_changes = IDENTITY.iter().any(|name| self.get(name) != wanted.get(name));
         if identity_changes {
             for name in IDENTITY.iter().rev() {
@@ -80,15 +93,22 @@ impl Settings {
                 }
             }
         }
-        for name in self.made_by.keys().filter(|name| !is_identity(name)) {
+        if encoding_moves && self.get(ENCODING).is_some() {
+            statements.push(reset_statement(ENCODING));
+        }
+        for name in self.made_by.keys().filter(|name| !is_identity(name) && *name != ENCODING) {
             if wanted.get(name).is_none() {
                 statements.push(reset_statement(name));
             }
         }
-        for (name, statement) in wanted.made_by.iter().filter(|(name, _)| !is_identity(name)) {
+        let others = |name: &str| !is_identity(name) && name != ENCODING;
+        for (name, statement) in wanted.made_by.iter().filter(|(name, _)| others(name)) {
             if self.get(name) != Some(statement) {
                 statements.push(statement.clone());
             }
+        }
+        if encoding_moves {
+            statements.extend(wanted.get(ENCODING).map(str::to_owned));
         }
         if identity_changes {
             statements.extend(IDENTITY.iter().filter_map(|name| wanted.get(name)).map(str::to_owned));
@@ -97,8 +117,39 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Has a connection with these settings some that `wanted` has not, and that it may refuse to
+    /// let go of? A library that was loaded meanwhile may have removed a parameter of its prefix, and
+    /// what one role may set another may not reset.
+    pub fn cling_to(&self, wanted: &Settings) -> bool {
+        self.made_by.iter().any(|(name, statement)| {
+            wanted.get(name) != Some(statement)
+                && (is_identity(name) || (name.contains('.') && wanted.get(name).is_none()))
+        })
+    }
+
+    /// What both have.
+    pub fn shared_with(&self, other: &Settings) -> Settings {
+        let shared = self.made_by.iter().filter(|(name, statement)| other.get(name) == Some(statement));
+        Settings { made_by: shared.map(|(name, statement)| (name.clone(), statement.clone())).collect() }
+    }
+
+    /// Without what `SET` or `RESET` of a parameter is about to make void. Who a session is decides
+    /// which role it may take on.
+    pub fn without(&self, name: &str) -> Settings {
+        let mut settings = self.clone();
+        settings.reset(name);
+        if name == "session_authorization" {
+            settings.reset("role");
+        }
+        settings
+    }
+}
+
 /// In the order they are taken on.
 const IDENTITY: [&str; 2] = ["session_authorization", "role"];
+
+const ENCODING: &str = "client_encoding";
 
 fn is_identity(name: &str) -> bool {
     IDENTITY.contains(&name)
@@ -115,6 +166,14 @@ fn reset_statement(name: &str) -> String {
 /// option is read.
 pub fn set_config_statement(name: &str, value: &str) -> String {
     format!("SELECT pg_catalog.set_config({}, {}, false)", quoted(name), quoted(value))
+}
+
+/// The same until the transaction's end.
+pub fn set_config_local(statement: &str) -> String {
+    match statement.strip_suffix("false)") {
+        Some(call) => format!("{call}true)"),
+        None => statement.to_owned(),
+    }
 }
 
 /// A string constant that means `text` whatever `standard_conforming_strings` is.
@@ -171,6 +230,19 @@ mod tests {
         let mut all = settings(&[("role", "SET ROLE x"), ("a", "SET a=1")]);
         all.reset_all();
         assert_eq!(all, settings(&[("role", "SET ROLE x")]));
+    }
+
+    #[test]
+    fn an_encoding_is_taken_on_last() {
+        let latin = ("client_encoding", "SET NAMES 'LATIN1'");
+        let accent = ("my.x", "SET my.x = 'é'");
+        let check = |from: &[(&str, &str)], to: &[(&str, &str)], expect: &[&str]| {
+            assert_eq!(settings(from).statements_towards(&settings(to)), expect);
+        };
+        check(&[], &[latin, accent], &[accent.1, latin.1]);
+        check(&[latin], &[latin, accent], &["RESET \"client_encoding\"", accent.1, latin.1]);
+        check(&[latin], &[latin, ("a", "SET a=1")], &["SET a=1"]);
+        check(&[latin], &[accent], &["RESET \"client_encoding\"", accent.1]);
     }
 
     #[test]

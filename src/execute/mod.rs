@@ -5,6 +5,10 @@
 //! `merge` has what it takes to join their answers; scatter, split and gather will stand here
 //! beside `relay`.
 
+mod names;
 mod relay;
+mod told;
 
+pub use names::ClientNames;
 pub use relay::{Emit, Event, Expect, Progress, Relay};
+pub use told::{Reported, Told};

@@ -8,6 +8,8 @@
 //! Sans-decision and without sockets of its own: [`Relay::advance`] works off what the inbox
 //! holds and says what it needs next.
 
+use super::names::{ClientNames, put_by_clients_names};
+use super::told::Told;
 use crate::backend::{Server, ServerError};
 use crate::wire::{self, Buffer, Header, TxStatus};
 use std::collections::VecDeque;
@@ -74,8 +76,9 @@ pub enum Expect {
         /// For the client?
         shown: bool,
     },
-    /// A `ParseComplete` of pgring's own: the server has the statement already.
-    Parsed,
+    /// An answer of pgring's own to the client's `Parse` or `Close` of a statement; when its turn
+    /// has come, so has [`Event::Confirmed`].
+    Confirm(&'static [u8]),
     /// Something pgring says at this place.
     Emit(Emit),
 }
@@ -90,10 +93,15 @@ pub enum Event {
         /// What a `COMMIT` of a failed transaction answers.
         rolled_back: bool,
     },
-    /// A `Parse` of the client's has been answered.
-    Parsed,
+    /// A `Parse` of the client's, or its `Close` of a statement, has been answered.
+    Confirmed,
     /// An error; up to the next `Ready` nothing more is answered.
-    Failed,
+    Failed {
+        /// The `Sync` or `Query` that ends what failed has been asked already.
+        ended: bool,
+        /// It was a `Parse` that failed.
+        parsing: bool,
+    },
     /// The server is done up to a `Sync` or `Query`. The client has not been told yet.
     Ready(TxStatus),
     /// The client has been told a new value.
@@ -130,6 +138,8 @@ pub struct Relay {
     /// How many of them are a `ReadyForQuery` for the client: a pipeline may be long, and this is
     /// asked for each of its messages.
     readies: usize,
+    /// How many of them change which statements the server has.
+    preparing: usize,
     /// What is still to come of a frame that was begun.
     rest: usize,
     rest_shown: bool,
@@ -140,6 +150,8 @@ pub struct Relay {
     results: u32,
     /// After an error under the extended protocol, until its `Sync` has been asked.
     skipping: bool,
+    /// What the client is told instead of the server's answer to pgring's own cancel.
+    cancelled: Option<Box<[u8]>>,
 }
 
 impl Relay {
@@ -153,12 +165,14 @@ impl Relay {
             }
         }
         self.readies += usize::from(ends_ready(&expect));
+        self.preparing += usize::from(prepares(&expect));
         self.expected.push_back(expect);
     }
 
     fn pop(&mut self) -> Option<Expect> {
         let next = self.expected.pop_front()?;
         self.readies -= usize::from(ends_ready(&next));
+        self.preparing -= usize::from(prepares(&next));
         if self.expected.is_empty() && self.expected.capacity() > KEPT {
             self.expected = VecDeque::new();
         }
@@ -173,6 +187,26 @@ impl Relay {
     /// Is a `ReadyForQuery` outstanding that the client waits for?
     pub fn awaits_ready(&self) -> bool {
         self.readies > 0
+    }
+
+    /// Is it uncertain, until an earlier `Sync` has been answered, whether the server has the
+    /// numbered statement (0: the unnamed one)? An error before its `Parse` or `Close` would have
+    /// the server skip that.
+    pub fn is_unsettled(&self, id: u64) -> bool {
+        if self.preparing == 0 || self.readies == 0 {
+            return false;
+        }
+        let earlier = self.expected.iter().rposition(ends_ready).unwrap_or(0);
+        self.expected.range(..earlier).any(|expect| match expect {
+            Expect::Parse { id: parsed, .. } => *parsed == id,
+            Expect::Close { evicted, .. } => *evicted == Some(id),
+            _ => false,
+        })
+    }
+
+    /// How many `ReadyForQuery` are outstanding that the client waits for.
+    pub fn readies(&self) -> usize {
+        self.readies
     }
 
     /// Is the client in the middle of a message that only the server can complete?
@@ -200,6 +234,11 @@ impl Relay {
         self.skipping
     }
 
+    /// pgring cancels what runs: this is what the client is told if that succeeds.
+    pub fn cancelled_with(&mut self, error: Box<[u8]>) {
+        self.cancelled = Some(error);
+    }
+
     /// `n` bytes of the last [`Progress::Forward`] have been written.
     pub fn forwarded(&mut self, server: &mut Server, n: usize) {
         server.inbox.consume(n);
@@ -220,6 +259,8 @@ impl Relay {
         server: &mut Server,
         out: &mut Buffer,
         events: &mut Vec<Event>,
+        told: &mut Told,
+        names: &dyn ClientNames,
     ) -> Result<Progress, ServerError> {
         loop {
             self.emit(out, events);
@@ -239,7 +280,7 @@ impl Relay {
             if server.inbox.len() < head.len {
                 return Ok(if events.is_empty() { Progress::Read } else { Progress::Event });
             }
-            self.message(head, server, out, events)?;
+            self.message(head, server, out, events, told, names)?;
             server.inbox.consume(head.len);
             if matches!(events.last(), Some(Event::Ready(_))) {
                 return Ok(Progress::Event);
@@ -248,14 +289,15 @@ impl Relay {
     }
 
     /// What pgring answers itself at this place.
-    fn emit(&mut self, out: &mut Buffer, events: &mut Vec<Event>) {
-        while let Some(Expect::Emit(_) | Expect::Parsed) = self.expected.front() {
+    pub fn emit(&mut self, out: &mut Buffer, events: &mut Vec<Event>) {
+        while let Some(Expect::Emit(_) | Expect::Confirm(_)) = self.expected.front() {
             match self.pop() {
                 Some(Expect::Emit(emit)) => out.put(emit.bytes()),
-                _ => {
-                    out.put(&wire::PARSE_COMPLETE);
-                    events.push(Event::Parsed);
+                Some(Expect::Confirm(bytes)) => {
+                    out.put(bytes);
+                    events.push(Event::Confirmed);
                 }
+                _ => {}
             }
         }
     }
@@ -319,6 +361,8 @@ impl Relay {
         server: &mut Server,
         out: &mut Buffer,
         events: &mut Vec<Event>,
+        told: &mut Told,
+        names: &dyn ClientNames,
     ) -> Result<(), ServerError> {
         let frame = &server.inbox.filled()[..head.len];
         let body = &frame[wire::HEADER_LEN..];
@@ -326,7 +370,7 @@ impl Relay {
             b'1' => match self.pop() {
                 Some(Expect::Parse { shown, .. }) => {
                     if shown {
-                        events.push(Event::Parsed);
+                        events.push(Event::Confirmed);
                     }
                     shown
                 }
@@ -358,7 +402,10 @@ impl Relay {
                 if matches!(wire::error_field(body, b'V'), Some(b"FATAL" | b"PANIC")) {
                     return Err(ServerError::Refused { line: wire::error_line(body), body: body.to_vec() });
                 }
-                out.put(frame);
+                match self.cancelled.take() {
+                    Some(words) if wire::error_field(body, b'C') == Some(b"57014") => out.put(&words),
+                    _ => put_by_clients_names(out, frame, names),
+                }
                 self.failed(server, events);
                 return Ok(());
             }
@@ -366,8 +413,10 @@ impl Relay {
                 let (name, value) = wire::parameter_status(body)?;
                 let name = String::from_utf8_lossy(name).into_owned();
                 let value = String::from_utf8_lossy(value).into_owned();
-                events.push(Event::Parameter(name.clone(), value.clone()));
-                out.put(frame);
+                if told.tell(&name, &value) {
+                    events.push(Event::Parameter(name.clone(), value.clone()));
+                    out.put(frame);
+                }
                 server.reported.insert(name, value);
                 return Ok(());
             }
@@ -418,6 +467,7 @@ impl Relay {
     ) -> Result<(), ServerError> {
         server.status = status;
         self.copying_in = false;
+        self.cancelled = None;
         self.results = 0;
         match self.pop() {
             Some(Expect::Query { .. } | Expect::Function | Expect::Sync { shown: true }) => {
@@ -431,11 +481,13 @@ impl Relay {
 
     /// The server skips to the next `Sync`, and so does what is expected of it.
     fn failed(&mut self, server: &mut Server, events: &mut Vec<Event>) {
-        events.push(Event::Failed);
+        server.prepared.doubt_all_named();
         self.copying_in = false;
         if matches!(self.expected.front(), Some(Expect::Query { .. } | Expect::Function)) {
+            events.push(Event::Failed { ended: true, parsing: false });
             return;
         }
+        let parsing = matches!(self.expected.front(), Some(Expect::Parse { shown: true, .. }));
         // Does the client know of a batch? Then the server ignores its Query like everything else up
         // to its Sync, and the client knows that too.
         let mut in_batch = false;
@@ -468,12 +520,18 @@ impl Relay {
             wire::put_sync(&mut server.outbox);
             self.expect(Expect::Sync { shown: true });
         }
+        events.push(Event::Failed { ended: !self.skipping, parsing });
     }
 }
 
 /// Is a `ReadyForQuery` for the client what answers it at last?
 fn ends_ready(expect: &Expect) -> bool {
     matches!(expect, Expect::Query { .. } | Expect::Function | Expect::Sync { shown: true })
+}
+
+/// Does it change which statements a server has?
+fn prepares(expect: &Expect) -> bool {
+    matches!(expect, Expect::Parse { .. } | Expect::Close { evicted: Some(_), .. })
 }
 
 fn is_row(tag: u8) -> bool {
@@ -487,7 +545,9 @@ fn is_shown(expect: &Expect) -> bool {
         | Expect::Close { shown, .. }
         | Expect::Execute { shown, .. }
         | Expect::Sync { shown } => *shown,
-        Expect::Describe | Expect::Query { .. } | Expect::Function | Expect::Parsed | Expect::Emit(_) => true,
+        Expect::Describe | Expect::Query { .. } | Expect::Function | Expect::Confirm(_) | Expect::Emit(_) => {
+            true
+        }
     }
 }
 

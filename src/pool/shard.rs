@@ -156,7 +156,11 @@ impl ShardAccess {
             let endpoint = match snapshot.primary() {
                 Ok(endpoint) => &endpoint.address,
                 Err(why) => {
-                    return Err(PoolError::NoPrimary { shard: shard.name.clone(), reason: why.to_string() });
+                    return Err(PoolError::NoPrimary {
+                        shard: shard.name.clone(),
+                        reason: why.to_string(),
+                        held: None,
+                    });
                 }
             };
             shard.had_primary.store(true, Ordering::Relaxed);
@@ -179,6 +183,11 @@ impl ShardAccess {
         if self.primary(shard, user).is_err() && shard.had_primary.load(Ordering::Relaxed) {
             // What it found, or why not, is what the second look sees.
             let _ = shard.board.wait_for_primary(shard.failover_hold).await;
+            let held = Some(shard.failover_hold);
+            return self.primary(shard, user).map_err(|error| match error {
+                PoolError::NoPrimary { shard, reason, .. } => PoolError::NoPrimary { shard, reason, held },
+                other => other,
+            });
         }
         self.primary(shard, user)
     }

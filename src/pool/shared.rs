@@ -49,6 +49,8 @@ pub enum PoolError {
         shard: String,
         /// What its health says.
         reason: String,
+        /// How long one was waited for in vain.
+        held: Option<Duration>,
     },
 }
 
@@ -59,7 +61,7 @@ impl PoolError {
             PoolError::Exhausted { label, size, waited } => ClientError::error(
                 SqlState::TOO_MANY,
                 format!(
-                    "no server connection became free within {:?} in pool \"{}/{}/{}\" of size {size}",
+                    "no server connection became free within checkout_timeout ({:?}) in pool \"{}/{}/{}\" of size {size}",
                     waited, label.database, label.shard, label.user
                 ),
             )
@@ -82,14 +84,25 @@ impl PoolError {
                     format!("shard \"{}\" refused the login of user \"{}\"", label.shard, label.user),
                 )
                 .with_hint("The log has the server's reason."),
+                None if error.is_timeout() => ClientError::error(
+                    SqlState::UNAVAILABLE,
+                    format!("shard \"{}\" opened no connection within connect_timeout", label.shard),
+                ),
                 None => ClientError::error(
                     SqlState::UNAVAILABLE,
                     format!("shard \"{}\" cannot be reached", label.shard),
                 ),
             },
-            PoolError::NoPrimary { shard, .. } => {
-                ClientError::error(SqlState::UNAVAILABLE, format!("shard \"{shard}\" has no healthy primary"))
-                    .with_hint("Its rows are on no other shard: try again once it is back.")
+            PoolError::NoPrimary { shard, held, .. } => {
+                let error = ClientError::error(
+                    SqlState::UNAVAILABLE,
+                    format!("shard \"{shard}\" has no healthy primary"),
+                )
+                .with_hint("Its rows are on no other shard: try again once it is back.");
+                match held {
+                    Some(held) => error.with_detail(format!("None appeared within failover_hold ({held:?}).")),
+                    None => error,
+                }
             }
         }
     }

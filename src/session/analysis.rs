@@ -1,12 +1,13 @@
 //! From a text to its shape and its route: the thread's lexer and plan cache at work for one
 //! session's schema, search path and string syntax.
 
+use super::attach::Unattached;
 use super::own::LastRoute;
 use super::state::Session;
 use crate::error::{ClientError, SqlState};
 use crate::ring::ShardId;
 use crate::route::{self, Parameters, Request, Route, Why};
-use crate::sql::{self, KeyType, Lexed, Schema, Shape};
+use crate::sql::{self, Access, KeyType, Lexed, Schema, Shape};
 use crate::txn::Phase;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -59,7 +60,7 @@ impl Session {
         if !self.unknown_table.replace(false) || self.database.is_one_shard() {
             return false;
         }
-        let has_temporary = |held: &super::state::Held| held.pin == Some(sql::Pin::TemporaryTable);
+        let has_temporary = |held: &super::state::Held| held.pins.has(sql::Pin::TemporaryTable);
         if self.held.iter().chain(&self.parked).any(has_temporary) {
             return false;
         }
@@ -121,7 +122,7 @@ impl Session {
         text: &[u8],
         lexed: &Lexed,
         parameters: &Parameters<'_>,
-    ) -> Result<ShardId, ClientError> {
+    ) -> Result<ShardId, Unattached> {
         let transaction_shard = match (&self.held, self.tx.phase()) {
             (Some(held), Phase::Open) => Some(held.shard),
             (Some(held), _) if self.batch.has_run() => Some(held.shard),
@@ -139,13 +140,19 @@ impl Session {
             transaction_shard,
         };
         let decision = route::route(&request);
-        self.access_kind = decision.access;
         let outcome = match &decision.route {
             // What the session keeps on a server (a cursor WITH HOLD, say) is met there again.
             Route::Any => Ok(transaction_shard.unwrap_or_else(|| self.nearest())),
             Route::Shard(shard) => Ok(*shard),
             Route::Several(_) | Route::Refused(_) => Err(route::refusal(shape, &decision)),
         };
+        if self.relay.awaits_ready() && outcome.as_ref().ok() != self.held.as_ref().map(|held| &held.shard) {
+            return Err(Unattached::Later);
+        }
+        // Of several that are under way together each counts.
+        if !(self.relay.is_busy() && self.access_kind == Access::Write) {
+            self.access_kind = decision.access;
+        }
         let totals = &self.worker.totals;
         match (&outcome, decision.why) {
             (Err(_), _) => self.worker.metrics.routes.refused.inc(),
@@ -154,6 +161,6 @@ impl Session {
             (Ok(_), _) => totals.single.inc(),
         }
         self.last_route = LastRoute { taken: Some((Rc::clone(shape), decision)) };
-        outcome
+        outcome.map_err(Unattached::from)
     }
 }

@@ -1,5 +1,6 @@
 //! Getting a shard's server for a statement, and letting go of it.
 
+use super::pins::Pins;
 use super::state::{End, Held, Session};
 use crate::backend::ServerError;
 use crate::config::PoolMode;
@@ -22,6 +23,8 @@ pub(super) enum Unattached {
     End(End),
     /// The client has been told already, by an error on the way.
     Told,
+    /// Earlier statements have to be answered first. Nothing has been done yet.
+    Later,
 }
 
 impl From<End> for Unattached {
@@ -40,6 +43,9 @@ impl Session {
     /// Has the session hold a server of `shard`, its settings in line and the transaction begun
     /// on it. Prefers what the session has.
     pub(super) async fn attach(&mut self, shard: ShardId) -> Result<(), Unattached> {
+        if self.relay.awaits_ready() {
+            return self.stay_attached(shard);
+        }
         if let Some(held) = &self.held {
             if held.shard == shard {
                 if self.batch.is_sent()
@@ -56,36 +62,53 @@ impl Session {
         if self.held.is_none() {
             self.take(shard).await?;
         }
-        if !self.batch.is_sent()
-            && !self.held.as_ref().is_some_and(|held| held.lease.is_aligned(&self.settings))
-        {
-            Box::pin(self.align()).await?;
-        }
+        self.bring_in_line().await?;
         self.begin_on_server();
         Ok(())
+    }
+
+    /// As [`Session::attach`] while earlier statements are unanswered: the server is the one they
+    /// are on, as it is.
+    fn stay_attached(&self, shard: ShardId) -> Result<(), Unattached> {
+        let stays = self.held.as_ref().is_some_and(|held| {
+            held.shard == shard && self.tx.phase() != Phase::Pending && held.lease.is_aligned(&self.settings)
+        });
+        if stays { Ok(()) } else { Err(Unattached::Later) }
     }
 
     /// As [`Session::attach`], for a statement that is only described: the transaction does not
     /// begin there, unless it has settings that the description may depend on.
     pub(super) async fn attach_to_describe(&mut self, shard: ShardId) -> Result<(), Unattached> {
-        if self.tx.phase() != Phase::Pending || !self.tx.changes().is_empty() {
+        if self.relay.awaits_ready() || self.tx.phase() != Phase::Pending || !self.tx.changes().is_empty() {
             return self.attach(shard).await;
         }
+        self.attach_unopened(shard).await
+    }
+
+    /// As [`Session::attach`], without the transaction and with nothing outstanding.
+    pub(super) async fn attach_quietly(&mut self, shard: ShardId) -> Result<(), Unattached> {
         if self.held.as_ref().is_some_and(|held| held.shard != shard) {
             Box::pin(self.let_go_for(shard)).await?;
         }
         if self.held.is_none() {
             self.take(shard).await?;
         }
-        if !self.batch.is_sent()
-            && !self.held.as_ref().is_some_and(|held| held.lease.is_aligned(&self.settings))
-        {
-            Box::pin(self.align()).await?;
-        }
-        Ok(())
+        self.align().await
     }
 
-    async fn take(&mut self, shard: ShardId) -> Result<(), Unattached> {
+    /// As [`Session::attach`], without the transaction.
+    pub(super) async fn attach_unopened(&mut self, shard: ShardId) -> Result<(), Unattached> {
+        if self.held.as_ref().is_some_and(|held| held.shard != shard) {
+            Box::pin(self.let_go_for(shard)).await?;
+        }
+        if self.held.is_none() {
+            self.take(shard).await?;
+        }
+        self.bring_in_line().await
+    }
+
+    /// A server of `shard`, as it is.
+    pub(super) async fn take(&mut self, shard: ShardId) -> Result<(), Unattached> {
         let parked = self.parked.iter().position(|held| held.shard == shard);
         let held = match parked {
             Some(at) => self.parked.swap_remove(at),
@@ -94,7 +117,7 @@ impl Session {
                     Some(lease) => lease,
                     None => Box::pin(self.checkout_waiting(shard)).await?,
                 };
-                Held { shard, lease, pin: None }
+                Held { shard, lease, pins: Pins::default() }
             }
         };
         self.batch.shard = shard;
@@ -102,6 +125,9 @@ impl Session {
         let name = &self.database.shard_names[shard.index()];
         self.registration.control.attached(&held.lease.cancel_key, name, held.lease.opened);
         self.held = Some(held);
+        if self.keeps_sequences {
+            self.keep_sequences().await?;
+        }
         Ok(())
     }
 
@@ -148,14 +174,87 @@ impl Session {
         })
     }
 
-    /// Brings the held server's settings in line with the session's, outside any transaction.
-    async fn align(&mut self) -> Result<(), Unattached> {
+    /// Has the held server's settings be the session's before anything else runs there.
+    async fn bring_in_line(&mut self) -> Result<(), Unattached> {
+        let Some(held) = &self.held else { return Ok(()) };
+        if self.batch.is_sent() || held.lease.is_aligned(&self.settings) {
+            return Ok(());
+        }
+        if held.lease.settings.cling_to(&self.settings) {
+            Box::pin(self.clear_leftovers()).await?;
+        }
+        self.align_ahead();
+        Ok(())
+    }
+
+    /// Sends ahead what brings the held server's settings in line with the session's: a
+    /// transaction of its own, so that nothing later undoes it, and without Sync, so that the
+    /// server skips what follows if it fails.
+    fn align_ahead(&mut self) {
+        let Some(held) = &mut self.held else { return };
+        let server = &mut *held.lease;
+        let wanted = self.batch.take_aim().unwrap_or_else(|| Arc::clone(&self.settings));
+        let statements = server.settings.statements_towards(&wanted);
+        // If that fails the connection is closed.
+        server.settings = wanted;
+        if statements.is_empty() {
+            return;
+        }
+        server.unnamed = 0;
+        self.send_hidden("BEGIN", None);
+        for statement in &statements {
+            self.send_hidden(statement, None);
+        }
+        self.send_hidden("COMMIT", Some(ALIGNED));
+        self.batch.aligning = true;
+        self.batch.aligned = true;
+    }
+
+    /// Has the held server run a statement whose answer the client does not see.
+    fn send_hidden(&mut self, statement: &str, note: Option<u32>) {
+        let Some(held) = &mut self.held else { return };
+        let server = &mut *held.lease;
+        wire::put_parse(&mut server.outbox, b"", statement.as_bytes(), &[]);
+        wire::put_bind_plain(&mut server.outbox, b"", b"");
+        wire::put_execute(&mut server.outbox, b"");
+        server.unnamed = 0;
+        self.relay.expect(Expect::Parse { id: 0, shown: false });
+        self.relay.expect(Expect::Bind { shown: false });
+        self.relay.expect(Expect::Execute { note, shown: false });
+        self.batch.send();
+    }
+
+    /// Frees the held server, or another one, of settings that others have left and that it may
+    /// refuse to let go of: that is no fault of this session's.
+    async fn clear_leftovers(&mut self) -> Result<(), Unattached> {
+        for _ in 0..MOST_DEAD {
+            let Some(held) = &mut self.held else { return Ok(()) };
+            let shard = held.shard;
+            let shared = Arc::new(held.lease.settings.shared_with(&self.settings));
+            let Err(error) = held.lease.align(&shared).await else { return Ok(()) };
+            if !held.pins.is_empty() {
+                let told = self.server_error(&error, false);
+                self.drop_held();
+                return Err(Unattached::End(End::from(told)));
+            }
+            tracing::debug!(database = self.database.name, "a server connection was replaced: {error}");
+            self.drop_held();
+            self.take(shard).await?;
+        }
+        self.drop_held();
+        Err(Unattached::Refused(super::simple::lost_at_once()))
+    }
+
+    /// Brings the held server's settings in line with the session's in a round trip of its own,
+    /// outside any transaction.
+    pub(super) async fn align(&mut self) -> Result<(), Unattached> {
+        self.clear_leftovers().await?;
         for _ in 0..MOST_DEAD {
             let Some(held) = &mut self.held else { return Ok(()) };
             if held.lease.is_aligned(&self.settings) {
                 return Ok(());
             }
-            let (shard, pinned) = (held.shard, held.pin.is_some());
+            let (shard, pinned) = (held.shard, !held.pins.is_empty());
             let wanted = Arc::clone(&self.settings);
             let Err(error) = held.lease.align(&wanted).await else { return Ok(()) };
             let refused = match &error {
@@ -184,19 +283,14 @@ impl Session {
         if self.tx.phase() != Phase::Pending {
             return;
         }
-        let Some(held) = &mut self.held else { return };
-        let server = &mut *held.lease;
+        if self.held.is_none() {
+            return;
+        }
         for statement in self.tx.open() {
             // Under the extended protocol without Sync: should one of them fail, the server
             // skips what follows instead of running it outside the transaction.
-            wire::put_parse(&mut server.outbox, b"", statement.as_bytes(), &[]);
-            wire::put_bind_plain(&mut server.outbox, b"", b"");
-            wire::put_execute(&mut server.outbox, b"");
-            self.relay.expect(Expect::Parse { id: 0, shown: false });
-            self.relay.expect(Expect::Bind { shown: false });
-            self.relay.expect(Expect::Execute { note: Some(OPENED), shown: false });
+            self.send_hidden(&statement, Some(OPENED));
         }
-        server.unnamed = 0;
         self.batch.opened = true;
     }
 
@@ -245,18 +339,22 @@ impl Session {
     /// After a transaction: the server goes back to its pool, unless the session keeps it.
     pub(super) fn detach_if_free(&mut self) {
         let Some(held) = &self.held else { return };
+        if self.relay.is_busy() || self.batch.is_sent() {
+            // What came after is on it already.
+            return;
+        }
         let session_mode = self.directory.pool.mode == PoolMode::Session;
-        if held.pin.is_none() && !session_mode {
+        if held.pins.is_empty() && !session_mode {
             self.give_back_held();
         }
     }
 
     /// Between transactions the server held is the one that may have something to tell.
     pub(super) fn hold_listener(&mut self) {
-        if self.parked.is_empty() || self.held.as_ref().is_some_and(|held| held.pin == Some(Pin::Listen)) {
+        if self.parked.is_empty() || self.held.as_ref().is_some_and(|held| held.pins.has(Pin::Listen)) {
             return;
         }
-        let Some(at) = self.parked.iter().position(|held| held.pin == Some(Pin::Listen)) else { return };
+        let Some(at) = self.parked.iter().position(|held| held.pins.has(Pin::Listen)) else { return };
         let listener = self.parked.swap_remove(at);
         let name = &self.database.shard_names[listener.shard.index()];
         self.registration.control.attached(&listener.lease.cancel_key, name, listener.lease.opened);
@@ -273,7 +371,7 @@ impl Session {
     }
 
     fn give_back_held(&mut self) {
-        let Some(held) = self.held.take() else { return };
+        let Some(mut held) = self.held.take() else { return };
         let control = &self.registration.control;
         control.detached();
         if held.lease.status != TxStatus::Idle || self.relay.is_busy() {
@@ -287,6 +385,10 @@ impl Session {
             // A COPY has failed while the client's data are still under way: the server waits for
             // the rest of a message.
             return;
+        }
+        if !held.lease.asides.is_empty() {
+            self.outbox.put(held.lease.asides.filled());
+            held.lease.asides.clear();
         }
         if control.is_being_cancelled() {
             let (control, worker) = (Rc::clone(control), Rc::clone(&self.worker));
@@ -329,8 +431,9 @@ impl Session {
             // Whatever is written now would be read as the rest of a row.
             return Err(End::Vanished(std::io::Error::other("the server was lost in the middle of a row")));
         }
-        let pinned = self.held.as_ref().and_then(|held| held.pin);
-        let awaited = self.relay.awaits_ready();
+        let pinned = self.held.as_ref().is_some_and(|held| !held.pins.is_empty());
+        let readies = self.relay.readies();
+        let awaited = readies > 0;
         let definite = matches!(error, ServerError::Refused { .. });
         // A write that commits by itself may have done so before the connection broke.
         let autocommit = awaited && self.tx.phase() == Phase::Idle && self.access_kind == Access::Write;
@@ -338,7 +441,7 @@ impl Session {
         let told = self.server_error(error, committing);
         let committed = std::mem::take(&mut self.batch.committed);
         let copying = self.relay.is_copying_in();
-        let in_batch = self.batch.is_begun();
+        let in_batch = self.batch.is_begun() && (self.batch.is_sent() || !awaited);
         let in_transaction = self.tx.phase() != Phase::Idle;
         self.drop_held();
         self.undone();
@@ -351,26 +454,37 @@ impl Session {
         }
         self.effects.clear();
         self.portals.clear();
+        self.ran_here.clear();
         self.unnamed_portal = None;
-        self.batch.answered();
+        self.batch.answered(false);
+        self.batch.is_sure();
         self.began = None;
         self.registration.control.active.set(false);
-        if pinned.is_some() || (in_transaction && !awaited && !in_batch) {
+        if pinned || (in_transaction && !awaited && !in_batch) {
             // Its state is gone, and there is no statement to fail: as PostgreSQL does.
             return Err(End::Fatal(ClientError { severity: crate::error::Severity::Fatal, ..told }));
         }
         if awaited || in_batch || copying {
-            self.note_lost_parses();
+            self.take_back_all();
             if !committed {
                 wire::put_error(&mut self.outbox, &told);
             }
+            let status = self.status();
+            self.idle_since = Instant::now();
             if awaited || copying && !in_batch {
-                self.batch.clear();
-                let status = self.status();
                 wire::put_ready(&mut self.outbox, status);
-                self.idle_since = Instant::now();
-            } else {
+            }
+            for _ in 1..readies {
+                // Each batch that was sent has an end of its own.
+                wire::put_error(&mut self.outbox, &told);
+                wire::put_ready(&mut self.outbox, status);
+            }
+            if in_batch {
+                if awaited {
+                    wire::put_error(&mut self.outbox, &told);
+                }
                 self.batch.skip();
+                self.batch.sent_is_done();
             }
         }
         Ok(())
@@ -431,8 +545,11 @@ impl Session {
         }
         // What is not in the list is closed here, and PostgreSQL rolls back.
         for mut held in leases {
-            if !session_mode && held.pin.is_none() {
+            if !session_mode && held.pins.is_empty() {
                 self.worker.local.give_back(held.lease);
+                continue;
+            }
+            if held.pins.outlives_discard() {
                 continue;
             }
             let cleaned = tokio::time::timeout(CLEANING, held.lease.discard_all()).await;
@@ -450,6 +567,8 @@ const CANCEL_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The note of a transaction's beginning that was sent ahead.
 pub(super) const OPENED: u32 = u32::MAX;
+/// The note of what brings a server in line.
+pub(super) const ALIGNED: u32 = u32::MAX - 1;
 
 /// Idle connections that may turn out to be dead, one after the other, before a statement fails.
 const MOST_DEAD: usize = 64;
@@ -462,5 +581,8 @@ pub(super) fn server_refusal(body: &[u8]) -> ClientError {
     let message = wire::error_field(body, b'M').map(|m| String::from_utf8_lossy(m).into_owned());
     let code = wire::error_field(body, b'C').and_then(|code| std::str::from_utf8(code).ok());
     let code = code.and_then(SqlState::known).unwrap_or(SqlState::BAD_VALUE);
-    ClientError::error(code, message.unwrap_or_else(|| "the server refused".to_owned()))
+    let field = |field| wire::error_field(body, field).map(|text| String::from_utf8_lossy(text).into_owned());
+    let (detail, hint) = (field(b'D').map(Into::into), field(b'H').map(Into::into));
+    let message = message.unwrap_or_else(|| "the server refused".to_owned());
+    ClientError { detail, hint, ..ClientError::error(code, message) }
 }

@@ -5,10 +5,10 @@
 //! ([`Control::cancels_done`]): PostgreSQL ignores a cancel that finds it idle, and the request's
 //! connection is closed only after the signal has been sent.
 
+use super::pins::Pins;
 use super::worker::{ClientInfo, Worker};
 use crate::backend::{self, CancelKey};
 use crate::error::ClientError;
-use crate::sql::Pin;
 use rand::RngExt;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -28,7 +28,7 @@ pub(super) struct Control {
     pub(super) user: RefCell<String>,
     pub(super) database: RefCell<String>,
     pub(super) application_name: RefCell<String>,
-    pub(super) pinned: Cell<Option<Pin>>,
+    pub(super) pinned: Cell<Pins>,
     pub(super) prepared: Cell<usize>,
     pub(super) waiting: Cell<bool>,
     pub(super) active: Cell<bool>,
@@ -74,7 +74,7 @@ impl Control {
             user: RefCell::default(),
             database: RefCell::default(),
             application_name: RefCell::default(),
-            pinned: Cell::new(None),
+            pinned: Cell::default(),
             prepared: Cell::new(0),
             waiting: Cell::new(false),
             active: Cell::new(false),
@@ -192,21 +192,8 @@ impl Control {
             waiting: self.waiting.get(),
             server: self.server.borrow().as_ref().map(|(key, shard)| (shard.to_string(), key.pid)),
             server_opened: self.server_opened.get(),
-            pinned: self.pinned.get().map(pin_reason),
+            pinned: self.pinned.get().reason(),
             prepared: self.prepared.get(),
         }
-    }
-}
-
-/// Why a session keeps its server, in words.
-pub(super) fn pin_reason(pin: Pin) -> &'static str {
-    match pin {
-        Pin::TemporaryTable => "temporary table",
-        Pin::Listen => "LISTEN",
-        Pin::HoldCursor => "cursor WITH HOLD",
-        Pin::AdvisoryLock => "advisory lock",
-        Pin::Load => "LOAD",
-        Pin::Prepare => "SQL-level PREPARE",
-        Pin::Setting => "set_config",
     }
 }

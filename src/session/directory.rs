@@ -6,6 +6,7 @@ use super::lookup::Lookup;
 use super::tls::ServerTls;
 use crate::auth::Verifier;
 use crate::config;
+use crate::execute::Reported;
 use crate::pool::{Shard, ShardUser};
 use crate::ring::Topology;
 use crate::sql::{KeyType, Schema};
@@ -76,6 +77,9 @@ pub struct Database {
     pub schema_wanted: AtomicU64,
     /// The last request that has been served.
     pub schema_reads: watch::Sender<u64>,
+    /// Goes up when a client has changed the schema: what is prepared from then on is not taken
+    /// for what was prepared before.
+    pub schema_changes: AtomicU64,
     /// What a session is told at its beginning, by user.
     pub greetings: Mutex<HashMap<String, Arc<Greeting>>>,
 }
@@ -112,7 +116,7 @@ impl Database {
 #[derive(Clone, Debug)]
 pub struct Greeting {
     /// `ParameterStatus` names and values.
-    pub reported: Vec<(String, String)>,
+    pub reported: Arc<[Reported]>,
     /// `search_path` before the session changes it.
     pub search_path: String,
     /// When it was read; servers may be upgraded and roles altered.

@@ -9,137 +9,23 @@
 //! place, so that answers come in the order they were asked for.
 
 use super::attach::Unattached;
+use super::batch::Deferred;
 use super::prepared::Prepared;
 use super::ready::Effect;
+use super::settings::ConfigValues;
 use super::simple::lost_at_once;
+use super::sql_prepared::mixed;
 use super::state::{End, Session};
-use super::transaction::{Own, needs_server};
+use super::transaction::Own;
 use crate::backend::PreparedNames;
 use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
-use crate::ring::ShardId;
 use crate::route::{self, Parameters};
-use crate::sql::{Kind, Lexed, Target};
+use crate::sql::{Kind, Lexed};
 use crate::txn::Phase;
 use crate::wire::{self, BindNames, Execute, Header, Named, Parse, TxStatus};
-use std::collections::VecDeque;
 use std::rc::Rc;
-
-/// What has been asked since the last `Sync`.
-pub(super) struct Batch {
-    deferred: Vec<Deferred>,
-    /// Names of statements whose `Parse` has not been answered, in order.
-    unconfirmed: VecDeque<Box<[u8]>>,
-    /// Something has been asked.
-    begun: bool,
-    /// Something has been sent to the held server.
-    sent: bool,
-    /// A portal has been made there: data may have been touched.
-    run: bool,
-    /// After an error everything up to the `Sync` is ignored.
-    skipping: bool,
-    /// A statement has failed since the last `ReadyForQuery`.
-    pub(super) failed: bool,
-    /// The transaction was begun on the server since the last `ReadyForQuery`.
-    pub(super) opened: bool,
-    /// A `COMMIT` has been answered since the last `ReadyForQuery`.
-    pub(super) committed: bool,
-    /// The schema has been changed by what ran.
-    pub(super) schema_changed: bool,
-    /// The shard it went to last.
-    pub(super) shard: ShardId,
-}
-
-impl Default for Batch {
-    fn default() -> Batch {
-        Batch {
-            deferred: Vec::new(),
-            unconfirmed: VecDeque::new(),
-            begun: false,
-            sent: false,
-            run: false,
-            skipping: false,
-            failed: false,
-            opened: false,
-            committed: false,
-            schema_changed: false,
-            shard: ShardId(0),
-        }
-    }
-}
-
-enum Deferred {
-    /// A `Parse`, under the client's name.
-    Parse { named: bool, statement: Rc<Prepared>, ticket: u64 },
-    /// A `Describe` of a statement.
-    Describe { named: bool, statement: Rc<Prepared>, ticket: u64 },
-}
-
-impl Batch {
-    pub(super) fn is_begun(&self) -> bool {
-        self.begun
-    }
-
-    pub(super) fn is_sent(&self) -> bool {
-        self.sent
-    }
-
-    pub(super) fn has_run(&self) -> bool {
-        self.run
-    }
-
-    pub(super) fn is_skipping(&self) -> bool {
-        self.skipping
-    }
-
-    pub(super) fn has_deferred(&self) -> bool {
-        !self.deferred.is_empty()
-    }
-
-    /// Ignores what follows up to the `Sync`.
-    pub(super) fn skip(&mut self) {
-        self.skipping = true;
-        self.deferred.clear();
-    }
-
-    /// What was sent has been answered by a `ReadyForQuery` that the client does not see.
-    pub(super) fn sent_is_done(&mut self) {
-        self.sent = false;
-        self.run = false;
-    }
-
-    /// The client's `Sync` is on its way, or answered.
-    pub(super) fn clear(&mut self) {
-        self.deferred.clear();
-        self.begun = false;
-        self.sent = false;
-        self.run = false;
-        self.skipping = false;
-    }
-
-    /// The client has its `ReadyForQuery`.
-    pub(super) fn answered(&mut self) {
-        self.failed = false;
-        self.opened = false;
-        self.committed = false;
-        self.schema_changed = false;
-    }
-
-    /// A `COPY` under way: the `Sync` sent before its data does not count.
-    pub(super) fn revive(&mut self) {
-        self.begun = true;
-        self.sent = true;
-        self.run = true;
-    }
-
-    pub(super) fn parsed(&mut self) {
-        self.unconfirmed.pop_front();
-    }
-
-    pub(super) fn take_unconfirmed(&mut self) -> VecDeque<Box<[u8]>> {
-        std::mem::take(&mut self.unconfirmed)
-    }
-}
+use std::sync::atomic::Ordering;
 
 impl Session {
     pub(super) async fn extended(&mut self, head: Header, frame: &[u8]) -> Result<(), End> {
@@ -152,8 +38,8 @@ impl Session {
         if self.relay.is_copying_in() && head.tag == b'H' {
             return Ok(());
         }
-        self.batch.begun = true;
-        if self.batch.skipping {
+        self.batch.begin();
+        if self.batch.is_skipping() {
             return Ok(());
         }
         let body = &frame[wire::HEADER_LEN..];
@@ -169,35 +55,43 @@ impl Session {
             Ok(()) => Ok(()),
             Err(Unattached::Told) => Ok(()),
             Err(Unattached::End(end)) => Err(end),
-            Err(Unattached::Refused(error)) => {
-                self.fail_batch(&error);
+            Err(Unattached::Later) => {
+                self.postpone();
                 Ok(())
             }
+            // An error of pgring's own counts when its turn has come.
+            Err(Unattached::Refused(_)) if self.relay.awaits_ready() => {
+                self.postpone();
+                Ok(())
+            }
+            Err(Unattached::Refused(error)) => self.fail_batch(error).await,
         }
     }
 
     /// An error of pgring's own, at its place among the answers; the rest of the batch is ignored.
-    fn fail_batch(&mut self, error: &ClientError) {
-        for deferred in std::mem::take(&mut self.batch.deferred) {
-            // These statements are not at fault: they exist, and are prepared when they are used.
-            if let Deferred::Parse { .. } = deferred {
-                self.say_parsed();
-            }
+    async fn fail_batch(&mut self, mut error: ClientError) -> Result<(), End> {
+        match Box::pin(self.flush_deferred_anywhere()).await {
+            Ok(()) => {}
+            Err(Unattached::End(end)) => return Err(end),
+            // The batch has failed before.
+            Err(Unattached::Told | Unattached::Later) => return Ok(()),
+            Err(Unattached::Refused(earlier)) => error = earlier,
         }
-        self.say_with(|out| wire::put_error(out, error));
+        self.say_with(|out| wire::put_error(out, &error));
         self.batch.skip();
         self.batch.failed = true;
         if self.tx.phase() == Phase::Idle {
             self.undo_on_server();
         } else {
-            self.tx.fail();
+            self.refused();
         }
+        Ok(())
     }
 
     /// What the batch has done on its server so far is one implicit transaction, which the error
     /// undoes as a whole.
     fn undo_on_server(&mut self) {
-        if !self.batch.run {
+        if !self.batch.has_run() {
             return;
         }
         let Some(held) = &mut self.held else { return };
@@ -226,7 +120,7 @@ impl Session {
     }
 
     async fn sync_quietly(&mut self) -> Result<(), End> {
-        if !self.batch.sent {
+        if !self.batch.is_sent() {
             return Ok(());
         }
         if let Some(held) = &mut self.held {
@@ -235,6 +129,9 @@ impl Session {
             self.finish_relay().await?;
         }
         self.batch.sent_is_done();
+        if self.batch.misaligned {
+            self.drop_held();
+        }
         if self.tx.phase() == Phase::Idle {
             if self.batch.failed {
                 self.undone();
@@ -248,16 +145,22 @@ impl Session {
     }
 
     fn say_parsed(&mut self) {
+        self.say_confirming(&wire::PARSE_COMPLETE);
+    }
+
+    /// Answers a message about a statement, at its place.
+    fn say_confirming(&mut self, bytes: &'static [u8]) {
         if self.relay.is_busy() {
-            self.relay.expect(Expect::Parsed);
+            self.relay.expect(Expect::Confirm(bytes));
         } else {
-            self.outbox.put(&wire::PARSE_COMPLETE);
-            self.batch.parsed();
+            self.outbox.put(bytes);
+            self.batch.confirmed();
         }
     }
 
-    /// Settings that statements still under way may change decide how the next text is read:
-    /// their answers are waited for.
+    /// Settings that statements still under way may change decide how the next text is read, and
+    /// what SQL prepares or deallocates decides what a name stands for: their answers are waited
+    /// for.
     async fn settings_known(&mut self) -> Result<(), Unattached> {
         let may_change = |effect: &Effect| {
             matches!(
@@ -266,10 +169,18 @@ impl Session {
                     | Effect::Rollback
                     | Effect::RollbackTo(_)
                     | Effect::Commit
+                    | Effect::Prepare(_)
+                    | Effect::Deallocate(_)
+                    | Effect::ForgetPrepared
                     | Effect::DiscardAll
             )
         };
-        if self.relay.is_busy() && self.effects.iter().any(may_change) {
+        if self.effects.iter().any(may_change) { self.answers_known().await } else { Ok(()) }
+    }
+
+    /// Waits for the answers of everything under way.
+    async fn answers_known(&mut self) -> Result<(), Unattached> {
+        if self.relay.is_busy() {
             if let Some(held) = &mut self.held {
                 wire::put_flush(&mut held.lease.outbox);
             }
@@ -299,6 +210,7 @@ impl Session {
                 statement = self.prepare(parse.query, parse.types)?;
             }
         }
+        self.refuse_unfollowed_names(&statement.shape, parse.query)?;
         self.refuse_if_failed(&statement.shape)?;
         if let [first, _, ..] = &statement.shape.statements[..] {
             // PostgreSQL's own words; a server is not needed for them.
@@ -310,12 +222,13 @@ impl Session {
             .into());
         }
         self.tally.client_parses.inc();
-        self.batch.unconfirmed.push_back(parse.name.into());
         if named {
+            self.batch.changes(parse.name, None);
             self.statements.insert(parse.name.into(), Rc::clone(&statement));
             self.control().prepared.set(self.statements.len());
         } else {
-            self.unnamed = Some(Rc::clone(&statement));
+            let before = self.unnamed.replace(Rc::clone(&statement));
+            self.batch.changes(b"", before.map(|before| (before, self.unnamed_ticket)));
             self.unnamed_ticket = self.worker.new_number();
         }
         self.batch.deferred.push(Deferred::Parse { named, statement, ticket: self.unnamed_ticket });
@@ -324,8 +237,21 @@ impl Session {
 
     /// A text as a statement, analysed at most once.
     fn prepare(&mut self, text: &[u8], types: &[u8]) -> Result<Rc<Prepared>, ClientError> {
-        let context = self.context()?;
         let variant = self.variant(text);
+        let statement = self.prepare_variant(text, types, variant)?;
+        match self.executed_id(&statement.shape) {
+            Some(id) => self.prepare_variant(text, types, variant ^ mixed(id)),
+            None => Ok(statement),
+        }
+    }
+
+    fn prepare_variant(
+        &mut self,
+        text: &[u8],
+        types: &[u8],
+        variant: u64,
+    ) -> Result<Rc<Prepared>, ClientError> {
+        let context = self.context()?;
         let worker = Rc::clone(&self.worker);
         let mut interner = worker.interner.borrow_mut();
         interner.intern(text, types, (context, variant), || {
@@ -335,28 +261,34 @@ impl Session {
             let oids = types.as_chunks::<4>().0.iter().map(|oid| u32::from_be_bytes(*oid)).collect();
             let id = worker.new_number();
             let (text, types) = (text.into(), types.into());
-            Ok(Prepared { id, text, types, oids, shape, lexed, unknown_table, variant, context })
+            let by_sql = None;
+            Ok(Prepared { id, text, by_sql, types, oids, shape, lexed, unknown_table, variant, context })
         })
     }
 
     /// What a server makes of a text when it parses it depends on settings too: a string that
     /// becomes a timestamp is read in the session's time zone and date style, there and then.
     /// Texts with such strings are shared only between sessions whose settings are alike, and not
-    /// at all if they may stand for a moment (`'now'`, `'today'`).
-    fn variant(&self, text: &[u8]) -> u64 {
+    /// at all if they may stand for a moment (`'now'`, `'today'`). And what was prepared before the
+    /// schema changed is not what the same text means now.
+    pub(super) fn variant(&self, text: &[u8]) -> u64 {
+        let schema = mixed(self.database.schema_changes.load(Ordering::SeqCst));
         if !text.contains(&b'\'') && !text.contains(&b'$') {
-            return 0;
+            return schema;
         }
         let moment = [&b"now"[..], b"today", b"tomorrow", b"yesterday"];
         let mentions = |word: &&[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
         if !self.tx.changes().is_empty() || (text.contains(&b'\'') && moment.iter().any(mentions)) {
             return self.worker.new_number();
         }
-        self.settings.fingerprint_without("application_name")
+        self.settings.fingerprint_without("application_name") ^ schema
     }
 
     /// The statement of this name; analysed anew if the schema or the search path have changed.
-    fn statement(&mut self, name: &[u8]) -> Result<Rc<Prepared>, ClientError> {
+    pub(super) fn statement(&mut self, name: &[u8]) -> Result<Rc<Prepared>, Unattached> {
+        if self.relay.awaits_ready() && self.batch.hangs(name) {
+            return Err(Unattached::Later);
+        }
         let found = if name.is_empty() { self.unnamed.clone() } else { self.statements.get(name).cloned() };
         let Some(found) = found else {
             return Err(if name.is_empty() {
@@ -367,12 +299,16 @@ impl Session {
                     SqlState::NO_STATEMENT,
                     format!("prepared statement \"{name}\" does not exist"),
                 )
-            });
+            }
+            .into());
         };
         if found.context == self.context()? {
             return Ok(found);
         }
-        let renewed = self.prepare(&found.text.clone(), &found.types.clone())?;
+        let renewed = match found.by_sql {
+            Some(_) => self.made_by_sql(&found.text)?,
+            None => self.prepare(&found.text, &found.types)?,
+        };
         if name.is_empty() {
             self.unnamed = Some(Rc::clone(&renewed));
         } else {
@@ -384,7 +320,7 @@ impl Session {
     /// Can a `Bind` whose beginning lies in the inbox be sent on before its end has come? Where
     /// it goes must not depend on what is still to come.
     pub(super) fn can_bind_in_parts(&self) -> bool {
-        if self.batch.skipping {
+        if self.batch.is_skipping() {
             return false;
         }
         let Some(body) = self.inbox.filled().get(wire::HEADER_LEN..) else { return false };
@@ -404,15 +340,18 @@ impl Session {
 
     async fn bind(&mut self, head: Header, body: &[u8]) -> Result<(), Unattached> {
         let names = BindNames::read(body).map_err(End::from)?;
-        self.tally.binds.inc();
         self.settings_known().await?;
         let statement = self.statement(names.statement)?;
         self.refuse_if_failed(&statement.shape)?;
-        self.refuse_unknown_settings(&statement.shape, &statement.text)?;
+        let values = self.config_values(&statement, &body[names.rest_at..]);
+        self.refuse_unknown_settings(&statement.shape, &statement.text, &values)?;
+        Box::pin(self.refuse_or_keep_sequences(&statement.shape)).await?;
+        self.remember_config_values(names.portal, &statement, values);
         if self.is_own_now(&statement) {
+            self.need_answers()?;
+            self.tally.binds.inc();
             let all_here = self.batch.deferred.iter().all(|deferred| {
-                let (Deferred::Parse { statement: asked, .. } | Deferred::Describe { statement: asked, .. }) =
-                    deferred;
+                let (asked, _) = deferred.statement();
                 let kind = asked.shape.statements.first().map(|s| &s.kind);
                 Rc::ptr_eq(asked, &statement) || kind.is_some_and(Session::is_always_own)
             });
@@ -429,29 +368,79 @@ impl Session {
         let shard = {
             let parameters = Parameters::parse(rest, &statement.oids)
                 .map_err(|error| ClientError::error(SqlState::PROTOCOL, error.to_string()))?;
-            self.route(&statement.shape, &statement.text, &statement.lexed, &parameters)?
+            self.route_by_name(&statement.shape, &statement.text, &statement.lexed, &parameters)?
         };
+        self.aim_past(&statement.shape);
         self.attach(shard).await?;
-        self.flush_deferred_to_held(Some(&statement))?;
         let named = !names.statement.is_empty();
+        self.need_settled(Some((&statement, named)))?;
+        self.tally.binds.inc();
+        self.flush_deferred_to_held(Some(&statement))?;
         self.prepare_on_held(&statement, named, self.unnamed_ticket, false)?;
+        let server_name = self.name_on_server(&statement, named);
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         let server = &mut *held.lease;
-        let server_name = if named { PreparedNames::name(statement.id) } else { String::new() };
         let rest_len = head.len - wire::HEADER_LEN - names.rest_at;
-        wire::put_bind_head(&mut server.outbox, names.portal, server_name.as_bytes(), rest_len);
+        wire::put_bind_head(&mut server.outbox, names.portal, &server_name, rest_len);
         server.outbox.put(rest);
         // What has not come yet is passed on as it comes.
         self.passing = rest_len - rest.len();
         self.passing_nowhere = false;
         self.relay.expect(Expect::Bind { shown: true });
-        self.batch.sent = true;
-        self.batch.run = true;
+        self.batch.run();
         self.remember_portal(names.portal, &statement);
         Ok(())
     }
 
+    /// Pgring's own answers depend on what came before.
+    fn need_answers(&self) -> Result<(), Unattached> {
+        if self.relay.awaits_ready() { Err(Unattached::Later) } else { Ok(()) }
+    }
+
+    /// Whether the server has the statements that are about to be used must not hang on an
+    /// earlier batch: after an error it would have skipped their `Parse`.
+    fn need_settled(&self, next: Option<(&Rc<Prepared>, bool)>) -> Result<(), Unattached> {
+        if !self.relay.awaits_ready() {
+            return Ok(());
+        }
+        let is_parsed_here = self
+            .batch
+            .deferred
+            .iter()
+            .any(|deferred| matches!(deferred, Deferred::Parse { named: false, .. }));
+        let unsettled = |(statement, named): (&Rc<Prepared>, bool)| {
+            if !statement.shape.mentions.is_empty() || statement.by_sql.is_some() {
+                // What a server has by the client's own names is known when all is answered.
+                true
+            } else if named {
+                self.relay.is_unsettled(statement.id)
+            } else {
+                !is_parsed_here && self.relay.is_unsettled(0)
+            }
+        };
+        let mut used = self.batch.deferred.iter().map(Deferred::statement).chain(next);
+        if used.any(unsettled) { Err(Unattached::Later) } else { Ok(()) }
+    }
+
+    /// What `set_config()` is given as parameters.
+    fn config_values(&self, statement: &Prepared, rest: &[u8]) -> ConfigValues {
+        match (&statement.shape.statements[..], Parameters::parse(rest, &statement.oids)) {
+            ([only], Ok(parameters)) => match &only.kind {
+                Kind::SetConfig(calls) => ConfigValues::bound(calls, &parameters, self.same_encoding),
+                _ => ConfigValues::default(),
+            },
+            _ => ConfigValues::default(),
+        }
+    }
+
+    fn remember_config_values(&mut self, portal: &[u8], statement: &Prepared, values: ConfigValues) {
+        if matches!(&statement.shape.statements[..], [only] if matches!(only.kind, Kind::SetConfig(_))) {
+            self.config_values.insert(portal.into(), values);
+        }
+    }
+
     fn remember_portal(&mut self, name: &[u8], statement: &Rc<Prepared>) {
+        self.ran_here.retain(|ran| **ran != *name);
         if name.is_empty() {
             self.unnamed_portal = Some(Rc::clone(statement));
         } else {
@@ -462,19 +451,17 @@ impl Session {
     /// Would pgring answer this statement itself, as things stand?
     fn is_own_now(&self, statement: &Prepared) -> bool {
         let Some(first) = statement.shape.statements.first() else { return false };
-        let elsewhere = self.tx.phase() == Phase::Open || self.batch.run;
+        let elsewhere = self.tx.phase() == Phase::Open || self.batch.has_run();
         let pending = self.tx.phase() == Phase::Pending;
         match &first.kind {
             Kind::Begin => !elsewhere,
             Kind::Commit { .. } => !elsewhere && (self.tx.changes().is_empty() || self.tx.is_failed()),
             Kind::Rollback { .. } => !elsewhere,
             Kind::Savepoint(_) | Kind::RollbackTo(_) | Kind::Release(_) | Kind::SetTransaction => pending,
-            Kind::Set { name, .. } | Kind::Reset { name } => {
-                (pending && !needs_server(name)) || name.starts_with("pgring.")
-            }
+            Kind::Set { name, .. } | Kind::Reset { name } if name.starts_with("pgring.") => true,
+            kind @ (Kind::Set { .. } | Kind::Reset { .. } | Kind::ResetAll) => self.is_reworded_or_kept(kind),
             Kind::ShowOwn(_) | Kind::DiscardAll => true,
-            Kind::Deallocate(Some(name)) => self.statements.contains_key(name.as_bytes()),
-            Kind::Deallocate(None) => !self.held.iter().any(|held| held.pin.is_some()),
+            Kind::Deallocate(_) => true,
             _ => false,
         }
     }
@@ -488,17 +475,32 @@ impl Session {
         ticket: u64,
         shown: bool,
     ) -> Result<(), Unattached> {
+        let mut brought = self.bring_names(&statement.shape.mentions)?;
+        let by_name = named && self.is_by_name(statement);
+        if by_name && let Some(name) = &statement.by_sql {
+            brought |= self.bring_name(name, statement, 1);
+        }
+        if brought {
+            self.batch.send();
+        }
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         let server = &mut *held.lease;
         // In a failed transaction a Parse is refused, even of what is known already.
-        let ask = shown && server.status == TxStatus::Failed;
+        let may_be_failed = self.tx.phase() == Phase::Open && self.relay.awaits_ready();
+        let ask = shown && (server.status == TxStatus::Failed || may_be_failed);
+        if by_name && !ask {
+            if shown {
+                self.say_parsed();
+            }
+            return Ok(());
+        }
         if named {
             if server.prepared.touch(statement.id) {
                 if ask {
                     wire::put_parse(&mut server.outbox, b"", &statement.text, &statement.types);
                     server.unnamed = 0;
                     self.relay.expect(Expect::Parse { id: 0, shown });
-                    self.batch.sent = true;
+                    self.batch.send();
                 } else if shown {
                     self.say_parsed();
                 }
@@ -507,8 +509,7 @@ impl Session {
             let name = PreparedNames::name(statement.id);
             let limit = self.directory.pool.prepared_statements;
             if let Some(evicted) = server.prepared.insert(statement.id, limit) {
-                wire::put_close_statement(&mut server.outbox, PreparedNames::name(evicted).as_bytes());
-                self.relay.expect(Expect::Close { evicted: Some(evicted), shown: false });
+                super::sql_prepared::put_evicted(server, &mut self.relay, evicted);
             }
             self.tally.server_parses.inc();
             wire::put_parse(&mut server.outbox, name.as_bytes(), &statement.text, &statement.types);
@@ -527,7 +528,7 @@ impl Session {
             wire::put_parse(&mut server.outbox, b"", &statement.text, &statement.types);
             self.relay.expect(Expect::Parse { id: 0, shown });
         }
-        self.batch.sent = true;
+        self.batch.send();
         Ok(())
     }
 
@@ -547,11 +548,11 @@ impl Session {
                 }
                 Deferred::Describe { named, statement, ticket } => {
                     self.prepare_on_held(&statement, named, ticket, false)?;
+                    let name = self.name_on_server(&statement, named);
                     let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
-                    let name = if named { PreparedNames::name(statement.id) } else { String::new() };
-                    wire::put_describe_statement(&mut held.lease.outbox, name.as_bytes());
+                    wire::put_describe_statement(&mut held.lease.outbox, &name);
                     self.relay.expect(Expect::Describe);
-                    self.batch.sent = true;
+                    self.batch.send();
                 }
             }
         }
@@ -590,32 +591,27 @@ impl Session {
     /// The client wants to know what was put off before it binds: any shard that has the tables
     /// can tell.
     pub(super) async fn flush_deferred_anywhere(&mut self) -> Result<(), Unattached> {
-        if self.batch.deferred.is_empty() {
+        if !self.batch.has_deferred() {
             return Ok(());
         }
         let all_own = self.batch.deferred.iter().all(|deferred| {
-            let (Deferred::Parse { statement, .. } | Deferred::Describe { statement, .. }) = deferred;
+            let (statement, _) = deferred.statement();
             statement.shape.statements.first().is_some_and(|s| Session::is_always_own(&s.kind))
         });
         if all_own {
             self.flush_deferred_here();
             return Ok(());
         }
-        let at_home =
-            self.batch.deferred.iter().any(|deferred| {
-                let (Deferred::Parse { statement, .. } | Deferred::Describe { statement, .. }) = deferred;
-                statement.shape.statements.iter().any(|s| {
-                    matches!(s.target, Target::Home | Target::Catalog | Target::Keys { home: true, .. })
-                })
-            });
+        let at_home = self.batch.deferred.iter().any(|deferred| self.is_at_home(deferred.statement().0));
         let shard = match &self.held {
-            Some(held) if self.tx.phase() == Phase::Open || self.batch.run => held.shard,
+            Some(held) if self.tx.phase() == Phase::Open || self.batch.has_run() => held.shard,
             _ if at_home => self.database.topology.home,
             Some(held) => held.shard,
             None => self.nearest(),
         };
         // The transaction does not begin for a description: it may go on elsewhere.
         self.attach_to_describe(shard).await?;
+        self.need_settled(None)?;
         self.flush_deferred_to_held(None)
     }
 
@@ -643,6 +639,9 @@ impl Session {
             Named::Portal(name) => {
                 match self.portal(name) {
                     Ok(statement) if self.is_own_now(&statement) => {
+                        if self.batch.has_deferred() {
+                            Box::pin(self.flush_deferred_anywhere()).await?;
+                        }
                         self.describe_own(&statement);
                         return Ok(());
                     }
@@ -651,7 +650,7 @@ impl Session {
                     Err(error) if self.tx.phase() != Phase::Open => return Err(error.into()),
                     Err(_) => {}
                 }
-                self.pass_to_portal(frame)?;
+                self.pass_to_portal(name, frame).await?;
                 self.relay.expect(Expect::Describe);
                 Ok(())
             }
@@ -660,19 +659,17 @@ impl Session {
 
     fn portal(&self, name: &[u8]) -> Result<Rc<Prepared>, ClientError> {
         let found = if name.is_empty() { self.unnamed_portal.as_ref() } else { self.portals.get(name) };
-        found.cloned().ok_or_else(|| {
-            let name = String::from_utf8_lossy(name);
-            ClientError::error(SqlState::NO_PORTAL, format!("portal \"{name}\" does not exist"))
-        })
+        found.cloned().ok_or_else(|| no_portal(name))
     }
 
     /// Passes on a message about a portal, which lives on the held server.
-    fn pass_to_portal(&mut self, frame: &[u8]) -> Result<(), Unattached> {
-        let Some(held) = &mut self.held else {
-            return Err(ClientError::error(SqlState::NO_PORTAL, "portal does not exist").into());
-        };
+    async fn pass_to_portal(&mut self, name: &[u8], frame: &[u8]) -> Result<(), Unattached> {
+        if self.batch.has_deferred() {
+            Box::pin(self.flush_deferred_anywhere()).await?;
+        }
+        let Some(held) = &mut self.held else { return Err(no_portal(name).into()) };
         held.lease.outbox.put(frame);
-        self.batch.sent = true;
+        self.batch.send();
         Ok(())
     }
 
@@ -682,14 +679,28 @@ impl Session {
             // A cursor made by DECLARE is a portal as well.
             Err(error) if self.tx.phase() != Phase::Open => return Err(error.into()),
             Err(_) => {
-                self.pass_to_portal(frame)?;
+                self.pass_to_portal(execute.portal, frame).await?;
                 self.relay.expect(Expect::Execute { note: None, shown: true });
                 self.started();
                 return Ok(());
             }
         };
         self.refuse_if_failed(&statement.shape)?;
+        if self.ran_here.iter().any(|name| **name == *execute.portal) {
+            let name = String::from_utf8_lossy(execute.portal);
+            let error = ClientError::error(SqlState("55000"), format!("portal \"{name}\" cannot be run"));
+            return Err(error.into());
+        }
         if self.is_own_now(&statement) {
+            self.need_answers()?;
+            if self.batch.has_deferred() {
+                Box::pin(self.flush_deferred_anywhere()).await?;
+            }
+            let kind = statement.shape.statements.first().map(|first| &first.kind);
+            if matches!(kind, Some(Kind::Deallocate(_))) {
+                // An error of what is under way would leave the statement as it is.
+                self.answers_known().await?;
+            }
             match self.own_statement(&statement.shape, &statement.text).await? {
                 Own::Error(error) => return Err(error.into()),
                 Own::NotOurs | Own::Instead(_) => {
@@ -697,8 +708,10 @@ impl Session {
                         ClientError::error(SqlState::INTERNAL, "the statement changed its nature").into()
                     );
                 }
+                Own::Reworded(reworded) => return self.send_reworded(&reworded).await,
                 own => {
                     self.answer(&own, false);
+                    self.ran_here.push(execute.portal.into());
                     return Ok(());
                 }
             }
@@ -706,8 +719,14 @@ impl Session {
         if self.tx.is_failed() && self.tx.phase() == Phase::Open {
             self.end_failed_on_server(&statement);
         }
-        let note = self.plan_effects(&statement.shape, &statement.text);
-        self.pass_to_portal(frame)?;
+        if !statement.shape.mentions.is_empty() {
+            self.need_answers()?;
+            // What it executes may have changed since it was bound.
+            self.bring_names(&statement.shape.mentions)?;
+        }
+        let values = self.config_values.get(execute.portal).cloned().unwrap_or_default();
+        let note = self.plan_effects(&statement.shape, &statement.text, &values);
+        self.pass_to_portal(execute.portal, frame).await?;
         self.relay.expect(Expect::Execute { note, shown: true });
         self.started();
         Ok(())
@@ -737,13 +756,11 @@ impl Session {
                 if self.batch.has_deferred() {
                     self.flush_deferred_anywhere().await?;
                 }
-                if name.is_empty() {
-                    self.unnamed = None;
-                } else {
-                    self.statements.remove(name);
-                    self.control().prepared.set(self.statements.len());
-                }
-                self.say(&wire::CLOSE_COMPLETE);
+                self.settings_known().await?;
+                let before = if name.is_empty() { self.unnamed.take() } else { self.statements.remove(name) };
+                self.batch.changes(name, before.map(|before| (before, self.unnamed_ticket)));
+                self.control().prepared.set(self.statements.len());
+                self.say_confirming(&wire::CLOSE_COMPLETE);
             }
             Named::Portal(name) => {
                 let known = if name.is_empty() {
@@ -752,7 +769,7 @@ impl Session {
                     self.portals.remove(name).is_some()
                 };
                 if self.held.is_some() && (known || self.tx.phase() == Phase::Open) {
-                    self.pass_to_portal(frame)?;
+                    self.pass_to_portal(name, frame).await?;
                     self.relay.expect(Expect::Close { evicted: None, shown: true });
                 } else {
                     if self.batch.has_deferred() {
@@ -768,29 +785,46 @@ impl Session {
     async fn flush(&mut self) -> Result<(), Unattached> {
         self.flush_deferred_anywhere().await?;
         if let Some(held) = &mut self.held
-            && self.batch.sent
+            && self.batch.is_sent()
         {
             wire::put_flush(&mut held.lease.outbox);
         }
         Ok(())
     }
 
-    async fn sync(&mut self) -> Result<(), End> {
-        if !self.batch.skipping {
+    pub(super) async fn sync(&mut self) -> Result<(), End> {
+        if self.relay.awaits_ready() && !self.batch.is_sent() && !self.batch.has_deferred() {
+            self.postpone();
+            return Ok(());
+        }
+        if !self.batch.is_skipping() {
             match self.flush_deferred_anywhere().await {
                 Ok(()) => {}
                 Err(Unattached::Told) => {}
                 Err(Unattached::End(end)) => return Err(end),
-                Err(Unattached::Refused(error)) => self.fail_batch(&error),
+                Err(Unattached::Later) => {
+                    self.postpone();
+                    return Ok(());
+                }
+                Err(Unattached::Refused(_)) if self.relay.awaits_ready() => {
+                    self.postpone();
+                    return Ok(());
+                }
+                Err(Unattached::Refused(error)) => self.fail_batch(error).await?,
             }
         }
-        if self.batch.sent
+        if self.batch.is_sent()
             && let Some(held) = &mut self.held
         {
             wire::put_sync(&mut held.lease.outbox);
             self.relay.expect(Expect::Sync { shown: true });
             self.started();
-            self.batch.clear();
+            self.batch.is_off();
+            return Ok(());
+        }
+        if self.relay.awaits_ready() {
+            // What was put off concerned pgring alone: only the end of the batch has to wait.
+            self.postpone();
             return Ok(());
         }
         self.ready_without_server();
@@ -799,4 +833,9 @@ impl Session {
         }
         Ok(())
     }
+}
+
+fn no_portal(name: &[u8]) -> ClientError {
+    let name = String::from_utf8_lossy(name);
+    ClientError::error(SqlState::NO_PORTAL, format!("portal \"{name}\" does not exist"))
 }

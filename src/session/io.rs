@@ -56,10 +56,18 @@ impl Session {
                     return Ok(None);
                 }
             }
-            if self.relay.awaits_ready() && !copying {
-                return Ok(None);
+            if self.relay.awaits_ready() {
+                if !copying && !self.may_work_ahead() {
+                    return Ok(None);
+                }
+            } else {
+                self.postponed = false;
             }
             let Some(head) = wire::client_header(self.inbox.filled())? else { return Ok(None) };
+            if head.tag == b'X' && self.relay.awaits_ready() {
+                // Said goodbye: but first what was asked before.
+                return Ok(None);
+            }
             if copying && head.tag == b'd' {
                 self.passing = head.len;
                 self.passing_nowhere = false;
@@ -193,6 +201,10 @@ impl Session {
     fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Stop> {
         let Some(held) = &mut self.held else { return Ok(false) };
         let server = &mut *held.lease;
+        if !server.asides.is_empty() && !self.relay.is_mid_frame() {
+            self.outbox.put(server.asides.filled());
+            server.asides.clear();
+        }
         if let Poll::Ready(Err(error)) = server.poll_drain(cx) {
             // The reason may still be readable.
             if !matches!(server.poll_read(cx), Poll::Ready(Ok(()))) {
@@ -200,7 +212,13 @@ impl Session {
             }
         }
         loop {
-            let progress = self.relay.advance(server, &mut self.outbox, &mut self.events);
+            let progress = self.relay.advance(
+                server,
+                &mut self.outbox,
+                &mut self.events,
+                &mut self.told,
+                &self.statements,
+            );
             match progress.map_err(Stop::Server)? {
                 Progress::Event => return Ok(true),
                 Progress::Read => match server.poll_read(cx) {
@@ -241,10 +259,15 @@ impl Session {
     }
 
     fn wants_client_bytes(&self) -> bool {
-        if self.relay.awaits_ready() && !self.relay.is_copying_in() {
+        if self.relay.awaits_ready() && !self.relay.is_copying_in() && !self.may_work_ahead() {
             return self.inbox.len() < READ_AHEAD;
         }
-        !self.is_crowded()
+        !self.is_crowded() && !self.has_goodbye()
+    }
+
+    /// Has the client said that nothing more will come?
+    fn has_goodbye(&self) -> bool {
+        self.passing == 0 && self.inbox.filled().first() == Some(&b'X')
     }
 
     /// No transaction, nothing under way, nothing unread.
@@ -284,6 +307,11 @@ impl Session {
             Late::Query => {
                 // The server answers with its own 57014; should it not, the session ends.
                 self.began = None;
+                let mut words = crate::wire::Buffer::new();
+                let error =
+                    ClientError::error(SqlState::CANCELED, "canceling statement due to query_timeout");
+                wire::put_error(&mut words, &error);
+                self.relay.cancelled_with(words.filled().into());
                 self.registration.control.cancel_running().await;
                 match tokio::time::timeout(GRACE, self.finish_relay()).await {
                     Ok(outcome) => outcome,

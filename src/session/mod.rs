@@ -4,13 +4,14 @@
 //! `welcome` (what the servers would report), then [`Session::run`]: frames come in through
 //! `io`, `simple` and `extended` decide what each means with the help of `analysis`, `attach`
 //! gets the shard's server, `execute`'s relay passes the answer on, and `ready` settles what the
-//! statement did to the session. `settings` and `own` are the state that servers do not keep;
+//! statement did to the session. `settings` and `own` are the state that servers do not keep, `pins` the state that they do;
 //! `cancel` is how others reach a session that is busy.
 //!
 //! While it has nothing to do, a session is one small future: no buffer, no server.
 
 mod analysis;
 mod attach;
+mod batch;
 mod cancel;
 mod console;
 mod copy;
@@ -19,10 +20,13 @@ mod extended;
 mod io;
 mod lookup;
 mod own;
+mod pins;
 mod prepared;
 mod ready;
+mod reworded;
 mod settings;
 mod simple;
+mod sql_prepared;
 mod startup;
 mod state;
 mod tally;

@@ -3,6 +3,7 @@
 
 use super::state::Session;
 use crate::error::{ClientError, SqlState};
+use crate::ring::Topology;
 use crate::route::{Decision, SessionHints};
 use crate::sql::{ReadHint, Shape};
 use std::rc::Rc;
@@ -11,10 +12,15 @@ use std::rc::Rc;
 #[derive(Default)]
 pub(super) struct OwnSettings {
     pub(super) hints: SessionHints,
+    /// What `RESET` goes back to.
+    begun_with: SessionHints,
     /// What they go back to with the transaction under way, which has changed them.
     ends: Option<Ends>,
+    /// As they were at each of the transaction's savepoints.
+    marks: Vec<(SessionHints, Option<Ends>)>,
 }
 
+#[derive(Clone)]
 struct Ends {
     /// If it is undone.
     undone: SessionHints,
@@ -38,8 +44,28 @@ impl OwnSettings {
         change(&mut self.hints);
     }
 
+    /// A savepoint is set.
+    pub(super) fn mark(&mut self) {
+        self.marks.push((self.hints.clone(), self.ends.clone()));
+    }
+
+    /// Goes back to the savepoint that so many stand before; it stays.
+    pub(super) fn back_to(&mut self, depth: usize) {
+        self.marks.truncate(depth + 1);
+        if let Some((hints, ends)) = self.marks.get(depth) {
+            self.hints = hints.clone();
+            self.ends = ends.clone();
+        }
+    }
+
+    /// The savepoint that so many stand before is released, and those after it.
+    pub(super) fn release(&mut self, depth: usize) {
+        self.marks.truncate(depth);
+    }
+
     /// The transaction has committed.
     pub(super) fn keep(&mut self) {
+        self.marks.clear();
         if let Some(ends) = self.ends.take() {
             self.hints = ends.committed;
         }
@@ -47,6 +73,7 @@ impl OwnSettings {
 
     /// The transaction is undone.
     pub(super) fn undo(&mut self) {
+        self.marks.clear();
         if let Some(ends) = self.ends.take() {
             self.hints = ends.undone;
         }
@@ -54,7 +81,79 @@ impl OwnSettings {
 
     /// `RESET ALL`.
     pub(super) fn reset(&mut self) {
-        self.change(false, |hints| *hints = SessionHints::default());
+        let begun_with = self.begun_with.clone();
+        self.change(false, |hints| hints.clone_from(&begun_with));
+    }
+}
+
+impl OwnSettings {
+    /// `name` gets this value; `None` resets it.
+    pub(super) fn assign(
+        &mut self,
+        topology: &Topology,
+        name: &str,
+        value: Option<String>,
+        local: bool,
+    ) -> Result<(), ClientError> {
+        let begun = self.begun_with.clone();
+        let reset = value.is_none();
+        let value = value.filter(|value| !value.is_empty());
+        match name {
+            "pgring.key" => {
+                let value = if reset { begun.key } else { value };
+                self.change(local, |hints| hints.key.clone_from(&value));
+            }
+            "pgring.shard" => {
+                let value = if reset { begun.shard } else { value };
+                if let Some(name) = &value
+                    && name != "all"
+                    && topology.shard_named(name).is_none()
+                {
+                    return Err(ClientError::error(
+                        SqlState::UNDEFINED_OBJECT,
+                        format!("there is no shard \"{name}\""),
+                    )
+                    .with_hint(format!("The shards are: {}.", topology.shards.join(", "))));
+                }
+                self.change(local, |hints| hints.shard.clone_from(&value));
+            }
+            "pgring.read" => {
+                let read = match &value {
+                    None if reset => begun.read,
+                    None => None,
+                    Some(value) => Some(ReadHint::named(value.as_bytes()).ok_or_else(|| {
+                        ClientError::error(
+                            SqlState::BAD_VALUE,
+                            format!("invalid value for parameter \"pgring.read\": \"{value}\""),
+                        )
+                        .with_hint("Available values: fresh, replica, analytical.")
+                    })?),
+                };
+                self.change(local, |hints| hints.read = read);
+            }
+            _ => return Err(unknown(name)),
+        }
+        Ok(())
+    }
+
+    /// With what a start-up packet asks for.
+    pub(super) fn begun_with(
+        topology: &Topology,
+        wanted: Vec<(String, String)>,
+    ) -> Result<OwnSettings, ClientError> {
+        let mut own = OwnSettings::default();
+        for (name, value) in wanted {
+            own.assign(topology, &name, Some(value), false)?;
+        }
+        own.keep();
+        own.begun_with = own.hints.clone();
+        Ok(own)
+    }
+
+    /// `DISCARD ALL`.
+    pub(super) fn discard(&mut self) {
+        let begun_with = std::mem::take(&mut self.begun_with);
+        *self = OwnSettings { hints: begun_with.clone(), begun_with, ..OwnSettings::default() };
     }
 }
 
@@ -66,38 +165,7 @@ impl Session {
         value: Option<String>,
         local: bool,
     ) -> Result<(), ClientError> {
-        let value = value.filter(|value| !value.is_empty());
-        match name {
-            "pgring.key" => self.own.change(local, |hints| hints.key.clone_from(&value)),
-            "pgring.shard" => {
-                if let Some(name) = &value
-                    && name != "all"
-                    && self.database.topology.shard_named(name).is_none()
-                {
-                    return Err(ClientError::error(
-                        SqlState::UNDEFINED_OBJECT,
-                        format!("there is no shard \"{name}\""),
-                    )
-                    .with_hint(format!("The shards are: {}.", self.database.topology.shards.join(", "))));
-                }
-                self.own.change(local, |hints| hints.shard.clone_from(&value));
-            }
-            "pgring.read" => {
-                let read = match &value {
-                    None => None,
-                    Some(value) => Some(ReadHint::named(value.as_bytes()).ok_or_else(|| {
-                        ClientError::error(
-                            SqlState::BAD_VALUE,
-                            format!("invalid value for parameter \"pgring.read\": \"{value}\""),
-                        )
-                        .with_hint("Available values: fresh, replica, analytical.")
-                    })?),
-                };
-                self.own.change(local, |hints| hints.read = read);
-            }
-            _ => return Err(unknown(name)),
-        }
-        Ok(())
+        self.own.assign(&self.database.topology, name, value, local)
     }
 
     /// `SHOW name` of one of them.

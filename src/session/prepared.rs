@@ -1,8 +1,10 @@
-//! Prepared statements: private names to clients, one name a distinct text on servers.
+//! Prepared statements: private names to clients, one name a distinct text on servers. What is
+//! asked for by name in SQL is [`super::sql_prepared`]'s.
 //!
 //! A text is analysed once a thread however many sessions prepare it. Its number is what server
 //! connections know it by ([`PreparedNames`](crate::backend::PreparedNames)).
 
+use crate::execute::ClientNames;
 use crate::sql::{Lexed, Shape};
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -14,11 +16,13 @@ pub(super) struct Prepared {
     pub id: u64,
     /// SQL text.
     pub text: Box<[u8]>,
+    /// SQL's `PREPARE` makes it, and this is the name it gives: the text is that of the `PREPARE`.
+    pub by_sql: Option<Box<[u8]>>,
     /// Parameter type OIDs as in `Parse`: 4 bytes each.
     pub types: Box<[u8]>,
     /// The same, to route by.
     pub oids: Box<[u32]>,
-    /// What it means.
+    /// What it means; of a `PREPARE`, what that prepares.
     pub shape: Rc<Shape>,
     /// It names a table that is not known.
     pub unknown_table: bool,
@@ -28,6 +32,15 @@ pub(super) struct Prepared {
     pub variant: u64,
     /// What the analysis depended on: under another context the text is analysed anew.
     pub context: u64,
+}
+
+/// What the session has by each of its names.
+pub(super) type Statements = HashMap<Box<[u8]>, Rc<Prepared>>;
+
+impl ClientNames for Statements {
+    fn client_name(&self, id: u64) -> Option<&[u8]> {
+        self.iter().find(|(_, statement)| statement.id == id).map(|(name, _)| &**name)
+    }
 }
 
 /// The texts of a thread.

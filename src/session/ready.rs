@@ -1,14 +1,17 @@
 //! What the answers of a server mean for the session: which of its statements have run, and what
 //! stands after a `ReadyForQuery`.
 
-use super::attach::OPENED;
+use super::attach::{ALIGNED, OPENED};
+use super::prepared::Prepared;
 use super::state::{End, Session};
-use crate::error::ClientError;
+use crate::error::{ClientError, SqlState};
 use crate::execute::Event;
 use crate::sql::Access;
 use crate::txn::{Change, Phase};
 use crate::wire::{self, TxStatus};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// What a statement does to the session once it has run.
@@ -21,6 +24,8 @@ pub(super) enum Effect {
     Commit,
     Rollback,
     Ddl,
+    Prepare(Rc<Prepared>),
+    Deallocate(String),
     ForgetPrepared,
     DiscardAll,
 }
@@ -30,6 +35,13 @@ impl Session {
     pub(super) async fn settle(&mut self) -> Result<(), End> {
         self.take_events()?;
         if let Some(told) = self.ready_held.take() {
+            if self.may_release() {
+                self.release_pins().await;
+            }
+            if !std::mem::take(&mut self.reads_schema) {
+                self.tell_ready(told);
+                return Ok(());
+            }
             // Nobody may be routed by the old schema who has seen the change acknowledged.
             self.database.read_schema_again().await;
             self.context = None;
@@ -40,7 +52,7 @@ impl Session {
 
     fn tell_ready(&mut self, told: TxStatus) {
         wire::put_ready(&mut self.outbox, told);
-        self.registration.control.active.set(told != TxStatus::Idle);
+        self.registration.control.active.set(told != TxStatus::Idle || self.relay.awaits_ready());
     }
 
     pub(super) fn take_events(&mut self) -> Result<(), End> {
@@ -51,10 +63,13 @@ impl Session {
         for event in events.drain(..) {
             match event {
                 Event::Completed { note, rolled_back } => self.completed(note, rolled_back),
-                Event::Parsed => self.batch.parsed(),
-                Event::Failed => self.statement_failed(),
-                Event::Ready(status) => self.ready(status),
-                Event::Parameter(name, value) => self.parameter(&name, value)?,
+                Event::Confirmed => self.batch.confirmed(),
+                Event::Failed { ended, parsing } => self.statement_failed(ended, parsing),
+                Event::Ready(status) => self.ready(status)?,
+                Event::Parameter(name, value) => {
+                    self.told_ahead.remove(&name);
+                    self.parameter(&name, value)?;
+                }
                 Event::CopyIn => {
                     if !self.relay.awaits_ready() {
                         // Under the extended protocol the Syncs sent so far do not count.
@@ -73,6 +88,10 @@ impl Session {
             self.batch.opened = false;
             return;
         }
+        if note == ALIGNED {
+            self.batch.aligning = false;
+            return;
+        }
         let Some(effect) = self.effects.get_mut(note as usize) else { return };
         match std::mem::replace(effect, Effect::None) {
             Effect::None => {}
@@ -85,15 +104,14 @@ impl Session {
                 }
                 self.settings_changed();
             }
-            Effect::Savepoint(name) => self.tx.savepoint(name, None),
+            Effect::Savepoint(name) => self.set_savepoint(name, None),
             Effect::RollbackTo(name) => {
                 // The server has the savepoint: if it is not known here, it was made in a way
                 // that is not followed, and everything since is as the server has it.
-                self.tx.rollback_to(&name);
-                self.settings_changed();
+                self.go_back_to(&name);
             }
             Effect::Release(name) => {
-                self.tx.release(&name, None);
+                self.release_savepoint(&name, None);
             }
             Effect::Commit if rolled_back => self.ended(Session::undone),
             Effect::Commit => {
@@ -102,7 +120,11 @@ impl Session {
             }
             Effect::Rollback => self.ended(Session::undone),
             Effect::Ddl => self.batch.schema_changed = true,
+            Effect::Prepare(statement) => self.prepared_by_sql(statement),
+            Effect::Deallocate(name) => self.deallocated_by_sql(&name),
             Effect::ForgetPrepared => {
+                self.statements.clear();
+                self.control().prepared.set(0);
                 if let Some(held) = &mut self.held {
                     held.lease.prepared.clear();
                     held.lease.unnamed = 0;
@@ -145,38 +167,66 @@ impl Session {
         let had_changes = !self.tx.changes().is_empty();
         self.tx.forget_changes();
         self.own.undo();
+        self.take_back_told();
         if had_changes {
             self.settings_changed();
         }
     }
 
-    fn statement_failed(&mut self) {
+    /// `ended`: the batch it was in has its `Sync` already.
+    fn statement_failed(&mut self, ended: bool, parsing: bool) {
+        if std::mem::take(&mut self.batch.aligning) {
+            tracing::warn!(
+                database = self.database.name,
+                user = self.user_name,
+                "a server's settings cannot be brought in line with a session's"
+            );
+            self.batch.misaligned = true;
+        }
         if self.tx.phase() == Phase::Idle {
             // An implicit transaction is undone as a whole.
             self.undone();
         }
-        self.note_lost_parses();
-        if self.batch.is_begun() {
+        self.pins_to_check |= self.held.as_ref().is_some_and(|held| !held.pins.is_empty());
+        self.take_back(parsing);
+        if !ended {
+            // The server listens again after a Sync.
+            self.batch.send();
             self.batch.skip();
         }
         self.batch.failed = true;
     }
 
-    /// Statements whose `Parse` was not answered do not exist.
-    pub(super) fn note_lost_parses(&mut self) {
-        for name in self.batch.take_unconfirmed() {
-            if name.is_empty() {
-                self.unnamed = None;
-            } else {
-                self.statements.remove(&name);
-            }
+    /// The server's settings are neither what they were nor what they should be.
+    fn close_misaligned(&mut self) -> Result<(), End> {
+        let pinned = self.held.as_ref().is_some_and(|held| !held.pins.is_empty());
+        self.drop_held();
+        self.undone();
+        if pinned {
+            return Err(End::Fatal(ClientError::fatal(
+                SqlState::SERVER_LOST,
+                "the connection's settings could not be restored, and with them its server was lost",
+            )));
         }
-        self.control().prepared.set(self.statements.len());
+        if self.tx.phase() == Phase::Idle {
+            self.tx.finish();
+        } else {
+            self.tx.lost();
+        }
+        Ok(())
     }
 
-    fn ready(&mut self, status: TxStatus) {
+    fn ready(&mut self, status: TxStatus) -> Result<(), End> {
         let mut schema_changed = false;
+        // What the client has sent since is under way as well.
+        let more = self.relay.awaits_ready();
+        let last = !more && !self.batch.is_begun();
+        self.compare_told();
+        if self.batch.aligned && !self.batch.misaligned {
+            self.tell_what_was_reported()?;
+        }
         match status {
+            _ if self.batch.misaligned => self.close_misaligned()?,
             TxStatus::Idle if self.batch.opened && self.batch.failed && self.tx.phase() == Phase::Open => {
                 // What was sent ahead failed before there was a transaction: the client believes
                 // in one, and must not go on outside of it.
@@ -202,9 +252,15 @@ impl Session {
                 self.tx.finish();
                 self.strings.1 = self.standard_conforming_strings;
                 self.complete_datestyle();
-                self.portals.clear();
-                self.unnamed_portal = None;
+                if last {
+                    self.portals.clear();
+                    self.ran_here.clear();
+                    self.unnamed_portal = None;
+                }
                 schema_changed = std::mem::take(&mut self.batch.schema_changed);
+                if schema_changed {
+                    self.database.schema_changes.fetch_add(1, Ordering::SeqCst);
+                }
                 self.worker.totals.transactions.inc();
                 self.tally.transactions.inc();
                 self.detach_if_free();
@@ -213,16 +269,33 @@ impl Session {
             TxStatus::Open | TxStatus::Failed => self.tx.is_open(),
         }
         self.finish_measuring();
-        self.effects.clear();
-        // A Query ends an implicit transaction as a Sync does.
-        self.batch.clear();
-        self.batch.answered();
+        if last {
+            self.effects.clear();
+            self.batch.is_sure();
+        }
+        self.batch.answered(more);
         let told = self.status();
-        if schema_changed && !self.database.is_one_shard() {
+        self.reads_schema = schema_changed && !self.database.is_one_shard();
+        if self.reads_schema || (status == TxStatus::Idle && self.may_release()) {
             self.ready_held = Some(told);
         } else {
             self.tell_ready(told);
         }
+        Ok(())
+    }
+
+    /// A server tells what differs from what it told last, not what was one way for the session that
+    /// had it before, another when it was brought in line, and is the first way again.
+    fn tell_what_was_reported(&mut self) -> Result<(), End> {
+        let Some(held) = &self.held else { return Ok(()) };
+        let mut news = Vec::new();
+        for (name, value) in &held.lease.reported {
+            if self.told.tell(name, value) {
+                wire::put_parameter(&mut self.outbox, name, value);
+                news.push((name.clone(), value.clone()));
+            }
+        }
+        news.into_iter().try_for_each(|(name, value)| self.parameter(&name, value))
     }
 
     fn finish_measuring(&mut self) {
@@ -235,6 +308,9 @@ impl Session {
                 Access::Read => self.tally.query_read[shard].observe(seconds),
                 Access::Write => self.tally.query_write[shard].observe(seconds),
             }
+        }
+        if self.relay.awaits_ready() {
+            self.began = Some((now, self.access_kind));
         }
     }
 

@@ -2,10 +2,68 @@
 //! depends on stands in it.
 
 use super::state::Session;
-use crate::sql::Lexed;
-use crate::sql::{TokenKind, ValueSlot, tokenize};
+use crate::route::{Parameters, Value};
+use crate::sql::{ConfigCall, Lexed, TokenKind, ValueSlot, tokenize};
 use crate::txn::Change;
 use std::rc::Rc;
+
+/// Values of `set_config()` that came as parameters: which, and what. One that is missing is
+/// known to the server only.
+#[derive(Default, Clone)]
+pub(super) struct ConfigValues(Rc<[(u16, String)]>);
+
+impl ConfigValues {
+    /// Those of a `Bind`. Values in another encoding than the servers' are not kept as what they say.
+    pub(super) fn bound(
+        calls: &[ConfigCall],
+        parameters: &Parameters<'_>,
+        same_encoding: bool,
+    ) -> ConfigValues {
+        let known = calls.iter().filter_map(|call| {
+            let ValueSlot::Param(number) = call.value else { return None };
+            // Of text both formats are the same bytes.
+            let (Value::Text(bytes) | Value::Binary(bytes)) = parameters.get(number)? else { return None };
+            let value = std::str::from_utf8(bytes).ok().filter(|text| same_encoding || text.is_ascii())?;
+            Some((number, value.to_owned()))
+        });
+        ConfigValues(known.collect())
+    }
+
+    /// Is the value of this call known, here or from the text?
+    pub(super) fn know(&self, call: &ConfigCall) -> bool {
+        match call.value {
+            ValueSlot::Param(number) => self.0.iter().any(|(known, _)| *known == number),
+            _ => true,
+        }
+    }
+
+    /// The value of this call.
+    pub(super) fn value(&self, call: &ConfigCall, text: &[u8], standard_strings: bool) -> Option<String> {
+        match call.value {
+            ValueSlot::Param(number) => {
+                self.0.iter().find(|(known, _)| *known == number).map(|(_, value)| value.clone())
+            }
+            slot => literal(text, &slot, standard_strings),
+        }
+    }
+}
+
+/// Might the code of a `DO` block leave something on its server that the next client would meet?
+/// Its words are looked at; what functions do that it calls cannot be seen.
+pub(super) fn may_leave_state(code: &str) -> bool {
+    let code = code.to_lowercase();
+    let suspicious = ["set_config", "temp", "advisory", "listen", "load", "setseed", "prepare", "execute"];
+    if suspicious.iter().any(|word| code.contains(word)) {
+        return true;
+    }
+    // `SET` as a statement, not as a part of an UPDATE.
+    let words: Vec<&str> = code.split_whitespace().collect();
+    words.windows(2).any(|pair| {
+        let last = pair[0].rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+        let begins = matches!(last, "" | "begin" | "then" | "else" | "loop");
+        (begins && matches!(pair[1], "set" | "reset")) || pair[1].ends_with(";set")
+    })
+}
 
 /// The statements of a text, one by one. With `expected` 1 it is the whole text, trimmed.
 pub(super) fn statement_texts(text: &[u8], expected: usize, standard_strings: bool) -> Vec<String> {
@@ -174,6 +232,21 @@ mod tests {
         assert_eq!(role_of_statement("SET ROLE \"Bob\""), Some("Bob".to_owned()));
         assert_eq!(role_of_statement("SET SESSION AUTHORIZATION 'al'"), Some("al".to_owned()));
         assert_eq!(path_of_value("\"$user\", public", "bob"), ["bob", "public"]);
+    }
+
+    #[test]
+    fn blocks_that_may_leave_state() {
+        for code in [
+            "DO $$BEGIN SET work_mem = '1MB'; END$$",
+            "DO $$BEGIN PERFORM set_config('a', 'b', false); END$$",
+            "do 'begin create temp table t(); end'",
+            "DO $$BEGIN EXECUTE 'x'; END$$",
+        ] {
+            assert!(may_leave_state(code), "{code}");
+        }
+        for code in ["DO $$BEGIN UPDATE t SET a = 1; END$$", "DO $$BEGIN RAISE NOTICE 'x'; END$$"] {
+            assert!(!may_leave_state(code), "{code}");
+        }
     }
 
     #[test]

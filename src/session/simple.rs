@@ -2,16 +2,17 @@
 
 use super::attach::Unattached;
 use super::ready::Effect;
-use super::settings::statement_texts;
+use super::settings::{ConfigValues, may_leave_state, statement_texts};
 use super::state::{End, Session};
 use super::transaction::{Own, changes};
 use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
 use crate::route::Parameters;
-use crate::sql::{Kind, Pin, Shape, Statement, Target, ValueSlot};
+use crate::sql::{ConfigCall, Kind, Pin, Shape, Statement, Target};
 use crate::txn::{Change, Phase};
 use crate::wire::{self, Header, TxStatus};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 impl Session {
@@ -22,6 +23,10 @@ impl Session {
         let whole = inbox.len() >= head.len;
         let frame = &inbox.filled()[..head.len.min(inbox.len())];
         let outcome = self.message(head, frame, whole).await;
+        if self.postponed {
+            self.inbox = inbox;
+            return outcome;
+        }
         if whole {
             inbox.consume(head.len);
         } else {
@@ -67,10 +72,19 @@ impl Session {
             // The batch before it has failed, and PostgreSQL ignores a Query too until the Sync.
             Err(Unattached::Told) => Ok(()),
             Err(Unattached::End(end)) => Err(end),
+            Err(Unattached::Later) => {
+                self.postpone();
+                Ok(())
+            }
+            // An error of pgring's own counts when its turn has come.
+            Err(Unattached::Refused(_)) if self.relay.awaits_ready() => {
+                self.postpone();
+                Ok(())
+            }
             Err(Unattached::Refused(error)) => {
                 self.undo_unsynced().await?;
                 wire::put_error(&mut self.outbox, &error);
-                self.tx.fail();
+                self.refused();
                 self.ready_without_server();
                 Ok(())
             }
@@ -78,6 +92,10 @@ impl Session {
     }
 
     async fn query(&mut self, frame: &[u8], text: &[u8]) -> Result<(), Unattached> {
+        let ahead = self.relay.awaits_ready();
+        if ahead && self.batch.is_begun() {
+            return Err(Unattached::Later);
+        }
         // A simple query ends the life of the unnamed statement and portal.
         self.unnamed = None;
         self.unnamed_portal = None;
@@ -91,13 +109,20 @@ impl Session {
             shape = self.shape(text)?;
             self.unknown_table.set(false);
         }
+        let may_be_own = |statement: &Statement| Session::may_be_own(&statement.kind);
+        let named = !shape.mentions.is_empty();
+        if ahead && (named || shape.statements.is_empty() || shape.statements.iter().any(may_be_own)) {
+            return Err(Unattached::Later);
+        }
         if shape.statements.is_empty() {
             self.say(&wire::EMPTY_QUERY);
             return self.finish_query_here().await;
         }
         self.refuse_if_failed(&shape)?;
-        self.refuse_unknown_settings(&shape, text)?;
+        self.refuse_unknown_settings(&shape, text, &ConfigValues::default())?;
+        Box::pin(self.refuse_or_keep_sequences(&shape)).await?;
         refuse_own_among_others(&shape)?;
+        self.refuse_unfollowed_names(&shape, text)?;
         let mut instead = None;
         if let [only] = &shape.statements[..]
             && Session::may_be_own(&only.kind)
@@ -105,6 +130,10 @@ impl Session {
             match self.own_statement(&shape, text).await? {
                 Own::NotOurs => {}
                 Own::Instead(statement) => instead = Some(statement),
+                Own::Reworded(reworded) => {
+                    self.send_reworded(&reworded).await?;
+                    return self.sync().await.map_err(Unattached::End);
+                }
                 Own::Error(error) => return Err(error.into()),
                 own => {
                     self.answer(&own, true);
@@ -115,10 +144,12 @@ impl Session {
         let shard = {
             let worker = Rc::clone(&self.worker);
             let lexed = worker.lexed.borrow();
-            self.route(&shape, text, &lexed, &Parameters::none())?
+            self.route_by_name(&shape, text, &lexed, &Parameters::none())?
         };
+        self.aim_past(&shape);
         self.attach(shard).await?;
-        let note = self.plan_effects(&shape, text);
+        self.bring_names(&shape.mentions)?;
+        let note = self.plan_effects(&shape, text, &ConfigValues::default());
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         let server = &mut *held.lease;
         server.unnamed = 0;
@@ -126,8 +157,13 @@ impl Session {
             Some(statement) => wire::put_query(&mut server.outbox, statement.as_bytes()),
             None => server.outbox.put(frame),
         }
+        if self.batch.is_sent() {
+            // Should what came before it fail, the server ignores the Query.
+            self.batch.note_unsure();
+        }
         self.relay.expect(Expect::Query { note });
         self.started();
+        self.batch.is_off();
         Ok(())
     }
 
@@ -140,18 +176,26 @@ impl Session {
 
     /// A `ReadyForQuery` of pgring's own.
     pub(super) fn ready_without_server(&mut self) {
-        self.batch.clear();
-        self.batch.answered();
+        self.relay.emit(&mut self.outbox, &mut self.events);
+        self.batch.is_off();
+        self.batch.answered(false);
         let status = self.status();
         if status == TxStatus::Idle {
             self.portals.clear();
+            self.ran_here.clear();
             self.unnamed_portal = None;
+            self.config_values.clear();
+            // An error may have come between parking it and coming back to it.
+            self.hold_listener_if_free();
         }
         wire::put_ready(&mut self.outbox, status);
         self.idle_since = Instant::now();
     }
 
     async fn function_call(&mut self, frame: &[u8]) -> Result<(), Unattached> {
+        if self.relay.awaits_ready() {
+            return Err(Unattached::Later);
+        }
         if self.batch.has_deferred() {
             self.flush_deferred_anywhere().await?;
         }
@@ -166,6 +210,8 @@ impl Session {
         held.lease.outbox.put(frame);
         self.relay.expect(Expect::Function);
         self.started();
+        self.batch.note_unsure();
+        self.batch.is_off();
         Ok(())
     }
 
@@ -178,7 +224,12 @@ impl Session {
     }
 
     /// Refuses what would make later statements be read otherwise than the servers read them.
-    pub(super) fn refuse_unknown_settings(&self, shape: &Shape, text: &[u8]) -> Result<(), ClientError> {
+    pub(super) fn refuse_unknown_settings(
+        &self,
+        shape: &Shape,
+        text: &[u8],
+        values: &ConfigValues,
+    ) -> Result<(), ClientError> {
         let statements = &shape.statements;
         if let [only] = &statements[..]
             && only.pin.is_none()
@@ -186,26 +237,26 @@ impl Session {
         {
             return Ok(());
         }
-        if self.tx.phase() != Phase::Idle {
+        if statements.len() > 1 {
             self.refuse_reset_to_start(shape)?;
         }
+        refuse_own_config(shape)?;
         if self.database.is_one_shard() {
             return Ok(());
         }
-        let unfollowed = |statement: &Statement| {
-            statement.pin == Some(Pin::Setting)
-                || matches!(&statement.kind, Kind::SetConfig { value: ValueSlot::Param(_), .. })
+        let unfollowed = |statement: &Statement| match &statement.kind {
+            Kind::SetConfig(calls) => calls.iter().any(|call| !values.know(call)),
+            _ => statement.pin == Some(Pin::Setting),
         };
         if statements.iter().any(unfollowed) {
             return Err(ClientError::refused(
                 "set_config() with values that are not constants cannot be followed across shards",
-                "Use SET, or set_config() with constants as the only expression of a SELECT.",
+                "Use SET, or set_config() with constants or parameters as the only expressions of a SELECT.",
             ));
         }
         let changes_reading = |statement: &Statement| match &statement.kind {
-            Kind::Set { name, .. } | Kind::Reset { name } | Kind::SetConfig { name, .. } => {
-                is_read_by_routing(name)
-            }
+            Kind::Set { name, .. } | Kind::Reset { name } => is_read_by_routing(name),
+            Kind::SetConfig(calls) => calls.iter().any(|call| is_read_by_routing(&call.name)),
             Kind::ResetAll | Kind::DiscardAll => true,
             Kind::Rollback { .. } | Kind::RollbackTo(_) | Kind::Commit { .. } => {
                 self.tx.changes().iter().any(|change| match change {
@@ -237,7 +288,7 @@ impl Session {
     }
 
     /// `RESET` goes back to what the session began with. A server that others use too does not
-    /// know that value, and within a transaction it cannot be brought in line behind the scenes.
+    /// know that value, and among other statements it cannot be put in other words.
     fn refuse_reset_to_start(&self, shape: &Shape) -> Result<(), ClientError> {
         let at_start = shape.statements.iter().any(|statement| match &statement.kind {
             Kind::Reset { name } | Kind::Set { name, default: true, .. } => self.initial.get(name).is_some(),
@@ -246,8 +297,8 @@ impl Session {
         });
         if at_start {
             return Err(ClientError::refused(
-                "a parameter given at the connection's start cannot be reset within a transaction",
-                "SET it to its value, or RESET it outside the transaction.",
+                "a parameter given at the connection's start cannot be reset together with other statements",
+                "Send the statements one by one.",
             ));
         }
         Ok(())
@@ -255,41 +306,58 @@ impl Session {
 
     /// Remembers what the statements of a text will do to the session, if anything; the number by
     /// which the relay tells that the first of them has run.
-    pub(super) fn plan_effects(&mut self, shape: &Shape, text: &[u8]) -> Option<u32> {
+    pub(super) fn plan_effects(&mut self, shape: &Shape, text: &[u8], values: &ConfigValues) -> Option<u32> {
+        self.batch.note(shape);
+        self.note_releases(shape, text);
         let plain = |statement: &Statement| statement.pin.is_none() && !has_effect(&statement.kind);
-        if shape.statements.iter().all(plain) {
+        if shape.statements.iter().all(plain) && shape.mentions.execution.is_none() {
             return None;
         }
         let texts = statement_texts(text, shape.statements.len(), self.standard_conforming_strings);
         let note = u32::try_from(self.effects.len()).unwrap_or(u32::MAX);
         for (at, statement) in shape.statements.iter().enumerate() {
             let source = texts.get(at).cloned().unwrap_or_default();
-            let effect = self.effect(statement, source, text);
-            let unknown_value = matches!(&statement.kind, Kind::SetConfig { value: ValueSlot::Param(_), .. });
-            if let Some(pin) = statement.pin.or(unknown_value.then_some(Pin::Setting))
-                && let Some(held) = &mut self.held
-            {
-                // From now on, whether or not the statement succeeds: better one too many.
-                held.pin = Some(pin);
-                self.registration.control.pinned.set(Some(pin));
+            let effect = match &statement.kind {
+                // Alone it is the whole text, as the view of prepared statements shows it.
+                Kind::Prepare(_) if shape.statements.len() == 1 => self.effect_of_prepare(text),
+                Kind::Prepare(_) => self.effect_of_prepare(source.as_bytes()),
+                _ => self.effect(statement, source.clone(), text, values),
+            };
+            let unfollowed = || self.pin_unfollowed(statement, &source, values);
+            let pin = statement.pin.or_else(unfollowed).or_else(|| self.pin_of_executed(shape, statement));
+            if let Some(pin) = pin {
+                self.pin(pin);
             }
             self.effects.push(effect);
         }
         Some(note)
     }
 
-    fn effect(&self, statement: &Statement, source: String, text: &[u8]) -> Effect {
+    /// What is in a statement that cannot be repeated on another server.
+    fn pin_unfollowed(&self, statement: &Statement, source: &str, values: &ConfigValues) -> Option<Pin> {
+        // A text in another encoding than the servers' is not kept as what it says.
+        let foreign = || !self.same_encoding && !source.is_ascii();
+        match &statement.kind {
+            Kind::SetConfig(calls) if calls.iter().any(|call| !call.local && !values.know(call)) => {
+                Some(Pin::Setting)
+            }
+            Kind::Set { .. } | Kind::SetConfig(_) if foreign() => Some(Pin::Setting),
+            Kind::Block if may_leave_state(source) => Some(Pin::Code),
+            _ => None,
+        }
+    }
+
+    fn effect(&self, statement: &Statement, source: String, text: &[u8], values: &ConfigValues) -> Effect {
         match &statement.kind {
             Kind::Set { .. } => Effect::Changes(changes(&statement.kind, &source)),
-            Kind::SetConfig { name, local, value } => {
-                match super::settings::literal(text, value, self.standard_conforming_strings) {
-                    Some(value) => {
-                        let statement = crate::backend::set_config_statement(name, &value);
-                        Effect::Changes(vec![Change::Set(name.clone(), statement, *local)])
-                    }
-                    // Only the server knows the value: see plan_effects.
-                    None => Effect::None,
-                }
+            Kind::SetConfig(calls) => {
+                let change = |call: &ConfigCall| {
+                    // Only the server knows some: see pin_unfollowed.
+                    let value = values.value(call, text, self.standard_conforming_strings)?;
+                    let statement = crate::backend::set_config_statement(&call.name, &value);
+                    Some(Change::Set(call.name.clone(), statement, call.local))
+                };
+                Effect::Changes(calls.iter().filter_map(change).collect())
             }
             Kind::Reset { name } => Effect::Changes(vec![Change::Reset(name.clone())]),
             Kind::ResetAll => Effect::Changes(vec![Change::ResetAll]),
@@ -299,9 +367,28 @@ impl Session {
             Kind::Commit { .. } => Effect::Commit,
             Kind::Rollback { .. } => Effect::Rollback,
             Kind::Ddl => Effect::Ddl,
+            Kind::Deallocate(Some(name)) => Effect::Deallocate(name.clone()),
             Kind::Deallocate(None) => Effect::ForgetPrepared,
             Kind::DiscardAll => Effect::DiscardAll,
             _ => Effect::None,
+        }
+    }
+
+    /// A statement that makes a setting void runs although that cannot be had any more: a session
+    /// whose role was dropped can leave it.
+    pub(super) fn aim_past(&mut self, shape: &Shape) {
+        let [only] = &shape.statements[..] else { return };
+        let wanted = match &only.kind {
+            Kind::Set { name, local: false, .. } | Kind::Reset { name } => self.settings.without(name),
+            Kind::ResetAll => {
+                let mut settings = (*self.settings).clone();
+                settings.reset_all();
+                settings
+            }
+            _ => return,
+        };
+        if self.tx.phase() == Phase::Idle && wanted != *self.settings {
+            self.batch.aim_for(Some(Arc::new(wanted)));
         }
     }
 
@@ -318,6 +405,18 @@ pub(super) fn is_read_by_routing(name: &str) -> bool {
         name,
         "search_path" | "standard_conforming_strings" | "client_encoding" | "role" | "session_authorization"
     )
+}
+
+/// No server knows pgring's own settings, and would keep what it is told all the same.
+fn refuse_own_config(shape: &Shape) -> Result<(), ClientError> {
+    let own = |statement: &Statement| match &statement.kind {
+        Kind::SetConfig(calls) => calls.iter().any(|call| call.name.starts_with("pgring.")),
+        _ => false,
+    };
+    if shape.statements.iter().any(own) {
+        return Err(ClientError::refused("set_config() cannot change settings of pgring's own", "Use SET."));
+    }
+    Ok(())
 }
 
 /// What pgring answers itself has no place among statements that a server runs as one message.
@@ -340,7 +439,8 @@ fn has_effect(kind: &Kind) -> bool {
     matches!(
         kind,
         Kind::Set { .. }
-            | Kind::SetConfig { .. }
+            | Kind::SetConfig(_)
+            | Kind::Block
             | Kind::Reset { .. }
             | Kind::ResetAll
             | Kind::Savepoint(_)
@@ -349,6 +449,7 @@ fn has_effect(kind: &Kind) -> bool {
             | Kind::Commit { .. }
             | Kind::Rollback { .. }
             | Kind::Ddl
+            | Kind::Prepare(_)
             | Kind::Deallocate(_)
             | Kind::DiscardAll
     )

@@ -39,7 +39,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     let login = Box::pin(login(&worker, &directory, accepted, &address));
     let session = match tokio::time::timeout(limit, login).await {
         Err(_) => {
-            tracing::info!(client = address, "login timeout");
+            tracing::info!(client = address, "login_timeout is over");
             return;
         }
         Ok(Ok(Some(session))) => session,

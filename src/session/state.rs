@@ -1,24 +1,26 @@
 //! What a session is made of, and how it ends.
 
+use super::batch::Batch;
 use super::cancel::{Control, Registration};
 use super::directory::{Database, Directory};
-use super::extended::Batch;
 use super::own::OwnSettings;
-use super::prepared::Prepared;
+use super::pins::Pins;
+use super::prepared::{Prepared, Statements};
 use super::ready::Effect;
+use super::settings::ConfigValues;
 use super::tally::Tally;
 use super::worker::Worker;
 use crate::backend::{ServerError, Settings, Stream};
 use crate::error::{ClientError, Severity, SqlState};
-use crate::execute::{Event, Relay};
+use crate::execute::{Event, Relay, Told};
 use crate::pool::{Lease, ShardAccess, ShardUser};
 use crate::ring::ShardId;
-use crate::sql::{Access, KeyType, Pin};
+use crate::sql::{Access, KeyType};
 use crate::telemetry::Metrics;
 use crate::txn::{Phase, Transaction};
 use crate::wire::{self, Buffer, TxStatus};
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,6 +45,8 @@ pub struct Session {
     /// It is dropped instead.
     pub(super) passing_nowhere: bool,
     pub(super) events: Vec<Event>,
+    /// The message at the inbox's start waits until earlier ones have been answered.
+    pub(super) postponed: bool,
 
     // attach
     pub(super) access: Box<[ShardAccess]>,
@@ -50,6 +54,8 @@ pub struct Session {
     /// Servers kept for the session while it uses another one.
     pub(super) parked: Vec<Held>,
     pub(super) relay: Relay,
+    /// What the client knows of reported parameters.
+    pub(super) told: Told,
     /// Where a statement goes that may go anywhere.
     pub(super) favourite: ShardId,
 
@@ -71,16 +77,29 @@ pub struct Session {
     pub(super) unknown_table: Cell<bool>,
     /// A `ReadyForQuery` that waits until the schema has been read again.
     pub(super) ready_held: Option<TxStatus>,
+    /// It does for that reason, not only for a question about pins.
+    pub(super) reads_schema: bool,
     /// What the analysis depends on, as a number of the thread's; with the schema's epoch.
     pub(super) context: Option<(u64, u64)>,
 
+    /// What the client has been told of parameters that no server has yet: before, and now.
+    pub(super) told_ahead: BTreeMap<String, (String, String)>,
+    /// Something may have ended what pins the held server.
+    pub(super) pins_to_check: bool,
+    /// `currval()` and `lastval()` have been asked for: the session keeps its server.
+    pub(super) keeps_sequences: bool,
+
     // simple, extended
-    pub(super) statements: HashMap<Box<[u8]>, Rc<Prepared>>,
+    pub(super) statements: Statements,
     pub(super) unnamed: Option<Rc<Prepared>>,
     /// Which `Parse` made it.
     pub(super) unnamed_ticket: u64,
     pub(super) portals: HashMap<Box<[u8]>, Rc<Prepared>>,
+    /// Portals of statements that pgring has answered itself.
+    pub(super) ran_here: Vec<Box<[u8]>>,
     pub(super) unnamed_portal: Option<Rc<Prepared>>,
+    /// Values of `set_config()` that came as parameters, by portal.
+    pub(super) config_values: HashMap<Box<[u8]>, ConfigValues>,
     pub(super) batch: Batch,
     /// What the statements under way will do to the session, by note.
     pub(super) effects: Vec<Effect>,
@@ -103,7 +122,7 @@ pub(super) struct Held {
     pub(super) shard: ShardId,
     pub(super) lease: Lease,
     /// Why it stays after the transaction.
-    pub(super) pin: Option<Pin>,
+    pub(super) pins: Pins,
 }
 
 /// How a session ends.

@@ -3,6 +3,7 @@
 //! prepared statements.
 
 use super::attach::Unattached;
+use super::reworded::Reworded;
 use super::settings::{literal, statement_texts};
 use super::state::Session;
 use crate::error::{ClientError, SqlState};
@@ -29,6 +30,8 @@ pub(super) enum Own {
     NotOurs,
     /// It is a server's to answer, asked for this instead.
     Instead(&'static str),
+    /// It is a server's to answer, in these words, and pgring's to tell.
+    Reworded(Reworded),
 }
 
 impl Session {
@@ -73,19 +76,19 @@ impl Session {
             Kind::Commit { chain } => self.end(true, *chain, elsewhere),
             Kind::Rollback { chain } => self.end(false, *chain, elsewhere),
             Kind::Savepoint(name) if pending => {
-                self.tx.savepoint(name.clone(), Some(source()));
+                self.set_savepoint(name.clone(), Some(source()));
                 Own::Tag("SAVEPOINT")
             }
             Kind::RollbackTo(name) if pending => {
-                if self.tx.rollback_to(name) {
-                    self.settings_changed();
+                if self.go_back_to(name) {
+                    self.retell().await?;
                     Own::Tag("ROLLBACK")
                 } else {
                     Own::Error(no_savepoint(name))
                 }
             }
             Kind::Release(name) if pending => {
-                if self.tx.release(name, Some(source())) {
+                if self.release_savepoint(name, Some(source())) {
                     Own::Tag("RELEASE")
                 } else {
                     Own::Error(no_savepoint(name))
@@ -125,21 +128,11 @@ impl Session {
             Kind::Reset { name } if name.starts_with("pgring.") => {
                 self.own_change(name, None, false, "RESET")
             }
-            Kind::ResetAll if pending => Own::NotOurs,
-            Kind::Set { name, .. } if pending && !needs_server(name) => {
-                let source = source();
-                for change in changes(&statement.kind, &source) {
-                    self.tx.change(change);
+            kind @ (Kind::Set { .. } | Kind::Reset { .. } | Kind::ResetAll) => {
+                if self.keeps_settings() {
+                    return self.set_while_pending(kind, source()).await;
                 }
-                self.tx.record(source);
-                self.settings_changed();
-                Own::Tag("SET")
-            }
-            Kind::Reset { name } if pending && !needs_server(name) => {
-                self.tx.record(source());
-                self.tx.change(Change::Reset(name.clone()));
-                self.settings_changed();
-                Own::Tag("RESET")
+                self.resetting(kind).map_or(Own::NotOurs, Own::Reworded)
             }
             Kind::ShowOwn(name) => match self.show_own(name) {
                 Ok(value) => Own::Row { name: name.clone(), value },
@@ -185,8 +178,9 @@ impl Session {
         }
         if commits {
             self.own.keep();
+            self.told_ahead.clear();
         } else {
-            self.own.undo();
+            self.undone();
         }
         if chain {
             self.tx.chain();
@@ -215,16 +209,21 @@ impl Session {
         self.statements.clear();
         self.unnamed = None;
         self.portals.clear();
+        self.ran_here.clear();
         self.unnamed_portal = None;
-        self.own = Default::default();
+        self.own.discard();
         self.strings.1 = self.strings.0;
         self.read_strings_as(self.strings.0);
         self.settings_changed();
-        self.registration.control.pinned.set(None);
+        self.keeps_sequences = false;
         self.registration.control.cancels_done().await;
         let held = self.held.take();
         self.registration.control.detached();
         for mut held in self.parked.drain(..).chain(held) {
+            if held.pins.outlives_discard() {
+                // Closed, with what DISCARD ALL would leave.
+                continue;
+            }
             match held.lease.discard_all().await {
                 Ok(()) => self.worker.local.give_back(held.lease),
                 // Closed: its state goes with it, which is what was asked.
@@ -233,6 +232,7 @@ impl Session {
                 }
             }
         }
+        self.note_pins();
         Ok(Own::Tag("DISCARD ALL"))
     }
 
@@ -243,14 +243,15 @@ impl Session {
             return Ok(());
         }
         let shard = self.held.as_ref().map_or(self.favourite, |held| held.shard);
-        self.attach(shard).await?;
-        let before = self.held.as_ref().map(|held| held.lease.reported.clone()).unwrap_or_default();
         self.settings = std::sync::Arc::clone(&self.initial);
         self.settings_changed();
-        self.attach(shard).await?;
-        let after = self.held.as_ref().map(|held| held.lease.reported.clone()).unwrap_or_default();
-        for (name, value) in after {
-            if before.get(&name) != Some(&value) {
+        if self.held.is_none() {
+            self.take(shard).await?;
+        }
+        self.align().await?;
+        let reported = self.held.as_ref().map(|held| held.lease.reported.clone()).unwrap_or_default();
+        for (name, value) in reported {
+            if self.told.tell(&name, &value) {
                 self.say_with(|out| wire::put_parameter(out, &name, &value));
                 self.parameter(&name, value)?;
             }
@@ -258,25 +259,23 @@ impl Session {
         Ok(())
     }
 
+    /// Servers keep what the session has no more until they need the room, or somebody else comes.
     fn deallocate(&mut self, name: Option<&str>) -> Own {
-        let has_sql_level = self.held.iter().chain(&self.parked).any(|held| held.pin.is_some());
-        match name {
+        let known = match name {
             None => {
-                self.statements.retain(|name, _| name.is_empty());
-                if has_sql_level { Own::NotOurs } else { Own::Tag("DEALLOCATE ALL") }
+                self.statements.clear();
+                true
             }
-            Some(name) => {
-                if self.statements.remove(name.as_bytes()).is_some() {
-                    Own::Tag("DEALLOCATE")
-                } else if has_sql_level {
-                    Own::NotOurs
-                } else {
-                    Own::Error(ClientError::error(
-                        SqlState::NO_STATEMENT,
-                        format!("prepared statement \"{name}\" does not exist"),
-                    ))
-                }
-            }
+            Some(name) => self.statements.remove(name.as_bytes()).is_some(),
+        };
+        self.control().prepared.set(self.statements.len());
+        match name {
+            None => Own::Tag("DEALLOCATE ALL"),
+            Some(_) if known => Own::Tag("DEALLOCATE"),
+            Some(name) => Own::Error(ClientError::error(
+                SqlState::NO_STATEMENT,
+                format!("prepared statement \"{name}\" does not exist"),
+            )),
         }
     }
 
@@ -299,8 +298,39 @@ impl Session {
                 wire::put_data_row(out, [Some(value.as_str())].into_iter());
                 wire::put_complete(out, "SHOW");
             }),
-            Own::Error(_) | Own::NotOurs | Own::Instead(_) => {}
+            Own::Error(_) | Own::NotOurs | Own::Instead(_) | Own::Reworded(_) => {}
         }
+    }
+
+    /// A statement in the transaction has been refused: it has failed, and its settings with it.
+    pub(super) fn refused(&mut self) {
+        if self.tx.phase() == Phase::Pending {
+            self.take_back_told();
+        }
+        self.tx.fail();
+    }
+
+    pub(super) fn set_savepoint(&mut self, name: String, statement: Option<String>) {
+        self.tx.savepoint(name, statement);
+        self.own.mark();
+    }
+
+    /// False when there is no such savepoint.
+    pub(super) fn go_back_to(&mut self, name: &str) -> bool {
+        if let Some(depth) = self.tx.depth_of(name) {
+            self.own.back_to(depth);
+        }
+        let found = self.tx.rollback_to(name);
+        self.settings_changed();
+        found
+    }
+
+    /// False when there is no such savepoint.
+    pub(super) fn release_savepoint(&mut self, name: &str, statement: Option<String>) -> bool {
+        if let Some(depth) = self.tx.depth_of(name) {
+            self.own.release(depth);
+        }
+        self.tx.release(name, statement)
     }
 
     /// In a transaction that pgring has failed only its end is accepted.
@@ -320,12 +350,6 @@ impl Session {
             )),
         }
     }
-}
-
-/// What these decide (how texts are read) has to be known before the next statement comes: a
-/// server is asked at once, although it means that the transaction begins there.
-pub(super) fn needs_server(parameter: &str) -> bool {
-    matches!(parameter, "standard_conforming_strings" | "client_encoding")
 }
 
 /// What a `SET`, as its client wrote it, changes.

@@ -4,6 +4,7 @@
 use super::attach::server_refusal;
 use super::cancel::Registration;
 use super::directory::{Database, Directory, Greeting, User};
+use super::own::OwnSettings;
 use super::ready::is_ascii_superset;
 use super::settings::{path_of_statement, path_of_value};
 use super::startup::{Door, Turned};
@@ -11,6 +12,7 @@ use super::state::{End, Session};
 use super::worker::Worker;
 use crate::backend::{ServerError, Settings, set_config_statement};
 use crate::error::{ClientError, SqlState};
+use crate::execute::Told;
 use crate::pool::{Lease, PoolError, ShardAccess, ShardUser};
 use crate::ring::ShardId;
 use crate::sql::Access;
@@ -29,11 +31,13 @@ pub(super) struct Admitted {
     user_name: String,
     registration: Registration,
     settings: Arc<Settings>,
+    own: OwnSettings,
     default_path: Rc<[String]>,
     default_path_text: String,
     search_path: Rc<[String]>,
     standard_conforming_strings: bool,
     same_encoding: bool,
+    told: Told,
 }
 
 impl Admitted {
@@ -55,15 +59,17 @@ impl Admitted {
             passing: 0,
             passing_nowhere: false,
             events: Vec::new(),
+            postponed: false,
             access: (0..shards).map(|_| ShardAccess::default()).collect(),
             held: None,
             parked: Vec::new(),
             relay: Default::default(),
+            told: self.told,
             favourite,
             tx: Default::default(),
             initial: Arc::clone(&self.settings),
             settings: self.settings,
-            own: Default::default(),
+            own: self.own,
             default_path: self.default_path,
             default_path_text: self.default_path_text,
             search_path: self.search_path,
@@ -71,13 +77,19 @@ impl Admitted {
             strings: (self.standard_conforming_strings, self.standard_conforming_strings),
             same_encoding: self.same_encoding,
             unknown_table: Default::default(),
+            told_ahead: Default::default(),
+            pins_to_check: false,
+            keeps_sequences: false,
             ready_held: None,
+            reads_schema: false,
             context: None,
             statements: HashMap::new(),
             unnamed: None,
             unnamed_ticket: 0,
             portals: HashMap::new(),
+            ran_here: Vec::new(),
             unnamed_portal: None,
+            config_values: HashMap::new(),
             batch: Default::default(),
             effects: Vec::new(),
             last_route: Default::default(),
@@ -118,11 +130,13 @@ pub(super) fn welcome_to_console(
         user_name: user_name.to_owned(),
         registration,
         settings: Arc::default(),
+        own: OwnSettings::default(),
         default_path: Rc::from([]),
         default_path_text: String::new(),
         search_path: Rc::from([]),
         standard_conforming_strings: true,
         same_encoding: true,
+        told: Told::new(Arc::from([]), []),
     })
 }
 
@@ -147,9 +161,12 @@ pub(super) async fn welcome(
     };
     let shard_user = Arc::new(user.server.clone());
     let greeting = greeting(worker, &database, &shard_user).await?;
-    let wanted = wanted_settings(startup)?;
+    let (own, wanted) =
+        wanted_settings(startup)?.into_iter().partition(|(name, _)| name.starts_with("pgring."));
+    let own = OwnSettings::begun_with(&database.topology, own)?;
+    let wanted: Vec<(String, String)> = wanted;
     let mut settings = Settings::default();
-    let mut reported: Vec<(String, String)> = greeting.reported.clone();
+    let mut reported = greeting.reported.to_vec();
     let mut to_check = false;
     for (name, value) in wanted {
         if greeting.reported(&name).is_some_and(|known| same_value(&name, known, &value)) {
@@ -208,11 +225,13 @@ pub(super) async fn welcome(
         user_name: user_name.to_owned(),
         registration,
         settings,
+        own,
         search_path,
         default_path,
         default_path_text: greeting.search_path.clone(),
         standard_conforming_strings,
         same_encoding,
+        told: Told::new(Arc::clone(&greeting.reported), reported),
     })
 }
 

@@ -236,16 +236,20 @@ impl Worker {
                     }
                 }
                 WorkerMessage::Kill { pid, database } => {
+                    // Nobody asks for all of them but a drain that has lasted too long.
+                    let all = pid.is_none() && database.is_none() && self.draining.get();
+                    let why = if all {
+                        "terminating connection due to drain_timeout: pgring is shutting down"
+                    } else {
+                        "terminating connection due to administrator command"
+                    };
                     for control in self.controls.borrow().values() {
                         let meant = pid.is_none_or(|pid| pid == control.pid)
                             && database
                                 .as_deref()
                                 .is_none_or(|name| name == control.database.borrow().as_str());
                         if meant {
-                            control.kill(ClientError::fatal(
-                                SqlState::SHUTTING_DOWN,
-                                "terminating connection due to administrator command",
-                            ));
+                            control.kill(ClientError::fatal(SqlState::SHUTTING_DOWN, why));
                         }
                     }
                 }

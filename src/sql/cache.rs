@@ -5,7 +5,7 @@
 //! bytes, not by entries, and shapes of very long texts are not kept: they are rarely seen twice
 //! and would push out the rest. Eviction is CLOCK: a look-up sets one bit and moves nothing.
 
-use super::{Kind, Lexed, Shape, Statement, Target};
+use super::{Kind, Lexed, Preparation, Shape, Statement, Target};
 use hashbrown::HashTable;
 use std::rc::Rc;
 use twox_hash::XxHash3_64;
@@ -141,22 +141,33 @@ fn heap_bytes(shape: &Shape) -> usize {
     let statement = |statement: &Statement| {
         let kind = match &statement.kind {
             Kind::Savepoint(name) | Kind::RollbackTo(name) | Kind::Release(name) => name.len(),
-            Kind::Set { name, .. } | Kind::Reset { name } | Kind::SetConfig { name, .. } => name.len(),
-            Kind::ShowOwn(name) | Kind::Prepare(name) | Kind::Execute(name) | Kind::Declare(name) => {
-                name.len()
+            Kind::Set { name, .. } | Kind::Reset { name } => name.len(),
+            Kind::SetConfig(calls) => {
+                size_of_val(calls.as_slice()) + calls.iter().map(|call| call.name.len()).sum::<usize>()
+            }
+            Kind::ShowOwn(name) | Kind::Execute(name) | Kind::Declare(name) => name.len(),
+            Kind::Prepare(made) => {
+                size_of::<Preparation>() + made.name.len() + 4 * made.types.len() + target_bytes(&made.inner)
             }
             Kind::Deallocate(name) => name.as_ref().map_or(0, String::len),
             _ => 0,
         };
-        let target = match &statement.target {
-            Target::Keys { keys, .. } => size_of_val(keys.as_slice()),
-            Target::Everywhere { table, column } => table.len() + column.len(),
-            Target::Refused(message, hint) => message.len() + hint.len(),
-            _ => 0,
-        };
-        size_of::<Statement>() + kind + target
+        size_of::<Statement>() + kind + target_bytes(statement)
     };
-    shape.statements.iter().map(statement).sum()
+    let mentions = &shape.mentions;
+    let names: usize = mentions.names.iter().map(|name| size_of::<String>() + name.len()).sum();
+    let arguments =
+        mentions.execution.as_ref().map_or(0, |execution| size_of_val(execution.arguments.as_slice()));
+    shape.statements.iter().map(statement).sum::<usize>() + names + arguments
+}
+
+fn target_bytes(statement: &Statement) -> usize {
+    match &statement.target {
+        Target::Keys { keys, .. } => size_of_val(keys.as_slice()),
+        Target::Everywhere { table, column } => table.len() + column.len(),
+        Target::Refused(message, hint) => message.len() + hint.len(),
+        _ => 0,
+    }
 }
 
 #[cfg(test)]
@@ -173,7 +184,7 @@ mod tests {
     fn shape(name: &str) -> Rc<Shape> {
         let kind = Kind::Savepoint(name.to_owned());
         let statement = Statement { kind, target: Target::Nothing, access: Access::Read, pin: None };
-        Rc::new(Shape { statements: vec![statement] })
+        Rc::new(Shape { statements: vec![statement], ..Shape::default() })
     }
 
     #[test]

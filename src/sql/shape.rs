@@ -19,6 +19,70 @@ pub enum KeyType {
 pub struct Shape {
     /// In the order of the text; empty for an empty query.
     pub statements: Vec<Statement>,
+    /// The prepared statements it is about.
+    pub mentions: Mentions,
+}
+
+/// Which of the session's prepared statements a text is about: a server has to have these, by the
+/// client's own names, before it runs there.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Mentions {
+    /// Those it prepares, executes or deallocates.
+    pub names: Vec<String>,
+    /// The last one it executes.
+    pub execution: Option<Execution>,
+    /// `pg_prepared_statements`: all of them.
+    pub all: bool,
+}
+
+impl Mentions {
+    /// Is it about none?
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty() && !self.all
+    }
+}
+
+/// `EXECUTE name (…)`, by itself or within `EXPLAIN` or `CREATE TABLE … AS`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Execution {
+    /// The prepared statement.
+    pub name: String,
+    /// Its arguments.
+    pub arguments: Vec<Argument>,
+    /// It is the query of a `CREATE TABLE … AS`.
+    pub into_table: bool,
+}
+
+/// An argument of an `EXECUTE`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Argument {
+    /// The n-th literal the lexer lifted (from 0).
+    Literal(u32),
+    /// `-` before the n-th literal.
+    NegatedLiteral(u32),
+    /// `NULL`.
+    Null,
+    /// Any other expression: its value is the server's to know.
+    Expression,
+}
+
+/// What SQL's `PREPARE name (types) AS statement` prepares.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Preparation {
+    /// As PostgreSQL would look it up.
+    pub name: String,
+    /// The types' OIDs as far as keys can be of them: 0 where the server infers the type
+    /// (`unknown`), [`Preparation::OTHER_TYPE`] for any other.
+    pub types: Vec<u32>,
+    /// How many parameters it has.
+    pub parameters: usize,
+    /// What it prepares; its literals are counted in the whole text.
+    pub inner: Statement,
+}
+
+impl Preparation {
+    /// No type's OID.
+    pub const OTHER_TYPE: u32 = u32::MAX;
 }
 
 /// One statement.
@@ -88,16 +152,9 @@ pub enum Kind {
     },
     /// `RESET ALL`.
     ResetAll,
-    /// `SELECT set_config(name, value, is_local)` alone, all three constant. The name is a
-    /// literal of the text whose contents are part of the fingerprint.
-    SetConfig {
-        /// Lower case.
-        name: String,
-        /// The third argument.
-        local: bool,
-        /// The second argument.
-        value: ValueSlot,
-    },
+    /// `SELECT set_config(name, value, is_local), …` and nothing else: names and the third
+    /// arguments constant, the values constants or parameters.
+    SetConfig(Vec<ConfigCall>),
     /// `SHOW name` where the name starts with `pgring.`: answered by pgring.
     ShowOwn(String),
     /// `DISCARD ALL`.
@@ -105,7 +162,7 @@ pub enum Kind {
     /// `DISCARD PLANS | SEQUENCES | TEMP`.
     Discard,
     /// SQL-level `PREPARE name AS …`.
-    Prepare(String),
+    Prepare(Box<Preparation>),
     /// SQL-level `EXECUTE name (…)`.
     Execute(String),
     /// SQL-level `DEALLOCATE name`; `None` is `ALL`.
@@ -118,10 +175,24 @@ pub enum Kind {
     Ddl,
     /// `VACUUM`, `ANALYZE`, `REINDEX`, `CREATE INDEX CONCURRENTLY` …
     Maintenance,
+    /// `DO`: its code can be looked at, not followed.
+    Block,
     /// `PREPARE TRANSACTION`, `COMMIT PREPARED`, `ROLLBACK PREPARED`.
     TwoPhase,
     /// Everything else: no effect a session need know.
     Other,
+}
+
+/// One `set_config(name, value, is_local)`. The name is a literal of the text whose contents are
+/// part of the fingerprint.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ConfigCall {
+    /// Lower case.
+    pub name: String,
+    /// The third argument.
+    pub local: bool,
+    /// The second argument.
+    pub value: ValueSlot,
 }
 
 /// Where a value stands in the text.
@@ -220,10 +291,14 @@ pub enum Pin {
     AdvisoryLock,
     /// `LOAD`.
     Load,
-    /// SQL-level `PREPARE`.
-    Prepare,
     /// A setting whose value only the server knows (`set_config` of an expression).
     Setting,
+    /// `currval()` and `lastval()`: what they tell is the connection's.
+    Sequence,
+    /// `setseed()`.
+    Seed,
+    /// A `DO` block whose code may leave something behind.
+    Code,
 }
 
 /// A literal or a token as it lies in the text.

@@ -133,10 +133,20 @@ impl Transaction {
         });
     }
 
+    /// How many savepoints stand before the last one of this name.
+    pub fn depth_of(&self, name: &str) -> Option<usize> {
+        self.savepoints.iter().rposition(|savepoint| savepoint.name == name)
+    }
+
+    /// What a shard that joins will run first.
+    pub fn journal(&self) -> &[String] {
+        &self.journal
+    }
+
     /// `ROLLBACK TO name`: what was done since is forgotten, the savepoint stays, and the
     /// transaction lives. False when there is no such savepoint.
     pub fn rollback_to(&mut self, name: &str) -> bool {
-        let Some(at) = self.savepoints.iter().rposition(|savepoint| savepoint.name == name) else {
+        let Some(at) = self.depth_of(name) else {
             return false;
         };
         self.savepoints.truncate(at + 1);
@@ -150,7 +160,7 @@ impl Transaction {
     /// `RELEASE name`; with `statement` while there is no server. False when there is no such
     /// savepoint.
     pub fn release(&mut self, name: &str, statement: Option<String>) -> bool {
-        let Some(at) = self.savepoints.iter().rposition(|savepoint| savepoint.name == name) else {
+        let Some(at) = self.depth_of(name) else {
             return false;
         };
         if let Some(statement) = statement {

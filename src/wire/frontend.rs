@@ -216,6 +216,14 @@ pub fn put_close_statement(out: &mut Buffer, name: &[u8]) {
     });
 }
 
+/// `Close` of a portal.
+pub fn put_close_portal(out: &mut Buffer, name: &[u8]) {
+    put_frame(out, b'C', |out| {
+        out.put_u8(b'P');
+        put_cstr(out, name);
+    });
+}
+
 /// `Execute` without a row limit.
 pub fn put_execute(out: &mut Buffer, portal: &[u8]) {
     put_frame(out, b'E', |out| {

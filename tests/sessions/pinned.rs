@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::support::{self, Config};
 
-use super::stage::{BOTH, SHARED, Stage};
+use super::stage::{BOTH, ONE, Protocol, SHARED, Stage, short};
+use crate::support::raw::{self, Raw};
+use pgring::demo::sample::APP;
 
 #[test]
 fn temporary_tables_stay_and_go_with_discard_all() {
@@ -131,4 +133,302 @@ fn in_session_mode_a_session_keeps_its_server() {
     let mut third = stage.session();
     let seen = stage.fill("SELECT coalesce(current_setting('my.own', true), '') FROM users WHERE id = {a}");
     assert_eq!(third.value(&seen), "");
+}
+
+/// Why the session keeps its server, says the console.
+fn reason(stage: &Stage, application: &str) -> String {
+    let mut console = Raw::login(&stage.proxy.address(), APP, "pgring");
+    let frames = console.query("SHOW CLIENTS");
+    let names = frames.iter().find(|frame| frame.tag == b'T').map(raw::Frame::names).unwrap();
+    let at = |name: &str| names.iter().position(|known| known == name).unwrap();
+    let (who, pinned) = (at("application_name"), at("pinned"));
+    let rows = frames.iter().filter(|frame| frame.tag == b'D').map(raw::Frame::columns);
+    rows.filter(|row| row[who] == application).map(|row| row[pinned].clone()).collect::<Vec<_>>().join(",")
+}
+
+/// Each line: what pins, the reason, and what undoes it; of a session over one shard.
+const RELEASED: &[(&[&str], &str, &[&str])] = &[
+    (&["CREATE TEMP TABLE t (n int)"], "temporary table", &["DROP TABLE t"]),
+    (&["CREATE TABLE pg_temp.t (n int)"], "temporary table", &["DISCARD TEMP"]),
+    (&["SELECT 1 AS n INTO TEMP t"], "temporary table", &["DROP TABLE t"]),
+    (&["CREATE TEMP TABLE t AS SELECT 1"], "temporary table", &["DISCARD TEMPORARY"]),
+    (&["CREATE TEMP VIEW v AS SELECT 1"], "temporary table", &["DROP VIEW v"]),
+    (&["CREATE TEMPORARY SEQUENCE s"], "temporary table", &["DROP SEQUENCE s"]),
+    (
+        &["CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'"],
+        "temporary table",
+        &["DROP FUNCTION pg_temp.f()"],
+    ),
+    (&["BEGIN", "CREATE TEMP TABLE t (n int) ON COMMIT DROP"], "temporary table", &["COMMIT"]),
+    (&["BEGIN", "CREATE TEMP TABLE t (n int)"], "temporary table", &["ROLLBACK"]),
+    (
+        &["BEGIN", "LISTEN a", "SAVEPOINT s", "CREATE TEMP TABLE t ()"],
+        "temporary table",
+        &["ROLLBACK TO s", "ROLLBACK"],
+    ),
+    (&["LISTEN a", "LISTEN b"], "LISTEN", &["UNLISTEN a", "UNLISTEN b"]),
+    (&["LISTEN a"], "LISTEN", &["UNLISTEN *"]),
+    (&["BEGIN", "DECLARE c CURSOR WITH HOLD FOR SELECT 1", "COMMIT"], "cursor WITH HOLD", &["CLOSE c"]),
+    (&["BEGIN", "DECLARE c CURSOR WITH HOLD FOR SELECT 1", "COMMIT"], "cursor WITH HOLD", &["CLOSE ALL"]),
+    (
+        &["SELECT pg_advisory_lock(1)", "SELECT pg_advisory_lock(1)"],
+        "advisory lock",
+        &["SELECT pg_advisory_unlock(1)", "SELECT pg_advisory_unlock(1)"],
+    ),
+    (&["SELECT pg_try_advisory_lock_shared(2)"], "advisory lock", &["SELECT pg_advisory_unlock_shared(2)"]),
+    (
+        &["SELECT pg_advisory_lock(3), pg_advisory_lock(4)"],
+        "advisory lock",
+        &["SELECT pg_advisory_unlock_all()"],
+    ),
+    (&["LOAD 'plpgsql'"], "LOAD", &["DISCARD ALL"]),
+    (&["SELECT setseed(0.5)"], "setseed", &["DISCARD ALL"]),
+    (&["SELECT set_config('work_' || 'mem', '7MB', false)"], "set_config", &["DISCARD ALL"]),
+    (&["DO $$BEGIN SET work_mem = '7MB'; END$$"], "DO", &["DISCARD ALL"]),
+];
+
+/// Whatever is left on a server connection that the next client could meet.
+const LEFT: &str = "SELECT (SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory') \
+    || ' ' || (SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()) \
+    || ' ' || (SELECT count(*) FROM pg_listening_channels()) || ' ' || (SELECT count(*) FROM pg_cursors) \
+    || ' ' || current_setting('work_mem')";
+
+#[test]
+fn a_pin_has_its_reason_and_ends_with_what_undoes_it() {
+    let stage = Stage::single(Config::new().set("pool", "size", "1"));
+    let clean = "0 0 0 0 4MB";
+    let mut failures = Vec::new();
+    for protocol in BOTH {
+        for (number, (pin, why, undo)) in RELEASED.iter().enumerate() {
+            let name = format!("{protocol:?}{number}");
+            let mut session = stage.session_with(&[("application_name", &name)]);
+            for statement in *pin {
+                let answer = protocol.short(&mut session, statement);
+                // Only superusers may, and it pins all the same.
+                let denied = statement.starts_with("LOAD");
+                assert!(denied || !answer.starts_with("E "), "{statement}: {answer}");
+            }
+            let mut seen = vec![reason(&stage, &name)];
+            for (at, statement) in undo.iter().enumerate() {
+                let answer = protocol.short(&mut session, statement);
+                assert!(!answer.starts_with("E "), "{statement}: {answer}");
+                if at + 1 < undo.len() {
+                    seen.push(reason(&stage, &name));
+                }
+            }
+            seen.push(reason(&stage, &name));
+            let pinned = seen.pop();
+            if seen.iter().any(|seen| seen != why && !(why == &"temporary table" && seen == "LISTEN"))
+                || pinned.as_deref() != Some("")
+            {
+                failures.push(format!("{protocol:?} {pin:?} {undo:?}: {seen:?}, at last {pinned:?}"));
+            }
+            // The only connection of the pool is free, and clean.
+            if pinned.as_deref() == Some("") {
+                assert_eq!(stage.session().value(LEFT), clean, "{pin:?} {undo:?}");
+            }
+            drop(session);
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn what_pins_is_gone_after_its_session() {
+    let stage = Stage::single(Config::new().set("pool", "size", "1"));
+    for protocol in BOTH {
+        for discard in [true, false] {
+            for (pin, ..) in RELEASED {
+                let mut session = stage.session();
+                for statement in *pin {
+                    protocol.ask(&mut session, statement);
+                }
+                if discard {
+                    protocol.ask(&mut session, "ROLLBACK");
+                    assert_eq!(protocol.short(&mut session, "DISCARD ALL"), "DISCARD ALL | I");
+                    assert_eq!(session.value(LEFT), "0 0 0 0 4MB", "{pin:?}");
+                }
+                drop(session);
+                let mut next = stage.session();
+                assert_eq!(next.value(LEFT), "0 0 0 0 4MB", "{pin:?}");
+            }
+        }
+    }
+}
+
+/// A seed and a library outlive `DISCARD ALL`: their connection is not used again.
+#[test]
+fn what_discard_all_leaves_is_closed() {
+    let stage = Stage::single(Config::new().set("pool", "size", "1"));
+    let pid = "SELECT pg_backend_pid()";
+    for pin in ["SELECT setseed(0.25)", "LOAD 'plpgsql'"] {
+        for discard in [true, false] {
+            let mut session = stage.session();
+            session.query(pin);
+            let kept = session.value(pid);
+            assert_eq!(session.value(pid), kept);
+            if discard {
+                session.query("DISCARD ALL");
+            }
+            drop(session);
+            assert_ne!(stage.session().value(pid), kept, "{pin}");
+        }
+    }
+}
+
+/// Two reasons: the one that ends leaves the other.
+#[test]
+fn a_listener_with_a_temporary_table_goes_on_listening() {
+    for (stage, elsewhere) in [(&*ONE, "SELECT 1"), (&*SHARED, "SELECT id FROM users WHERE id = {a}")] {
+        for protocol in BOTH {
+            let mut session = stage.session();
+            for statement in [
+                "LISTEN two",
+                "CREATE TEMP TABLE t (n int) /* pgring: shard=s1 */",
+                elsewhere,
+                "DROP TABLE t /* pgring: shard=s1 */",
+                elsewhere,
+            ] {
+                let answer = protocol.short(&mut session, &stage.fill(statement));
+                assert!(!answer.starts_with("E "), "{statement}: {answer}");
+            }
+            hear(stage, &mut session, "two");
+        }
+    }
+}
+
+/// A notification is sent, and comes to the idle session.
+fn hear(stage: &Stage, session: &mut Raw, channel: &str) {
+    session.set_patience(Duration::from_secs(10));
+    let notify = format!("NOTIFY {channel}, 'hello'");
+    assert_eq!(Protocol::Simple.short(&mut stage.session(), &notify), "NOTIFY | I");
+    let frame = session.frame();
+    assert_eq!(frame.tag, b'A', "{frame:?}");
+    assert!(frame.body.ends_with(format!("{channel}\0hello\0").as_bytes()), "{frame:?}");
+}
+
+/// Whatever came between, on other shards and gone wrong.
+#[test]
+fn a_listener_hears_after_whatever_it_did_elsewhere() {
+    let stage =
+        Stage::new(Config::new().set("pool", "size", "2").set("pool", "checkout_timeout", "\"100ms\""));
+    let mut holders = Vec::new();
+    for _ in 0..2 {
+        let mut holder = stage.session();
+        holder.query("BEGIN");
+        holder.query(&stage.fill("SELECT id FROM users WHERE id = {b}"));
+        holders.push(holder);
+    }
+    for protocol in BOTH {
+        for between in [
+            &["SELECT id FROM users WHERE id = {a}"][..],
+            // No connection is free there.
+            &["SELECT id FROM users WHERE id = {b}"],
+            &["BEGIN", "SELECT id FROM users WHERE id = {b}", "ROLLBACK"],
+            &["SELECT 1/0 FROM users WHERE id = {a}"],
+            &["BEGIN", "SELECT id FROM users WHERE id = {a}", "COMMIT"],
+            &["BEGIN", "SELECT 1/0 FROM users WHERE id = {a}", "ROLLBACK"],
+            &["BEGIN", "SET TIME ZONE 'Asia/Tokyo'", "ROLLBACK"],
+            &["SELECT id FROM users"],
+            &["SELECT id FROM users WHERE"],
+            &["SET work_mem = '7MB'", "SELECT id FROM users WHERE id = {a}", "RESET ALL"],
+        ] {
+            let mut session = stage.session();
+            assert_eq!(protocol.short(&mut session, "LISTEN news"), "LISTEN | I");
+            for statement in between {
+                protocol.ask(&mut session, &stage.fill(statement));
+            }
+            hear(&stage, &mut session, "news");
+        }
+        // Only described.
+        let mut session = stage.session();
+        assert_eq!(protocol.short(&mut session, "LISTEN news"), "LISTEN | I");
+        session.send(
+            &[
+                raw::parse("x", &stage.fill("SELECT id FROM users WHERE id = {a}")),
+                raw::describe('S', "x"),
+                raw::sync(),
+            ]
+            .concat(),
+        );
+        session.until(b'Z', 1);
+        hear(&stage, &mut session, "news");
+    }
+}
+
+/// One that comes while pgring itself speaks with the server is not lost.
+#[test]
+fn a_notification_is_not_lost_to_what_pgring_asks() {
+    let stage = Stage::single(Config::new());
+    let mut session = stage.session();
+    session.query("LISTEN news");
+    let mut other = stage.session();
+    let mut heard = 0;
+    let mut sent = 0;
+    for round in 0..60 {
+        // Settings are brought in line, and pins are looked after, while others notify.
+        let statement = if round % 2 == 0 { "SELECT pg_advisory_unlock_all()" } else { "UNLISTEN nothing" };
+        other.send(&raw::query("NOTIFY news"));
+        sent += 1;
+        session.send(&raw::query(statement));
+        let frames = session.until(b'Z', 1);
+        heard += frames.iter().filter(|frame| frame.tag == b'A').count();
+        other.until(b'Z', 1);
+    }
+    while heard < sent {
+        let frame = session.frame();
+        assert_eq!(frame.tag, b'A', "{heard} of {sent}: {frame:?}");
+        heard += 1;
+    }
+}
+
+#[test]
+fn many_listeners_hear_at_once() {
+    std::thread::scope(|scope| {
+        for number in 0..16 {
+            scope.spawn(move || {
+                for round in 0..8 {
+                    let mut session = SHARED.session();
+                    let channel = format!("many_{number}_{round}");
+                    BOTH[round % 2].ask(&mut session, &format!("LISTEN {channel}"));
+                    BOTH[round % 2].ask(&mut session, &SHARED.fill("SELECT id FROM users WHERE id = {a}"));
+                    hear(&SHARED, &mut session, &channel);
+                }
+            });
+        }
+    });
+}
+
+/// What one connection remembers of sequences is never another session's.
+#[test]
+fn currval_is_refused_once_and_then_right() {
+    let stage = Stage::with_one("CREATE TABLE t (n serial, who text)");
+    for protocol in BOTH {
+        let (mut one, mut other) = (stage.session(), stage.session());
+        let insert = "INSERT INTO t (who) VALUES ('x')";
+        for asks in ["SELECT currval('t_n_seq')", "SELECT lastval()"] {
+            protocol.ask(&mut one, "DISCARD ALL");
+            assert_eq!(protocol.short(&mut one, insert), "INSERT 0 1 | I");
+            assert_eq!(protocol.short(&mut one, asks), "E 0A000 | I");
+            // What others did on the connection is forgotten.
+            assert_eq!(protocol.short(&mut one, asks), "E 55000 | I");
+            for _ in 0..3 {
+                assert_eq!(protocol.short(&mut one, insert), "INSERT 0 1 | I");
+                let mine = one.value("SELECT max(n) FROM t");
+                assert_eq!(protocol.short(&mut other, insert), "INSERT 0 1 | I");
+                assert_eq!(protocol.short(&mut one, asks), format!("{mine} | SELECT 1 | I"));
+            }
+        }
+        // Within a transaction too.
+        let mut third = stage.session();
+        protocol.ask(&mut third, "BEGIN");
+        protocol.ask(&mut third, insert);
+        assert_eq!(protocol.short(&mut third, "SELECT lastval()"), "E 0A000 | E");
+        protocol.ask(&mut third, "ROLLBACK");
+        protocol.ask(&mut third, "BEGIN");
+        protocol.ask(&mut third, insert);
+        assert!(protocol.short(&mut third, "SELECT lastval()").ends_with("SELECT 1 | T"));
+    }
+    let answer = short(&SHARED.session().query("SELECT lastval()"));
+    assert_eq!(answer, "E 0A000 | I");
 }

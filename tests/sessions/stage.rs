@@ -21,7 +21,26 @@ pub(crate) struct Stage {
 /// With the defaults; shared by tests that leave nothing behind.
 pub(crate) static SHARED: LazyLock<Stage> = LazyLock::new(|| Stage::new(Config::new()));
 
+/// The same rows on one shard.
+pub(crate) static ONE: LazyLock<Stage> = LazyLock::new(|| Stage::single(Config::new()));
+
 impl Stage {
+    /// Over the first server alone, which has all users.
+    pub(crate) fn single(config: Config) -> Stage {
+        let servers = support::servers(1);
+        let name = support::sample_database(&servers);
+        let proxy = Proxy::start(config.database(&name, &servers));
+        Stage { proxy, name, servers, users: users() }
+    }
+
+    /// Over the first server alone, with tables of its own.
+    pub(crate) fn with_one(script: &str) -> Stage {
+        let servers = support::servers(1);
+        let name = support::database(&servers, script);
+        let proxy = Proxy::start(Config::new().database(&name, &servers));
+        Stage { proxy, name, servers, users: users() }
+    }
+
     pub(crate) fn new(config: Config) -> Stage {
         Stage::with(config, support::sample_database)
     }
@@ -30,9 +49,7 @@ impl Stage {
         let servers = support::servers(3);
         let name = database(&servers);
         let proxy = Proxy::start(config.database(&name, &servers));
-        let topology = support::topology(3);
-        let users = topology.ids().map(|shard: ShardId| sample::owned_users(&topology, shard)).collect();
-        Stage { proxy, name, servers, users }
+        Stage { proxy, name, servers, users: users() }
     }
 
     pub(crate) fn session(&self) -> Raw {
@@ -54,7 +71,7 @@ impl Stage {
             "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = 'app' AND backend_type = 'client backend'",
             self.name
         );
-        (0..3).map(|shard| self.directly(shard, &count).parse::<usize>().unwrap()).sum()
+        (0..self.servers.len()).map(|shard| self.directly(shard, &count).parse::<usize>().unwrap()).sum()
     }
 
     /// Fills in `{a}`, `{b}` and `{c}`: users of the second, third and first shard.
@@ -63,6 +80,12 @@ impl Stage {
             .replace("{b}", &self.users[2][0].to_string())
             .replace("{c}", &self.users[0][0].to_string())
     }
+}
+
+/// Users of each of three shards.
+fn users() -> Vec<Vec<i64>> {
+    let topology = support::topology(3);
+    topology.ids().map(|shard: ShardId| sample::owned_users(&topology, shard)).collect()
 }
 
 /// How statements are sent.

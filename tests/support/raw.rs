@@ -45,6 +45,11 @@ impl Frame {
         self.field(b'C').unwrap_or_default()
     }
 
+    /// The names of a row description.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.fields().iter().filter_map(|field| Some(field.rsplit_once(" [")?.0.to_owned())).collect()
+    }
+
     /// The fields of a row description: name, type, format. (Where they come from differs from
     /// database to database.)
     fn fields(&self) -> Vec<String> {

@@ -170,7 +170,7 @@ pub enum ProbeFailure {
         message: String,
     },
     /// No answer in time.
-    #[error("no answer within {0:?}")]
+    #[error("no answer within health.timeout ({0:?})")]
     Timeout(Duration),
     /// The connection broke while asking.
     #[error("connection lost: {0}")]
@@ -447,7 +447,7 @@ mod tests {
             (3, "primary", ""),
             (4, "refused", ""),
             (5, "refused", ""),
-            (6, "hangs", "is down: no answer within 2s (3 failures in a row)"),
+            (6, "hangs", "is down: no answer within health.timeout (2s) (3 failures in a row)"),
             (7, "refused", ""),
             (9, "primary", "is up as primary (timeline 1) after 5.0 s"),
         ]);

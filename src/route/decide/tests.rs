@@ -47,7 +47,7 @@ impl World {
         let text = self.fill(text);
         let mut lexed = Lexed::default();
         lexed.lex(text.as_bytes(), true).unwrap();
-        let shape = Shape { statements: statements.to_vec() };
+        let shape = Shape { statements: statements.to_vec(), ..Shape::default() };
         let parameters = Parameters::parse(&self.parameters, &self.types).unwrap();
         let decision = route(&Request {
             shape: &shape,
@@ -176,7 +176,8 @@ fn parameters_are_keys_too() {
     world.types = vec![701];
     world.check("x", &[read(keys(&[Param(1)]))], "all shards: a value is not certain to denote a key");
 
-    let shape = |slots| Shape { statements: vec![read(Target::Nothing), read(keys(slots))] };
+    let shape =
+        |slots| Shape { statements: vec![read(Target::Nothing), read(keys(slots))], ..Shape::default() };
     assert_eq!(needs_parameters(&shape(&[Literal(0)])), None);
     assert_eq!(needs_parameters(&shape(&[Param(3), ParamArray(7), Param(2), Null])), Some(7));
     assert_eq!(needs_parameters(&Shape::default()), None);

@@ -41,7 +41,9 @@ pub(super) fn effect(schema: &Schema, qualifier: Option<&str>, name: &str) -> Ef
 
 fn builtin(name: &str) -> Effect {
     match name {
-        "nextval" | "setval" | "currval" | "lastval" | "pg_sequence_last_value" => Effect::Home(None),
+        "nextval" | "setval" | "pg_sequence_last_value" => Effect::Home(None),
+        "currval" | "lastval" => Effect::Home(Some(Pin::Sequence)),
+        "setseed" => Effect::Home(Some(Pin::Seed)),
         "pg_advisory_lock"
         | "pg_advisory_lock_shared"
         | "pg_try_advisory_lock"
@@ -86,6 +88,17 @@ pub(super) fn pin_by_name(name: &str) -> Option<Pin> {
         Effect::SetConfig => Some(Pin::Setting),
         _ => None,
     }
+}
+
+/// The reason that a server cannot be asked about is the one to keep.
+pub(super) fn stronger(one: Option<Pin>, other: Option<Pin>) -> Option<Pin> {
+    let rank = |pin: &Pin| match pin {
+        Pin::TemporaryTable | Pin::Listen | Pin::HoldCursor | Pin::AdvisoryLock => 0,
+        Pin::Setting | Pin::Code => 1,
+        Pin::Sequence => 2,
+        Pin::Load | Pin::Seed => 3,
+    };
+    one.into_iter().chain(other).max_by_key(rank)
 }
 
 /// Sorted.

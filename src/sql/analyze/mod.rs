@@ -22,6 +22,7 @@ mod literals;
 mod modify;
 mod names;
 mod objects;
+mod prepared;
 mod query;
 mod refusals;
 mod relations;
@@ -45,7 +46,7 @@ use self::session::plain;
 use self::tokens::Tokens;
 use super::lexer::{Lexed, tokenize};
 use super::schema::Schema;
-use super::shape::{Access, Kind, Pin, Shape, Statement, Target};
+use super::shape::{Access, Kind, Mentions, Pin, Shape, Statement, Target};
 use std::cell::Cell;
 
 /// What a statement's meaning depends on beside its text.
@@ -70,17 +71,21 @@ pub fn analyze(text: &[u8], lexed: &Lexed, cx: &Context<'_>) -> Shape {
     let tokens = match tokenize(text, cx.standard_conforming_strings) {
         Ok(tokens) => tokens,
         Err(_) if cx.schema.is_one_shard() => {
-            return Shape { statements: vec![plain(Kind::Other, Target::Nothing, Access::Write)] };
+            return lone(plain(Kind::Other, Target::Nothing, Access::Write));
         }
         Err(error) => {
             let target = refused(Refusal::no_tokens(&error.to_string()));
-            return Shape { statements: vec![plain(Kind::Other, target, Access::Write)] };
+            return lone(plain(Kind::Other, target, Access::Write));
         }
     };
     let reader = Reader { tokens: &Tokens::new(text, tokens), text, lexed, cx };
-    Shape {
-        statements: reader.tokens.statements().into_iter().map(|range| reader.statement(range)).collect(),
-    }
+    let ranges = reader.tokens.statements();
+    let mentions = prepared::mentions(reader.tokens, &ranges);
+    Shape { statements: ranges.into_iter().map(|range| reader.statement(range)).collect(), mentions }
+}
+
+fn lone(statement: Statement) -> Shape {
+    Shape { statements: vec![statement], mentions: Mentions::default() }
 }
 
 /// Words that begin what sqlparser reads.
@@ -128,17 +133,8 @@ impl Reader<'_> {
         let (tokens, start, end) = (self.tokens, range.start, range.end);
         match tokens.word(start).as_str() {
             "explain" => {
-                let mut at = start + 1;
-                let mut runs = false;
-                if tokens.is_mark(at, "(") && !self.begins_query(at + 1) {
-                    let behind = tokens.behind_parenthesis(at, end);
-                    runs = (at..behind).any(|at| tokens.is_one_of(at, &["analyze", "analyse"]));
-                    at = behind;
-                }
-                while at < end && tokens.is_one_of(at, &["analyze", "analyse", "verbose"]) {
-                    runs |= !tokens.is_word(at, "verbose");
-                    at += 1;
-                }
+                let at = prepared::explained(tokens, range);
+                let runs = (start..at).any(|at| tokens.is_one_of(at, &["analyze", "analyse"]));
                 let inner = at..end;
                 let inner = if self.begins_query(at) {
                     self.query(&inner)
@@ -154,21 +150,19 @@ impl Reader<'_> {
                 Some(Statement { kind, ..inner })
             }
             "prepare" => {
-                let name = tokens.identifier(start + 1)?;
-                let body = tokens.find_word(start + 2..end, &["as"])? + 1;
-                let inner = self.carried(body..end);
-                let target = match inner.target {
-                    Target::Keys { .. } | Target::Everywhere { .. } => refused(Refusal::prepared()),
-                    target => target,
-                };
-                let (kind, pin) = (Kind::Prepare(name), Some(Pin::Prepare));
-                Some(Statement { kind, target, access: inner.access, pin })
+                let body = prepared::body(tokens, range)?;
+                let mut inner = self.carried(body.clone());
+                if self.cx.schema.is_one_shard() {
+                    inner.target = Target::Nothing;
+                }
+                prepared::preparation(tokens, range, body, inner)
             }
             "declare" => self.declare(range),
             "copy" => Some(self.copy(range)),
             word @ ("call" | "do") => {
                 let target = refused(Refusal::any_code(&word.to_ascii_uppercase()));
-                Some(plain(Kind::Other, target, Access::Write))
+                let kind = if word == "do" { Kind::Block } else { Kind::Other };
+                Some(Statement { pin: pin_by_words(tokens, range), ..plain(kind, target, Access::Write) })
             }
             _ => None,
         }
@@ -184,7 +178,7 @@ impl Reader<'_> {
     }
 
     fn begins_query(&self, at: usize) -> bool {
-        self.tokens.is_one_of(at, QUERIES) || self.tokens.is_mark(at, "(")
+        begins_query(self.tokens, at)
     }
 
     fn declare(&self, range: &Range<usize>) -> Option<Statement> {
@@ -309,6 +303,10 @@ impl Reader<'_> {
     }
 }
 
+fn begins_query(tokens: &Tokens<'_>, at: usize) -> bool {
+    tokens.is_one_of(at, QUERIES) || tokens.is_mark(at, "(")
+}
+
 /// Whether rows are modified, by the main statement or by one in `WITH`.
 fn modifies(tokens: &Tokens<'_>, range: &Range<usize>) -> bool {
     range.clone().any(|at| {
@@ -326,7 +324,7 @@ fn into_table(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<bool> {
 /// Why the session must keep its connection, as far as the functions' names tell.
 fn pin_by_words(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Pin> {
     const ARGUMENT_TOKENS: usize = 64;
-    range.clone().find_map(|at| {
+    let pins = range.clone().filter_map(|at| {
         if !tokens.is_mark(at + 1, "(") {
             return None;
         }
@@ -336,5 +334,6 @@ fn pin_by_words(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Pin> {
         let local =
             pin == Pin::Setting && tokens.is_word(behind - 2, "true") && tokens.is_mark(behind - 1, ")");
         (!local).then_some(pin)
-    })
+    });
+    pins.fold(None, |strongest, pin| functions::stronger(strongest, Some(pin)))
 }

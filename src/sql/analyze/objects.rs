@@ -239,6 +239,9 @@ fn create(tokens: &Tokens<'_>, range: &Range<usize>, cx: &Context<'_>) -> Statem
     if tokens.are_words(at, &["if", "not", "exists"]) {
         at += 3;
     }
+    if tokens.identifier(at).as_deref() == Some("pg_temp") && tokens.is_mark(at + 1, ".") {
+        statement.pin = Some(Pin::TemporaryTable);
+    }
     statement.target = match what.as_str() {
         "table" if foreign => Target::Home,
         "table" => create_table(tokens, at..end, temporary, cx),

@@ -152,13 +152,6 @@ impl Refusal {
         Refusal::new(format!("{what} may touch any table"), HINT)
     }
 
-    pub(super) fn prepared() -> Refusal {
-        Refusal::new(
-            "PREPARE of a statement on sharded tables fixes its shard before its parameters are known",
-            "Use your driver's prepared statements (the extended query protocol): they are routed each time.",
-        )
-    }
-
     pub(super) fn derived_table(what: &str) -> Refusal {
         Refusal::new(
             format!("{what} from sharded tables would hold a part of their rows on each shard"),

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::super::lexer::TokenKind;
-use super::super::shape::{Access, Kind, Pin, Statement, Target, ValueSlot};
+use super::super::shape::{Access, ConfigCall, Kind, Pin, Statement, Target, ValueSlot};
 use super::tokens::Tokens;
 
 /// Such a statement, or `None`.
@@ -202,33 +202,48 @@ fn show(tokens: &Tokens<'_>, range: &Range<usize>) -> Kind {
     }
 }
 
-/// `SELECT set_config(name, value, is_local)` and nothing else, name and value constant.
-/// The name is a literal's value: it is part of the fingerprint (see the lexer).
+/// `SELECT set_config(name, value, is_local), …` and nothing else: names and the last arguments
+/// constant, values constants or parameters. A name is a literal's value: it is part of the
+/// fingerprint (see the lexer).
 pub(super) fn set_config(
     tokens: &Tokens<'_>,
     range: &Range<usize>,
     literal_name: impl Fn(u32) -> Option<String>,
 ) -> Option<Statement> {
-    let mut at = range.start;
-    if !tokens.is_word(at, "select") {
+    if !tokens.is_word(range.start, "select") {
         return None;
     }
-    at += 1;
+    let mut calls = Vec::new();
+    let mut at = range.start + 1;
+    loop {
+        let (call, behind) = config_call(tokens, at, &literal_name)?;
+        calls.push(call);
+        at = behind;
+        if tokens.is_word(at, "as") && at < range.end {
+            tokens.identifier(at + 1)?;
+            at += 2;
+        }
+        if at >= range.end {
+            break;
+        }
+        if !tokens.is_mark(at, ",") {
+            return None;
+        }
+        at += 1;
+    }
+    (at == range.end).then(|| plain(Kind::SetConfig(calls), Target::Nothing, Access::Read))
+}
+
+/// One call that begins at `at`, and the token behind it.
+fn config_call(
+    tokens: &Tokens<'_>,
+    mut at: usize,
+    literal_name: impl Fn(u32) -> Option<String>,
+) -> Option<(ConfigCall, usize)> {
     if tokens.is_word(at, "pg_catalog") && tokens.is_mark(at + 1, ".") {
         at += 2;
     }
     if !tokens.is_word(at, "set_config") || !tokens.is_mark(at + 1, "(") {
-        return None;
-    }
-    let local = match tokens.word(at + 6).as_str() {
-        "true" => true,
-        "false" => false,
-        _ => return None,
-    };
-    let punctuated =
-        tokens.is_mark(at + 3, ",") && tokens.is_mark(at + 5, ",") && tokens.is_mark(at + 7, ")");
-    let aliased = at + 10 == range.end && tokens.is_word(at + 8, "as") && tokens.identifier(at + 9).is_some();
-    if !punctuated || !(at + 8 == range.end || aliased) {
         return None;
     }
     let name = literal_name(tokens.slot(at + 2)?)?.to_ascii_lowercase();
@@ -239,6 +254,17 @@ pub(super) fn set_config(
         TokenKind::Param => value(tokens, at + 4..at + 5)?,
         _ => return None,
     };
-    let kind = Kind::SetConfig { name, local, value };
-    Some(plain(kind, Target::Nothing, Access::Read))
+    let mut comma = at + 5;
+    // Drivers and generators write the parameter's type.
+    if tokens.is_mark(comma, "::") && tokens.is_one_of(comma + 1, &["text", "varchar"]) {
+        comma += 2;
+    }
+    let local = match tokens.word(comma + 1).as_str() {
+        "true" => true,
+        "false" => false,
+        _ => return None,
+    };
+    let punctuated =
+        tokens.is_mark(at + 3, ",") && tokens.is_mark(comma, ",") && tokens.is_mark(comma + 2, ")");
+    punctuated.then_some((ConfigCall { name, local, value }, comma + 3))
 }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use sqlparser::ast::{Expr, Function, Ident, Query, Statement, TableFactor, Visit, Visitor};
 
 use super::super::shape::Pin;
-use super::functions::{Effect, effect};
+use super::functions::{Effect, effect, stronger};
 use super::names::{ident, object};
 use super::query::{Analyzer, Env, address};
 use super::refusals::Refusal;
@@ -49,12 +49,12 @@ impl Analyzer<'_> {
             Effect::Home(pin) => {
                 self.writes = true;
                 self.touched.home = true;
-                self.pin = self.pin.or(pin);
+                self.pin = stronger(self.pin, pin);
             }
             Effect::SetConfig => {
                 self.writes = true;
                 // Even for the transaction only: which parameter, and to what, is not followed here.
-                self.pin = self.pin.or(Some(Pin::Setting));
+                self.pin = stronger(self.pin, Some(Pin::Setting));
             }
             Effect::Reads => self.refusals.push(Refusal::reading_function(&name.name)),
             Effect::UserDefined => self.refusals.push(Refusal::user_function(&name.name)),

@@ -1,7 +1,7 @@
 //! What a statement is to its session.
 
 use super::*;
-use crate::sql::{Access, Statement};
+use crate::sql::{Access, ConfigCall, Statement};
 
 fn one(sql: &str) -> Statement {
     let mut statements = shape(sql).statements;
@@ -11,6 +11,15 @@ fn one(sql: &str) -> Statement {
 
 fn set(name: &str, local: bool, value: ValueSlot) -> Kind {
     Kind::Set { name: name.to_owned(), local, default: false, value: Some(value) }
+}
+
+fn config(calls: &[(&str, bool, ValueSlot)]) -> Kind {
+    let call = |(name, local, value): &(&str, bool, ValueSlot)| ConfigCall {
+        name: (*name).to_owned(),
+        local: *local,
+        value: *value,
+    };
+    Kind::SetConfig(calls.iter().map(call).collect())
 }
 
 fn default(name: &str) -> Kind {
@@ -72,7 +81,6 @@ fn kinds() {
         ("DEALLOCATE p", Kind::Deallocate(Some("p".to_owned()))),
         ("DEALLOCATE PREPARE p", Kind::Deallocate(Some("p".to_owned()))),
         ("DEALLOCATE ALL", Kind::Deallocate(None)),
-        ("PREPARE p AS SELECT 1", Kind::Prepare("p".to_owned())),
         ("DECLARE c CURSOR FOR SELECT 1", Kind::Declare("c".to_owned())),
         ("LISTEN x", Kind::Listen),
         ("CREATE TABLE t (a int)", Kind::Ddl),
@@ -88,12 +96,9 @@ fn kinds() {
         ("EXPLAIN DELETE FROM app_settings", Kind::Query),
         (
             "SELECT set_config('Search_Path', 'a', false)",
-            Kind::SetConfig { name: "search_path".to_owned(), local: false, value: ValueSlot::Literal(1) },
+            config(&[("search_path", false, ValueSlot::Literal(1))]),
         ),
-        (
-            "SELECT pg_catalog.set_config('role', $1, true)",
-            Kind::SetConfig { name: "role".to_owned(), local: true, value: ValueSlot::Param(1) },
-        ),
+        ("SELECT pg_catalog.set_config('role', $1, true)", config(&[("role", true, ValueSlot::Param(1))])),
     ];
     for (sql, kind) in rows {
         assert_eq!(one(sql).kind, kind, "{sql}");
@@ -116,7 +121,7 @@ fn pins() {
         ("SELECT pg_try_advisory_lock_shared(1) FROM app_settings", Some(Pin::AdvisoryLock)),
         ("SELECT pg_advisory_xact_lock(1)", None),
         ("LOAD 'x'", Some(Pin::Load)),
-        ("PREPARE p AS SELECT 1", Some(Pin::Prepare)),
+        ("PREPARE p AS SELECT pg_advisory_lock(1)", None),
         ("SELECT set_config('a', 'b', false)", None),
         ("SELECT set_config('a', 'b' || 'c', false)", Some(Pin::Setting)),
         ("SELECT set_config('a', 'b', $1)", Some(Pin::Setting)),

@@ -102,9 +102,10 @@ fn carriers() {
         ("COPY jobs FROM PROGRAM 'x'", "refused: file", "one server's program"),
         ("COPY (SELECT * FROM jobs WHERE user_id = 7) TO STDOUT", "keys[lit0] colocated", "as its query"),
         ("COPY (DELETE FROM jobs WHERE user_id = 7 RETURNING *) TO STDOUT", "keys[lit0] colocated", "as its statement"),
-        ("PREPARE p AS SELECT * FROM jobs WHERE user_id = $1", "refused: PREPARE", "the shard is not known yet"),
+        ("PREPARE p AS SELECT * FROM jobs WHERE user_id = $1", "nothing", "any shard has the table"),
+        ("PREPARE p AS SELECT * FROM jobs JOIN app_settings ON user_id = 1", "home", "the home shard has both"),
         ("PREPARE p(int) AS SELECT * FROM app_settings", "home", "it is known"),
-        ("EXECUTE p(1)", "nothing", "where it was prepared"),
+        ("EXECUTE p(1)", "nothing", "wherever what it executes does"),
         ("CALL f()", "refused: CALL", "any table"),
         ("DO $$ BEGIN END $$", "refused: DO", "any table"),
     ]);

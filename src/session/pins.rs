@@ -1,0 +1,269 @@
+//! Why a session keeps a server connection beyond its transaction, and when it need not any more.
+//!
+//! A statement that makes such state names its reason when it is analysed. Whether the state is
+//! still there after something that may have ended it (an `UNLISTEN`, a `DROP`, a rollback) only
+//! the server knows: it is asked, in one statement, before the client hears that it is done.
+
+use super::attach::Unattached;
+use super::state::{Held, Session};
+use crate::backend::ServerError;
+use crate::config::PoolMode;
+use crate::error::ClientError;
+use crate::sql::{Kind, Pin, Shape};
+use crate::txn::Phase;
+use crate::wire::TxStatus;
+
+/// Reasons.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Pins(u16);
+
+/// In the order in which the console names them.
+const ALL: [Pin; 9] = [
+    Pin::TemporaryTable,
+    Pin::Listen,
+    Pin::HoldCursor,
+    Pin::AdvisoryLock,
+    Pin::Setting,
+    Pin::Sequence,
+    Pin::Code,
+    Pin::Load,
+    Pin::Seed,
+];
+
+/// What of a session's state is still on its server, in the words of [`asked`]. Operators are
+/// qualified: the session's `search_path` may hide PostgreSQL's.
+const QUESTION: &str = "SELECT pg_catalog.concat_ws(',', \
+    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_locks \
+        WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND locktype OPERATOR(pg_catalog.=) 'advisory') \
+        THEN 'lock' END, \
+    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_class \
+        WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) \
+        OR EXISTS (SELECT FROM pg_catalog.pg_type \
+        WHERE typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) \
+        OR EXISTS (SELECT FROM pg_catalog.pg_proc \
+        WHERE pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) THEN 'temporary' END, \
+    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) THEN 'listen' END, \
+    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) THEN 'cursor' END)";
+
+/// The reasons a server can be asked about.
+fn asked(pin: Pin) -> Option<&'static str> {
+    match pin {
+        Pin::AdvisoryLock => Some("lock"),
+        Pin::TemporaryTable => Some("temporary"),
+        Pin::Listen => Some("listen"),
+        Pin::HoldCursor => Some("cursor"),
+        Pin::Load | Pin::Setting | Pin::Sequence | Pin::Seed | Pin::Code => None,
+    }
+}
+
+impl Pins {
+    fn bit(pin: Pin) -> u16 {
+        1 << (pin as u16)
+    }
+
+    pub(super) fn add(&mut self, pin: Pin) {
+        self.0 |= Pins::bit(pin);
+    }
+
+    pub(super) fn has(self, pin: Pin) -> bool {
+        self.0 & Pins::bit(pin) != 0
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(super) fn union(self, other: Pins) -> Pins {
+        Pins(self.0 | other.0)
+    }
+
+    /// Some of it is there after `DISCARD ALL`: libraries stay loaded, and a seed stays planted.
+    pub(super) fn outlives_discard(self) -> bool {
+        self.has(Pin::Load) || self.has(Pin::Seed)
+    }
+
+    /// For the console: one reason is as good as several.
+    pub(super) fn reason(self) -> Option<&'static str> {
+        ALL.into_iter().find(|pin| self.has(*pin)).map(reason)
+    }
+
+    /// After the server has said what is there.
+    fn as_answered(self, answer: &str) -> Pins {
+        let mut pins = Pins::default();
+        for pin in ALL {
+            let stands = match asked(pin) {
+                Some(word) => answer.split(',').any(|there| there == word),
+                None => self.has(pin),
+            };
+            if stands {
+                pins.add(pin);
+            }
+        }
+        pins
+    }
+}
+
+/// In words.
+fn reason(pin: Pin) -> &'static str {
+    match pin {
+        Pin::TemporaryTable => "temporary table",
+        Pin::Listen => "LISTEN",
+        Pin::HoldCursor => "cursor WITH HOLD",
+        Pin::AdvisoryLock => "advisory lock",
+        Pin::Load => "LOAD",
+        Pin::Setting => "set_config",
+        Pin::Sequence => "currval",
+        Pin::Seed => "setseed",
+        Pin::Code => "DO",
+    }
+}
+
+impl Session {
+    /// The held server stays with the session, from now on and whether or not the statement
+    /// succeeds: better once too often.
+    pub(super) fn pin(&mut self, pin: Pin) {
+        let in_transaction = self.tx.phase() != Phase::Idle;
+        let Some(held) = &mut self.held else { return };
+        held.pins.add(pin);
+        // What a transaction made may go with it.
+        self.pins_to_check |= in_transaction;
+        self.note_pins();
+    }
+
+    /// Tells the console.
+    pub(super) fn note_pins(&self) {
+        let all = self.held.iter().chain(&self.parked).map(|held| held.pins);
+        self.control().pinned.set(all.fold(Pins::default(), Pins::union));
+    }
+
+    /// Statements that may end what pins the session.
+    pub(super) fn note_releases(&mut self, shape: &Shape, text: &[u8]) {
+        if self.pins_to_check || self.held.as_ref().is_none_or(|held| held.pins.is_empty()) {
+            return;
+        }
+        let contains = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+        self.pins_to_check = shape.statements.len() > 1
+            || shape.statements.iter().any(|statement| match statement.kind {
+                Kind::Listen => statement.pin.is_none(),
+                Kind::Discard => true,
+                Kind::Ddl => contains(b"drop"),
+                Kind::Other => contains(b"close"),
+                _ => false,
+            })
+            || contains(b"advisory_unlock");
+    }
+
+    /// Is there a reason to ask the held server what is still there, and can it be asked?
+    pub(super) fn may_release(&self) -> bool {
+        let session_mode = self.directory.pool.mode == PoolMode::Session;
+        self.pins_to_check
+            && !session_mode
+            && !self.relay.is_busy()
+            && self.held.as_ref().is_some_and(|held| {
+                let askable = ALL.into_iter().any(|pin| held.pins.has(pin) && asked(pin).is_some());
+                askable && held.lease.status == TxStatus::Idle && held.lease.outbox.is_empty()
+            })
+    }
+
+    /// Asks the held server what is still there.
+    pub(super) async fn release_pins(&mut self) {
+        self.pins_to_check = false;
+        let Some(held) = &mut self.held else { return };
+        let answer = held.lease.ask(QUESTION).await;
+        held.lease.unnamed = 0;
+        match answer {
+            Ok(answer) => held.pins = held.pins.as_answered(&answer.unwrap_or_default()),
+            // It stays pinned, with whatever limit or lack of rights made it say no.
+            Err(ServerError::Refused { line, .. }) => tracing::debug!("a pin could not be checked: {line}"),
+            // The next statement finds the connection lost, and tells the client so.
+            Err(error) => tracing::debug!("a pin could not be checked: {error}"),
+        }
+        self.note_pins();
+        self.detach_if_free();
+        self.hold_listener();
+    }
+}
+
+/// Sequences.
+impl Session {
+    /// `currval()` and `lastval()` tell what happened on their connection. A session that asks for
+    /// them is refused once, and from then on keeps one that knows of nobody else's past.
+    pub(super) async fn refuse_or_keep_sequences(&mut self, shape: &Shape) -> Result<(), Unattached> {
+        let asks = shape.statements.iter().any(|statement| statement.pin == Some(Pin::Sequence));
+        if !asks || self.directory.pool.mode == PoolMode::Session {
+            return Ok(());
+        }
+        if !self.database.is_one_shard() {
+            return Err(ClientError::refused(
+                "currval() and lastval() are not possible across shards: each has its own sequences",
+                "Use INSERT … RETURNING, or the value that nextval() gave.",
+            )
+            .into());
+        }
+        let clean = |held: &Held| held.pins.has(Pin::Sequence);
+        if self.keeps_sequences && self.held.as_ref().is_none_or(clean) {
+            return Ok(());
+        }
+        self.keeps_sequences = true;
+        if self.tx.phase() == Phase::Idle && !self.relay.is_busy() && !self.batch.is_sent() {
+            self.keep_sequences().await?;
+        }
+        Err(ClientError::refused(
+            "currval() and lastval() tell what happened on one connection, and the session has used several",
+            "It keeps one from now on: begin again with the INSERT or nextval(). Better, use INSERT … RETURNING.",
+        )
+        .into())
+    }
+
+    /// The server just taken forgets what others did with sequences, and stays.
+    pub(super) async fn keep_sequences(&mut self) -> Result<(), Unattached> {
+        let Some(held) = &mut self.held else { return Ok(()) };
+        if held.pins.has(Pin::Sequence) {
+            return Ok(());
+        }
+        if let Err(error) = held.lease.run(&["DISCARD SEQUENCES".to_owned()]).await {
+            let told = self.server_error(&error, false);
+            self.drop_held();
+            return Err(told.into());
+        }
+        held.lease.unnamed = 0;
+        held.pins.add(Pin::Sequence);
+        self.note_pins();
+        Ok(())
+    }
+
+    /// After an answer of pgring's own: what the session does not keep is given back, and the
+    /// connection that may have something to tell is listened to again.
+    pub(super) fn hold_listener_if_free(&mut self) {
+        if !self.relay.is_busy() && (self.held.is_some() || !self.parked.is_empty()) {
+            self.detach_if_free();
+            self.hold_listener();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_longer_there_pins_no_longer() {
+        let mut pins = Pins::default();
+        for pin in [Pin::Listen, Pin::TemporaryTable, Pin::Load] {
+            pins.add(pin);
+        }
+        assert_eq!(pins.reason(), Some("temporary table"));
+        let left = pins.as_answered("listen");
+        assert_eq!(left.reason(), Some("LISTEN"));
+        assert!(left.outlives_discard() && !left.has(Pin::TemporaryTable));
+        assert_eq!(left.as_answered("").reason(), Some("LOAD"));
+        // What a function or a DO block made unseen.
+        assert!(left.as_answered("lock").has(Pin::AdvisoryLock));
+    }
+
+    #[test]
+    fn every_reason_is_listed() {
+        assert!(ALL.iter().all(|pin| ALL.iter().filter(|other| *other == pin).count() == 1));
+        assert_eq!(ALL.map(reason).iter().filter(|words| words.is_empty()).count(), 0);
+    }
+}

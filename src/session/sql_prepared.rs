@@ -1,0 +1,460 @@
+//! Prepared statements that SQL asks for by name: `PREPARE`, `EXECUTE`, `DEALLOCATE`, and the
+//! view `pg_prepared_statements`.
+//!
+//! SQL names them in its text, and PostgreSQL's answers name them too. So a server has them by
+//! the client's own names, unlike those of `Bind`, which many sessions share under one name: it is
+//! given what a text is about just ahead of it, in the same round trip, and whatever other sessions
+//! have left by their names is closed there first. The text itself is passed on as it is, and so is
+//! everything PostgreSQL has to say about it. Whether a statement came by `Parse` or by `PREPARE`
+//! makes no difference: there is one space of names, as there.
+//!
+//! Where there is one shard nothing else is to be done. Where there are several, `EXECUTE` is
+//! routed as the statement it executes, its constant arguments being that one's parameters.
+
+use super::attach::Unattached;
+use super::prepared::Prepared;
+use super::ready::Effect;
+use super::settings::statement_texts;
+use super::state::Session;
+use crate::backend::{Evicted, PreparedNames, Server};
+use crate::error::ClientError;
+use crate::execute::{Expect, Relay};
+use crate::ring::ShardId;
+use crate::route::Parameters;
+use crate::sql::{
+    Argument, Execution, Kind, Lexed, Mentions, Pin, Preparation, Shape, Statement, Target, TokenKind,
+    tokenize,
+};
+use crate::wire::{self, TxStatus};
+use std::rc::Rc;
+
+/// What a `PREPARE` that is run ahead of a statement is itself called meanwhile.
+const AHEAD: &[u8] = b"__pgring_prepare";
+
+/// Spreads a number over 64 bits: what tells variants of one text apart is combined by XOR.
+pub(super) fn mixed(number: u64) -> u64 {
+    number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Tells what SQL's `PREPARE` makes from the same text prepared by `Parse`.
+const BY_SQL: u64 = 0x5371_6c20_5072_6570;
+
+impl Session {
+    /// What the text of a `PREPARE` makes.
+    pub(super) fn made_by_sql(&mut self, text: &[u8]) -> Result<Rc<Prepared>, ClientError> {
+        let context = self.context()?;
+        let variant = self.variant(text) ^ BY_SQL;
+        let worker = Rc::clone(&self.worker);
+        let mut interner = worker.interner.borrow_mut();
+        interner.intern(text, &[], (context, variant), || {
+            let mut lexed = Lexed::default();
+            let shape = self.shape_with(text, &mut lexed, context)?;
+            let unknown_table = self.unknown_table.replace(false);
+            let [Statement { kind: Kind::Prepare(made), .. }] = &shape.statements[..] else {
+                return Err(unfollowed());
+            };
+            Ok(Prepared {
+                id: worker.new_number(),
+                text: text.into(),
+                by_sql: Some(made.name.as_bytes().into()),
+                types: Box::default(),
+                oids: made.types.clone().into(),
+                shape: Rc::new(Shape { statements: vec![made.inner.clone()], ..Shape::default() }),
+                unknown_table,
+                lexed,
+                variant,
+                context,
+            })
+        })
+    }
+
+    pub(super) fn effect_of_prepare(&mut self, text: &[u8]) -> Effect {
+        match self.made_by_sql(text) {
+            Ok(statement) => Effect::Prepare(statement),
+            // It was analysed a moment ago, and refused if it was not to be followed.
+            Err(error) => {
+                tracing::error!(database = self.database.name, "a PREPARE is lost: {}", error.message);
+                Effect::None
+            }
+        }
+    }
+
+    /// A `PREPARE` of the client's has run on the held server.
+    pub(super) fn prepared_by_sql(&mut self, statement: Rc<Prepared>) {
+        let Some(name) = statement.by_sql.clone() else { return };
+        if let Some(held) = &mut self.held {
+            // Room has been made when it was sent.
+            held.lease.prepared.insert_named(&name, statement.id, usize::MAX);
+        }
+        self.statements.insert(name, statement);
+        self.control().prepared.set(self.statements.len());
+    }
+
+    /// A `DEALLOCATE` of the client's has run on the held server.
+    pub(super) fn deallocated_by_sql(&mut self, name: &str) {
+        if let Some(held) = &mut self.held {
+            held.lease.prepared.remove_named(name.as_bytes());
+        }
+        self.statements.remove(name.as_bytes());
+        self.control().prepared.set(self.statements.len());
+    }
+
+    /// Which statement an `EXECUTE` executes as things stand: PostgreSQL decides what columns it
+    /// has when the `EXECUTE` is parsed.
+    pub(super) fn executed_id(&self, shape: &Shape) -> Option<u64> {
+        let execution = shape.mentions.execution.as_ref()?;
+        self.statements.get(execution.name.as_bytes()).map(|statement| statement.id)
+    }
+
+    /// Why the session keeps its server after an `EXECUTE`: for what it executes.
+    pub(super) fn pin_of_executed(&self, shape: &Shape, statement: &Statement) -> Option<Pin> {
+        if let Kind::Prepare(made) = &statement.kind {
+            // It may be executed by the next statement of the message.
+            return made.inner.pin.filter(|_| shape.statements.len() > 1);
+        }
+        shape.mentions.execution.as_ref()?;
+        let pin = |name: &String| self.statements.get(name.as_bytes())?.shape.statements.first()?.pin;
+        shape.mentions.names.iter().find_map(pin)
+    }
+
+    /// Refuses what would leave unknown what a name stands for, or where it has to run.
+    pub(super) fn refuse_unfollowed_names(&self, shape: &Shape, text: &[u8]) -> Result<(), ClientError> {
+        if shape.mentions.names.is_empty() {
+            return Ok(());
+        }
+        if let Some(name) =
+            shape.mentions.names.iter().find(|name| PreparedNames::is_reserved(name.as_bytes()))
+        {
+            return Err(ClientError::refused(
+                format!("the name \"{name}\" of a prepared statement is reserved for pgring"),
+                "Use another name.",
+            ));
+        }
+        let count = shape.statements.len();
+        if count == 1 {
+            return Ok(());
+        }
+        if !self.database.is_one_shard() && shape.mentions.execution.is_some() {
+            return Err(ClientError::refused(
+                "EXECUTE among other statements of one message cannot be routed",
+                "Send the statements one by one.",
+            ));
+        }
+        let prepares = shape.statements.iter().any(|statement| matches!(statement.kind, Kind::Prepare(_)));
+        if prepares && statement_texts(text, count, self.standard_conforming_strings).len() != count {
+            return Err(unfollowed());
+        }
+        Ok(())
+    }
+
+    /// As [`Session::route`]; `EXECUTE` goes where what it executes does.
+    pub(super) fn route_by_name(
+        &mut self,
+        shape: &Rc<Shape>,
+        text: &[u8],
+        lexed: &Lexed,
+        parameters: &Parameters<'_>,
+    ) -> Result<ShardId, Unattached> {
+        let one_shard = self.database.is_one_shard();
+        let Some(execution) = shape.mentions.execution.as_ref().filter(|_| !one_shard) else {
+            return self.route(shape, text, lexed, parameters);
+        };
+        // Of what does not exist, or has other parameters, any server says so.
+        let Ok(executed) = self.statement(execution.name.as_bytes()) else {
+            return self.route(shape, text, lexed, parameters);
+        };
+        if execution.arguments.len() != self.parameter_count(&executed) {
+            return self.route(shape, text, lexed, parameters);
+        }
+        let Some(inner) = executed.shape.statements.first() else {
+            return self.route(shape, text, lexed, parameters);
+        };
+        if inner.pin == Some(Pin::Setting) {
+            return Err(ClientError::refused(
+                "set_config() with values that are not constants cannot be followed across shards",
+                "Use SET, or set_config() with constants as the only expression of a SELECT.",
+            )
+            .into());
+        }
+        if execution.into_table {
+            refuse_derived_table(inner)?;
+            return self.route(shape, text, lexed, parameters);
+        }
+        let arguments = Arguments::of(execution, text, lexed, &executed.oids);
+        let arguments = arguments.parameters()?;
+        let hints = lexed.hints();
+        if hints.key.is_none() && hints.shard.is_none() && hints.invalid.is_none() {
+            return self.route(&executed.shape, &executed.text, &executed.lexed, &arguments);
+        }
+        let known = match &inner.target {
+            Target::Keys { .. } if hints.shard.is_none() => {
+                self.route(&executed.shape, &executed.text, &executed.lexed, &arguments).ok()
+            }
+            _ => None,
+        };
+        let target = Target::Refused(String::new(), String::new());
+        let placed = Statement { kind: Kind::Query, target, access: inner.access, pin: None };
+        let placed = Rc::new(Shape { statements: vec![placed], ..Shape::default() });
+        let shard = self.route(&placed, text, lexed, parameters)?;
+        if known.is_some_and(|known| known != shard) {
+            return Err(ClientError::refused(
+                "the hint and the prepared statement's key belong to different shards",
+                "Leave the hint away: the key is known.",
+            )
+            .into());
+        }
+        Ok(shard)
+    }
+
+    fn parameter_count(&self, statement: &Prepared) -> usize {
+        let tokens = tokenize(&statement.text, self.standard_conforming_strings).unwrap_or_default();
+        let numbers = tokens.iter().filter(|token| token.kind == TokenKind::Param).filter_map(|token| {
+            let number = &statement.text[token.span.start as usize + 1..token.span.end as usize];
+            std::str::from_utf8(number).ok()?.parse().ok()
+        });
+        numbers.max().unwrap_or(0).max(statement.oids.len())
+    }
+
+    /// Does only the home shard know what this statement is about?
+    pub(super) fn is_at_home(&self, statement: &Prepared) -> bool {
+        let named =
+            statement.shape.mentions.names.iter().filter_map(|name| self.statements.get(name.as_bytes()));
+        let shapes = named.map(|named| &named.shape).chain([&statement.shape]);
+        shapes.flat_map(|shape| &shape.statements).any(|statement| {
+            matches!(statement.target, Target::Home | Target::Catalog | Target::Keys { home: true, .. })
+        })
+    }
+
+    /// Does a server have this statement of the session's by the client's name?
+    pub(super) fn is_by_name(&self, statement: &Prepared) -> bool {
+        statement.by_sql.is_some() || statement.shape.mentions.all
+    }
+
+    /// What the held server knows a statement by.
+    pub(super) fn name_on_server(&self, statement: &Prepared, named: bool) -> Vec<u8> {
+        if !named {
+            return Vec::new();
+        }
+        if let Some(name) = &statement.by_sql {
+            return name.to_vec();
+        }
+        if statement.shape.mentions.all
+            && let Some((name, _)) = self.statements.iter().find(|(_, known)| known.id == statement.id)
+        {
+            return name.to_vec();
+        }
+        PreparedNames::name(statement.id).into_bytes()
+    }
+
+    /// Has the held server have, by the client's names, what a text is about, and nothing that is
+    /// not the session's. Returns whether anything had to be sent.
+    ///
+    /// # Errors
+    /// A name is pgring's own.
+    pub(super) fn bring_names(&mut self, mentions: &Mentions) -> Result<bool, Unattached> {
+        let Some(held) = &mut self.held else { return Ok(false) };
+        let server = &mut *held.lease;
+        if mentions.is_empty() && !server.prepared.has_named() || server.status == TxStatus::Failed {
+            return Ok(false);
+        }
+        let statements = &self.statements;
+        let others = server
+            .prepared
+            .take_named_unless(|name, id| statements.get(name).is_some_and(|statement| statement.id == id));
+        for name in &others {
+            put_close(server, &mut self.relay, name);
+        }
+        let mut sent = !others.is_empty();
+        let room = mentions.names.len();
+        for name in &mentions.names {
+            sent = true;
+            match self.statement(name.as_bytes()) {
+                Ok(statement) => _ = self.bring_name(name.as_bytes(), &statement, room),
+                // It is about to be prepared, or does not exist.
+                Err(_) => self.clear_name(name.as_bytes(), room),
+            }
+        }
+        if mentions.all {
+            sent = true;
+            self.bring_all()?;
+        }
+        Ok(sent)
+    }
+
+    /// All of the session's statements, by their names, and no others.
+    fn bring_all(&mut self) -> Result<(), Unattached> {
+        let Some(held) = &mut self.held else { return Ok(()) };
+        let server = &mut *held.lease;
+        for id in server.prepared.take_shared() {
+            put_evicted(server, &mut self.relay, Evicted::Shared(id));
+        }
+        let names: Vec<Box<[u8]>> = self.statements.keys().cloned().collect();
+        let mut executing = Vec::new();
+        for name in names {
+            if PreparedNames::is_reserved(&name) {
+                return Err(ClientError::refused(
+                    "a prepared statement has a name that is reserved for pgring",
+                    "Use another name.",
+                )
+                .into());
+            }
+            let statement = self.statement(&name)?;
+            if statement.shape.mentions.execution.is_some() {
+                executing.push((name, statement));
+            } else {
+                self.bring_name(&name, &statement, usize::MAX);
+            }
+        }
+        // PostgreSQL looks at what they execute when they are parsed.
+        for (name, statement) in executing {
+            self.bring_name(&name, &statement, usize::MAX);
+        }
+        Ok(())
+    }
+
+    /// Has the held server have a statement by the client's name, in one of at least `room` places.
+    /// Returns whether anything had to be sent.
+    pub(super) fn bring_name(&mut self, name: &[u8], statement: &Prepared, room: usize) -> bool {
+        let limit = self.directory.pool.prepared_statements.max(room);
+        let Some(held) = &mut self.held else { return false };
+        let server = &mut *held.lease;
+        if server.status == TxStatus::Failed || server.prepared.touch_named(name, statement.id) {
+            return false;
+        }
+        if let Some(evicted) = server.prepared.insert_named(name, statement.id, limit) {
+            put_evicted(server, &mut self.relay, evicted);
+        }
+        put_close(server, &mut self.relay, name);
+        self.tally.server_parses.inc();
+        if statement.by_sql.is_some() {
+            put_run(server, &mut self.relay, &statement.text);
+        } else {
+            wire::put_parse(&mut server.outbox, name, &statement.text, &statement.types);
+            self.relay.expect(Expect::Parse { id: 0, shown: false });
+        }
+        true
+    }
+
+    /// The held server has nothing by this name, and room for what may be prepared by it.
+    fn clear_name(&mut self, name: &[u8], room: usize) {
+        let limit = self.directory.pool.prepared_statements.max(room);
+        let Some(held) = &mut self.held else { return };
+        let server = &mut *held.lease;
+        if let Some(evicted) = server.prepared.insert_named(name, 0, limit) {
+            put_evicted(server, &mut self.relay, evicted);
+        }
+        put_close(server, &mut self.relay, name);
+    }
+}
+
+/// Closes what makes room for another statement.
+pub(super) fn put_evicted(server: &mut Server, relay: &mut Relay, evicted: Evicted) {
+    match evicted {
+        Evicted::Shared(id) => {
+            wire::put_close_statement(&mut server.outbox, PreparedNames::name(id).as_bytes());
+            relay.expect(Expect::Close { evicted: Some(id), shown: false });
+        }
+        Evicted::Named(name) => put_close(server, relay, &name),
+    }
+}
+
+/// Closes what may be there by a name; PostgreSQL does not mind if nothing is.
+fn put_close(server: &mut Server, relay: &mut Relay, name: &[u8]) {
+    wire::put_close_statement(&mut server.outbox, name);
+    relay.expect(Expect::Close { evicted: None, shown: false });
+}
+
+/// Runs a `PREPARE` ahead of the client's statement, whose unnamed statement and portal it leaves
+/// alone.
+fn put_run(server: &mut Server, relay: &mut Relay, text: &[u8]) {
+    // An error may have left it there.
+    put_close(server, relay, AHEAD);
+    wire::put_parse(&mut server.outbox, AHEAD, text, &[]);
+    relay.expect(Expect::Parse { id: 0, shown: false });
+    wire::put_bind_plain(&mut server.outbox, AHEAD, AHEAD);
+    relay.expect(Expect::Bind { shown: false });
+    wire::put_execute(&mut server.outbox, AHEAD);
+    relay.expect(Expect::Execute { note: None, shown: false });
+    put_close(server, relay, AHEAD);
+    wire::put_close_portal(&mut server.outbox, AHEAD);
+    relay.expect(Expect::Close { evicted: None, shown: false });
+}
+
+fn unfollowed() -> ClientError {
+    ClientError::refused(
+        "PREPARE cannot be followed among the other statements of this message",
+        "Send the statements one by one.",
+    )
+}
+
+/// A table made of what is sharded would have a part of the rows on each shard.
+fn refuse_derived_table(inner: &Statement) -> Result<(), ClientError> {
+    match &inner.target {
+        Target::Nothing | Target::Home | Target::Catalog | Target::Reference => Ok(()),
+        _ => Err(ClientError::refused(
+            "a table filled from sharded tables would hold a part of their rows on each shard",
+            "Create it first, and fill it by INSERT.",
+        )),
+    }
+}
+
+/// The arguments of an `EXECUTE` as a `Bind` would give them.
+struct Arguments {
+    body: Vec<u8>,
+    types: Vec<u32>,
+}
+
+impl Arguments {
+    fn of(execution: &Execution, text: &[u8], lexed: &Lexed, types: &[u32]) -> Arguments {
+        let count = u16::try_from(execution.arguments.len()).unwrap_or(u16::MAX);
+        let mut body = [[0, 0], count.to_be_bytes()].concat();
+        let mut declared = types.to_vec();
+        declared.resize(usize::from(count), 0);
+        for (argument, declared) in execution.arguments.iter().zip(&mut declared) {
+            match value(*argument, text, lexed) {
+                Some(Some(value)) => {
+                    let len = i32::try_from(value.len()).unwrap_or(-1);
+                    body.extend(len.to_be_bytes());
+                    body.extend(value);
+                }
+                Some(None) => body.extend((-1_i32).to_be_bytes()),
+                // Of a type that no key has it proves nothing.
+                None => {
+                    body.extend((-1_i32).to_be_bytes());
+                    *declared = Preparation::OTHER_TYPE;
+                }
+            }
+        }
+        Arguments { body, types: declared }
+    }
+
+    fn parameters(&self) -> Result<Parameters<'_>, ClientError> {
+        Ok(Parameters::parse(&self.body, &self.types)?)
+    }
+}
+
+/// An argument's text form, whatever the parameter's type; `None` if it is not certain.
+fn value(argument: Argument, text: &[u8], lexed: &Lexed) -> Option<Option<Vec<u8>>> {
+    // `007` and `1_000` are numbers of another text form.
+    let plain = |digits: &[u8]| digits.iter().all(u8::is_ascii_digit) && !digits.starts_with(b"0");
+    match argument {
+        Argument::Null => Some(None),
+        Argument::Expression => None,
+        Argument::Literal(slot) => {
+            let value = lexed.literal_value(text, slot)?;
+            match lexed.literal_kind(slot) {
+                TokenKind::Integer if plain(&value) || *value == *b"0" => Some(Some(value.into_owned())),
+                TokenKind::String
+                | TokenKind::EscapeString
+                | TokenKind::DollarString
+                | TokenKind::UnicodeString => Some(Some(value.into_owned())),
+                _ => None,
+            }
+        }
+        Argument::NegatedLiteral(slot) => {
+            let value = lexed.literal_value(text, slot)?;
+            let number = lexed.literal_kind(slot) == TokenKind::Integer && plain(&value);
+            number.then(|| Some([b"-", &*value].concat()))
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Random messages, sent at once, on pgring and on PostgreSQL.
+
+use std::time::Duration;
+
+use pgring::demo::sample::APP;
+
+use crate::support::raw::{
+    CLOSED, Frame, Raw, SILENCE, bind, close, describe, execute, flush, parse, query, sync,
+};
+use crate::support::{Config, Proxy, database, servers};
+
+/// Of two shards, user 4 lives on the first.
+const SCHEMA: &str = "
+    CREATE TABLE t (user_id int NOT NULL, v text NOT NULL, PRIMARY KEY (user_id, v));
+    INSERT INTO t SELECT 4, 'row ' || n FROM generate_series(1, 5) n;";
+
+const PIPELINES: u64 = 400;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from((self.0 >> 11) % u64::try_from(end).unwrap()).unwrap()
+    }
+
+    fn one_of<'a>(&mut self, choices: &[&'a str]) -> &'a str {
+        choices[self.below(choices.len())]
+    }
+}
+
+/// Statements, and how many parameters they have.
+const TEXTS: [(&str, usize); 17] = [
+    ("SELECT v FROM t WHERE user_id = 4 ORDER BY v", 0),
+    ("SELECT v FROM t WHERE user_id = 4 ORDER BY v", 0),
+    ("SELECT v FROM t WHERE user_id = 4 AND v > $1 ORDER BY v", 1),
+    ("SELECT count(*) FROM t WHERE user_id = 4", 0),
+    ("INSERT INTO t VALUES (4, $1) ON CONFLICT DO NOTHING", 1),
+    ("INSERT INTO t VALUES (4, 'row 1')", 0),
+    ("DELETE FROM t WHERE user_id = 4 AND v = $1", 1),
+    ("SELECT 1 / 0 FROM t WHERE user_id = 4", 0),
+    ("SELECT nothing FROM t WHERE user_id = 4", 0),
+    ("BEGIN", 0),
+    ("COMMIT", 0),
+    ("ROLLBACK", 0),
+    ("SAVEPOINT s", 0),
+    ("ROLLBACK TO s", 0),
+    ("SET application_name = 'changed'", 0),
+    ("SET LOCAL application_name = 'for now'", 0),
+    ("SELECT current_setting('application_name'), v FROM t WHERE user_id = 4 AND v = 'row 1'", 0),
+];
+
+/// Bytes of a pipeline, and in words.
+struct Pipeline {
+    bytes: Vec<u8>,
+    words: Vec<String>,
+}
+
+impl Pipeline {
+    fn random(random: &mut Random) -> Pipeline {
+        let mut pipeline = Pipeline { bytes: Vec::new(), words: Vec::new() };
+        // What the client believes each name takes; it may be wrong about what exists.
+        let mut takes = [0, 0, 0];
+        for _ in 0..5 + random.below(30) {
+            let name = random.below(3);
+            let called = ["", "a", "b"][name];
+            let portal = random.one_of(&["", "", "", "p"]);
+            match random.below(20) {
+                0..=1 => {
+                    let (mut text, parameters) = TEXTS[random.below(TEXTS.len())];
+                    if name > 0 && text.contains("nothing") {
+                        // PostgreSQL reads a text before it sees that the name is taken.
+                        text = "SELECT 1";
+                    }
+                    takes[name] = parameters;
+                    pipeline.push(&format!("P {called:?} {text}"), parse(called, text));
+                }
+                2..=3 => pipeline.bind(portal, called, takes[name]),
+                4 => pipeline.push(&format!("D S {called:?}"), describe('S', called)),
+                5 => pipeline.push(&format!("D P {portal:?}"), describe('P', portal)),
+                6 => pipeline.push(&format!("E {portal:?}"), execute(portal, 0)),
+                7 => pipeline.push(&format!("E {portal:?} 2"), execute(portal, 2)),
+                8 => pipeline.push(&format!("C S {called:?}"), close('S', called)),
+                9 => pipeline.push("H", flush()),
+                10..=12 => pipeline.push("S", sync()),
+                13 => {
+                    let (text, _) = TEXTS.into_iter().filter(|(_, n)| *n == 0).nth(random.below(14)).unwrap();
+                    pipeline.push(&format!("Q {text}"), query(text));
+                }
+                _ => {
+                    let (text, parameters) = TEXTS[random.below(TEXTS.len())];
+                    takes[0] = parameters;
+                    pipeline.push(&format!("P \"\" {text}"), parse("", text));
+                    pipeline.bind("", "", parameters);
+                    if random.below(2) == 0 {
+                        pipeline.push("D P \"\"", describe('P', ""));
+                    }
+                    pipeline.push("E \"\"", execute("", 0));
+                    if random.below(4) != 0 {
+                        pipeline.push("S", sync());
+                    }
+                }
+            }
+        }
+        pipeline.push("S", sync());
+        pipeline
+    }
+
+    fn push(&mut self, words: &str, bytes: Vec<u8>) {
+        self.words.push(words.to_owned());
+        self.bytes.extend(bytes);
+    }
+
+    fn bind(&mut self, portal: &str, statement: &str, parameters: usize) {
+        self.push(
+            &format!("B {portal:?} {statement:?} {parameters}"),
+            bind(portal, statement, &["row 3"][..parameters]),
+        );
+    }
+}
+
+/// What is answered up to the end of a mark that is sent behind.
+fn answer(client: &mut Raw, bytes: &[u8]) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    client.send(&[bytes, &query("ROLLBACK"), &query("SELECT 'the end'")].concat());
+    loop {
+        let frame = client.frame();
+        let end = frame.tag == b'D' && frame.columns() == ["the end"];
+        let over = matches!(frame.tag, CLOSED | SILENCE);
+        frames.push(frame);
+        if over {
+            return frames;
+        }
+        if end {
+            frames.extend(client.until(b'Z', 1));
+            return settled(frames);
+        }
+    }
+}
+
+/// PostgreSQL 14 and later tell a parameter's new value at the end of a batch, earlier ones where
+/// it changes; pgring may be before its server.
+fn settled(frames: Vec<Frame>) -> Vec<Frame> {
+    let (mut settled, mut parameters) = (Vec::new(), Vec::new());
+    for frame in frames {
+        match frame.tag {
+            b'S' => parameters.push(frame),
+            b'Z' => {
+                settled.append(&mut parameters);
+                settled.push(frame);
+            }
+            _ => settled.push(frame),
+        }
+    }
+    settled
+}
+
+#[test]
+fn random_pipelines_are_answered_as_postgresql_does() {
+    let shards = servers(2);
+    let one = database(&shards[..1], SCHEMA);
+    let two = database(&shards, SCHEMA);
+    let plain = database(&shards[..1], SCHEMA);
+    let config = Config::new().database(&one, &shards[..1]).database(&two, &shards).set("pool", "size", "2");
+    let proxy = Proxy::start(config);
+    let number = |name: &str, default: u64| {
+        std::env::var(name).ok().map_or(default, |value| value.parse().expect("a number"))
+    };
+    // To look for more: PGRING_TEST_SEED=17 PGRING_TEST_PIPELINES=100000
+    let (seed, count) = (number("PGRING_TEST_SEED", 1), number("PGRING_TEST_PIPELINES", PIPELINES));
+    // Others leave their settings and statements on the servers.
+    let mut noise: Vec<Raw> =
+        [&one, &two].map(|name| Raw::login(&proxy.address(), APP, name)).into_iter().collect();
+    for client in &mut noise {
+        client.query("SET application_name = 'noise'; SET timezone = 'Asia/Tokyo'");
+    }
+    let mut wrong = Vec::new();
+    let (mut answered, mut failed, mut refused) = (0, 0, 0);
+    for number in 0..count {
+        let mut random = Random((seed + number).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let pipeline = Pipeline::random(&mut random);
+        let ask = |address: &str, name: &str| {
+            let mut client = Raw::login(address, APP, name);
+            client.set_patience(Duration::from_secs(5));
+            let first = answer(&mut client, &pipeline.bytes);
+            // The same again meets what the first left.
+            (first, answer(&mut client, &pipeline.bytes))
+        };
+        for client in &mut noise {
+            client.send(&query("SELECT v FROM t WHERE user_id = 4"));
+        }
+        let expected = ask(&shards[0].address(), &plain);
+        answered += expected.0.iter().filter(|frame| frame.tag == b'C').count();
+        failed += expected.0.iter().filter(|frame| frame.tag == b'E').count();
+        for client in &mut noise {
+            client.until(b'Z', 1);
+        }
+        if expected.0.iter().chain(&expected.1).any(|frame| frame.tag == b'I') {
+            // PostgreSQL runs the shell of a portal whose Bind has failed as if it were empty.
+            continue;
+        }
+        for name in [&one, &two] {
+            let got = ask(&proxy.address(), name);
+            if name == &two && got.0.iter().chain(&got.1).any(|frame| frame.code() == "0A000") {
+                // A batch that began on the other shard, with a statement that has none.
+                refused += 1;
+                continue;
+            }
+            if format!("{got:?}") != format!("{expected:?}") {
+                wrong.push(format!(
+                    "seed {}, on {}:\n{}\n{}",
+                    seed + number,
+                    if name == &one { "one shard" } else { "two shards" },
+                    pipeline.words.join("; "),
+                    difference(&expected, &got),
+                ));
+            }
+        }
+        let reset = "TRUNCATE t; INSERT INTO t SELECT 4, 'row ' || n FROM generate_series(1, 5) n;";
+        for name in [&one, &two, &plain] {
+            Raw::login(&shards[0].address(), APP, name).query(reset);
+        }
+        if wrong.len() > 5 {
+            break;
+        }
+    }
+    println!("{answered} statements answered, {failed} errors, {refused} pipelines refused");
+    assert!(wrong.is_empty(), "{} pipelines were answered otherwise:\n\n{}", wrong.len(), wrong.join("\n\n"));
+    assert!(answered > failed && refused * 10 < count, "most pipelines were no use");
+}
+
+/// Where two answers part.
+fn difference(expected: &(Vec<Frame>, Vec<Frame>), got: &(Vec<Frame>, Vec<Frame>)) -> String {
+    for (round, (expected, got)) in [(&expected.0, &got.0), (&expected.1, &got.1)].into_iter().enumerate() {
+        let same = expected.iter().zip(got.iter()).take_while(|(a, b)| format!("{a:?}") == format!("{b:?}"));
+        let at = same.count();
+        if at < expected.len().max(got.len()) {
+            return format!(
+                "round {round}, after {:?}\n  PostgreSQL: {:?}\n  pgring:     {:?}",
+                &expected[at.saturating_sub(4)..at],
+                &expected[at..expected.len().min(at + 4)],
+                &got[at..got.len().min(at + 4)]
+            );
+        }
+    }
+    "nowhere".to_owned()
+}

@@ -1,0 +1,213 @@
+//! Round trips between pgring and its server, seen from a relay between the two.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use pgring::demo::sample::APP;
+
+use crate::support::raw::{Raw, bind, execute, parse, query, run, sync};
+use crate::support::{Config, Proxy, database, eventually, servers};
+
+/// Stands between pgring and a server and takes note of who speaks.
+#[derive(Clone)]
+struct Wire {
+    address: String,
+    state: Arc<(Mutex<State>, Condvar)>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Of connections of the pool: `>` for bytes to the server, `<` from it; what follows in the
+    /// same direction is the same turn.
+    turns: String,
+    /// `Sync` and `Query` messages that pgring has sent.
+    asked: usize,
+    /// The server's bytes are held back.
+    held: bool,
+}
+
+impl Wire {
+    fn to(server: String) -> Wire {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let wire = Wire { address, state: Arc::default() };
+        let serving = wire.clone();
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let (wire, server) = (serving.clone(), server.clone());
+                thread::spawn(move || wire.serve(client.unwrap(), TcpStream::connect(server).unwrap()));
+            }
+        });
+        wire
+    }
+
+    fn serve(&self, mut client: TcpStream, mut server: TcpStream) {
+        client.set_nodelay(true).unwrap();
+        server.set_nodelay(true).unwrap();
+        let mut first = [0; 8192];
+        let Ok(n) = client.read(&mut first) else { return };
+        server.write_all(&first[..n]).unwrap();
+        let pooled = first[..n].windows(9).any(|part| part == b"user\0app\0");
+        let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+        let wire = self.clone();
+        thread::spawn(move || {
+            let mut chunk = [0; 8192];
+            while let Ok(n) = from.read(&mut chunk)
+                && n > 0
+            {
+                if pooled {
+                    let (state, changed) = &*wire.state;
+                    let mut state = changed.wait_while(state.lock().unwrap(), |state| state.held).unwrap();
+                    state.turn('<');
+                }
+                if to.write_all(&chunk[..n]).is_err() {
+                    break;
+                }
+            }
+            let _ = to.shutdown(Shutdown::Both);
+        });
+        let (mut inbox, mut chunk) = (Vec::new(), [0; 8192]);
+        while let Ok(n) = client.read(&mut chunk)
+            && n > 0
+        {
+            if pooled {
+                let mut state = self.state.0.lock().unwrap();
+                state.turn('>');
+                inbox.extend(&chunk[..n]);
+                state.asked += ends(&mut inbox);
+            }
+            if server.write_all(&chunk[..n]).is_err() {
+                break;
+            }
+        }
+        let _ = server.shutdown(Shutdown::Both);
+    }
+
+    fn hold(&self, held: bool) {
+        self.state.0.lock().unwrap().held = held;
+        self.state.1.notify_all();
+    }
+
+    /// Turns and questions since the last call.
+    fn take(&self) -> (String, usize) {
+        let mut state = self.state.0.lock().unwrap();
+        (std::mem::take(&mut state.turns), std::mem::take(&mut state.asked))
+    }
+
+    fn asked(&self) -> usize {
+        self.state.0.lock().unwrap().asked
+    }
+}
+
+impl State {
+    fn turn(&mut self, who: char) {
+        if !self.turns.ends_with(who) {
+            self.turns.push(who);
+        }
+    }
+}
+
+/// Takes whole messages off a client's bytes; how many of them end a batch.
+fn ends(inbox: &mut Vec<u8>) -> usize {
+    let mut ended = 0;
+    while inbox.len() >= 5 {
+        let len = usize::try_from(i32::from_be_bytes(inbox[1..5].try_into().unwrap())).unwrap() + 1;
+        if inbox.len() < len {
+            break;
+        }
+        ended += usize::from(matches!(inbox[0], b'S' | b'Q'));
+        inbox.drain(..len);
+    }
+    ended
+}
+
+const SCHEMA: &str = "CREATE TABLE t (user_id int PRIMARY KEY, v text); INSERT INTO t VALUES (4, 'four')";
+
+fn stage(pool: &str) -> (Proxy, Wire, String) {
+    let shards = servers(1);
+    let name = database(&shards, SCHEMA);
+    let wire = Wire::to(shards[0].address());
+    let config = Config::new().database_at(&name, &[vec![wire.address.clone()]]).set("pool", "size", pool);
+    (Proxy::start(config), wire, name)
+}
+
+#[test]
+fn messages_up_to_several_syncs_are_under_way_at_once() {
+    let (proxy, wire, name) = stage("1");
+    let mut client = Raw::login(&proxy.address(), APP, &name);
+    let read = "SELECT v FROM t WHERE user_id = 4";
+    client.query(read);
+    let batch = [run("SELECT v FROM t WHERE user_id = $1", &["4"]), sync()].concat();
+    let named = [bind("", "kept", &[]), execute("", 0), sync()].concat();
+    client.send(&[parse("kept", read), sync()].concat());
+    client.until(b'Z', 1);
+    for (what, pipeline, ends) in [
+        ("extended", batch.repeat(20), 20),
+        ("named", named.repeat(20), 20),
+        ("simple", query(read).repeat(20), 20),
+        ("in a transaction", [run("BEGIN", &[]), batch.clone(), batch.repeat(10)].concat(), 11),
+    ] {
+        if what == "in a transaction" {
+            // Its beginning has to be answered first: everything else hangs on it.
+            client.query("BEGIN");
+            client.query(read);
+        }
+        let pipeline = if what == "in a transaction" { batch.repeat(ends) } else { pipeline };
+        wire.take();
+        wire.hold(true);
+        client.send(&pipeline);
+        eventually(&format!("{what}: all is sent before anything is answered"), || wire.asked() == ends);
+        wire.hold(false);
+        let frames = client.until(b'Z', ends);
+        let rows = frames.iter().filter(|frame| frame.tag == b'D').count();
+        assert_eq!((rows, wire.take().0.as_str()), (ends, "><"), "{what}");
+    }
+}
+
+#[test]
+fn what_hangs_on_an_answer_waits_for_it() {
+    let (proxy, wire, name) = stage("2");
+    let mut client = Raw::login(&proxy.address(), APP, &name);
+    let read = "SELECT v FROM t WHERE user_id = 4";
+    client.query(read);
+    wire.take();
+    wire.hold(true);
+    client.send(&[query("SET search_path = nowhere"), query(read)].concat());
+    eventually("the first is sent", || wire.asked() == 1);
+    // Nothing shows that something will not come; but what came after is there already.
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(wire.asked(), 1, "a statement was sent on although a setting before it was unanswered");
+    wire.hold(false);
+    let frames = client.until(b'Z', 2);
+    assert!(frames.iter().any(|frame| frame.tag == b'E' && frame.code() == "42P01"), "{frames:?}");
+}
+
+#[test]
+fn a_server_is_brought_in_line_in_the_round_trip_of_the_statement() {
+    let (proxy, wire, name) = stage("1");
+    let mut clients: Vec<Raw> = ["Asia/Tokyo", "Europe/Berlin", "America/New_York"]
+        .into_iter()
+        .map(|zone| {
+            let mut client = Raw::login(&proxy.address(), APP, &name);
+            client.query(&format!("SET timezone = '{zone}'"));
+            client.query(&format!("SET application_name = '{zone}'"));
+            client
+        })
+        .collect();
+    let shows = "SELECT current_setting('timezone') || current_setting('application_name')";
+    wire.take();
+    for round in 0..4 {
+        for (client, zone) in clients.iter_mut().zip(["Asia/Tokyo", "Europe/Berlin", "America/New_York"]) {
+            let bytes = if round % 2 == 0 { query(shows) } else { [run(shows, &[]), sync()].concat() };
+            client.send(&bytes);
+            let frames = client.until(b'Z', 1);
+            let row = frames.iter().find(|frame| frame.tag == b'D').map(|row| row.columns().concat());
+            assert_eq!(row, Some(format!("{zone}{zone}")));
+            assert!(!frames.iter().any(|frame| frame.tag == b'S'), "the client knows: {frames:?}");
+            assert_eq!(wire.take().0, "><", "one round trip");
+        }
+    }
+}

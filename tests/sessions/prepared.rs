@@ -1,0 +1,264 @@
+//! Prepared statements, by `PREPARE` and by `Parse`: one space of names, which follows its session
+//! from server to server.
+
+use pgring::demo::sample::APP;
+
+use super::stage::{BOTH, Protocol, SHARED, Stage, short};
+use crate::support::raw::{self, Frame, Raw};
+use crate::support::{self, Config, Proxy};
+
+const SCHEMA: &str = "
+    CREATE TABLE t (n int, v text);
+    INSERT INTO t VALUES (1, 'one'), (2, 'two'), (3, NULL);";
+
+/// Each line is a session; statements are separated by `¦`. What begins with `:` is `name text`
+/// for a `Parse` of that name, with `!` for a `Bind` and `Execute` of it, with `-` for its `Close`.
+const CONVERSATIONS: &[&str] = &[
+    "PREPARE p AS SELECT 1¦EXECUTE p¦EXECUTE p;¦DEALLOCATE p¦EXECUTE p",
+    "PREPARE p (int, text) AS SELECT * FROM t WHERE n = $1 OR v = $2¦EXECUTE p(1, 'two')¦EXECUTE p(1 + 1, NULL)¦EXECUTE p(1)¦EXECUTE p('x', 'y')¦EXECUTE p(nosuch, 'x')",
+    "PREPARE p AS SELECT $1 + 1¦PREPARE p AS SELECT 2¦EXECUTE p(2)¦DEALLOCATE ALL¦EXECUTE p(1)¦PREPARE p AS SELECT 3¦EXECUTE p",
+    "PREPARE \"P p\" AS SELECT 1¦EXECUTE \"P p\"¦EXECUTE p¦DEALLOCATE PREPARE \"P p\"¦DEALLOCATE PREPARE \"P p\"",
+    "prepare P as select 1¦execute p¦EXECUTE \"P\"¦deallocate \"p\"",
+    "PREPARE p AS SELEC 1¦PREPARE p AS SELECT * FROM nowhere¦PREPARE p AS SELECT nothing FROM t¦EXECUTE p¦PREPARE p AS SELECT 1¦EXECUTE p",
+    "PREPARE p AS CREATE TABLE x (n int)¦PREPARE p¦EXECUTE¦DEALLOCATE¦DEALLOCATE nowhere¦DEALLOCATE PREPARE nowhere¦DEALLOCATE ALL",
+    // Not transactional.
+    "BEGIN¦PREPARE p AS SELECT 1¦ROLLBACK¦EXECUTE p",
+    "BEGIN¦PREPARE p AS SELECT 1¦SELECT 1/0¦EXECUTE p¦DEALLOCATE p¦ROLLBACK¦EXECUTE p",
+    "PREPARE p AS SELECT 1¦BEGIN¦DEALLOCATE p¦ROLLBACK¦EXECUTE p",
+    "BEGIN¦SAVEPOINT s¦PREPARE p AS SELECT 1¦SELECT 1/0¦ROLLBACK TO s¦EXECUTE p¦COMMIT¦EXECUTE p",
+    "PREPARE p (int) AS INSERT INTO t VALUES ($1)¦BEGIN¦EXECUTE p(7)¦SELECT count(*) FROM t¦ROLLBACK¦SELECT count(*) FROM t",
+    "PREPARE p (int) AS SELECT 1 / $1¦EXECUTE p(1)¦EXECUTE p(0)¦EXECUTE p(1)¦BEGIN¦EXECUTE p(0)¦EXECUTE p(1)¦ROLLBACK¦EXECUTE p(1)",
+    // Within other statements.
+    "PREPARE p (int) AS SELECT * FROM t WHERE n = $1¦EXPLAIN (COSTS OFF) EXECUTE p(1)¦EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) EXECUTE p(1)¦CREATE TEMP TABLE made AS EXECUTE p(2)¦SELECT * FROM made¦EXPLAIN EXECUTE nowhere",
+    "PREPARE p AS SELECT 1¦DISCARD ALL¦EXECUTE p¦PREPARE p AS SELECT 2¦DISCARD PLANS¦EXECUTE p",
+    // One space of names.
+    ":s SELECT $1::int + 1¦EXECUTE s(2)¦!s 5¦PREPARE s AS SELECT 1¦DEALLOCATE s¦!s 5¦EXECUTE s(1)",
+    "PREPARE s (int) AS SELECT $1 + 1¦!s 5¦:s SELECT 1¦-s¦EXECUTE s(1)¦:s SELECT 2¦!s",
+    ":s SELECT n FROM t WHERE n = $1¦!s¦!s 1 2¦!s 1¦EXECUTE s¦EXECUTE s(1, 2)",
+    "!nowhere¦-nowhere¦:s SELEC¦!s¦:s SELECT 1¦:s SELECT 2¦!s",
+    ":e EXECUTE p(1)¦PREPARE p (int) AS SELECT $1 + 1¦!e¦:f EXECUTE p(1)¦!f¦DEALLOCATE p¦!f¦PREPARE p (int) AS SELECT $1 + 2¦!f",
+    ":m PREPARE p AS SELECT 4¦!m¦EXECUTE p¦!m¦:d DEALLOCATE p¦!d¦!d¦EXECUTE p",
+    // The view.
+    "SELECT name, statement, parameter_types, from_sql FROM pg_prepared_statements ORDER BY name",
+    "PREPARE b (int, text) AS SELECT $1, $2;¦PREPARE a AS SELECT 1¦:c SELECT $1::date¦SELECT name, statement, parameter_types, from_sql FROM pg_prepared_statements ORDER BY name¦DEALLOCATE a¦SELECT p.name FROM pg_catalog.pg_prepared_statements AS p ORDER BY 1¦-c¦SELECT name FROM pg_prepared_statements, t ORDER BY 1",
+    ":v SELECT name, statement, from_sql FROM pg_prepared_statements ORDER BY name¦!v¦PREPARE a AS SELECT 1¦!v¦EXECUTE a¦!v¦PREPARE w AS SELECT name FROM pg_prepared_statements ORDER BY name¦EXECUTE w¦DEALLOCATE ALL¦SELECT count(*) FROM pg_prepared_statements",
+    // Pins are of what is executed.
+    "PREPARE p AS SELECT pg_advisory_lock(4242)¦EXECUTE p¦SELECT pg_advisory_unlock(4242)",
+];
+
+/// Several statements in one message.
+const MESSAGES: &[&str] = &[
+    "PREPARE a AS SELECT 1; EXECUTE a; DEALLOCATE a¦EXECUTE a",
+    "PREPARE a AS SELECT 1; EXECUTE a¦EXECUTE a¦EXECUTE a; EXECUTE a; PREPARE a AS SELECT 2",
+    "PREPARE a AS SELECT 1; SELECT 1/0; PREPARE b AS SELECT 2¦EXECUTE a¦EXECUTE b",
+    "PREPARE a AS SELECT 1¦DEALLOCATE a; PREPARE a AS SELECT 2; EXECUTE a¦EXECUTE a",
+    "PREPARE a AS SELECT 1; PREPARE b AS SELECT ';'; DEALLOCATE ALL; PREPARE b AS SELECT 3¦EXECUTE b¦EXECUTE a",
+    "PREPARE a AS SELECT 1¦DEALLOCATE nowhere; DEALLOCATE a¦EXECUTE a",
+];
+
+fn step(protocol: Protocol, session: &mut Raw, step: &str) -> Vec<Frame> {
+    let sent = if let Some(parse) = step.strip_prefix(':') {
+        let (name, text) = parse.split_once(' ').unwrap();
+        [raw::parse(name, text), raw::describe('S', name), raw::sync()].concat()
+    } else if let Some(run) = step.strip_prefix('!') {
+        let mut words = run.split(' ');
+        let name = words.next().unwrap();
+        let parameters: Vec<&str> = words.collect();
+        [raw::bind("", name, &parameters), raw::describe('P', ""), raw::execute("", 0), raw::sync()].concat()
+    } else if let Some(name) = step.strip_prefix('-') {
+        [raw::close('S', name), raw::sync()].concat()
+    } else {
+        return protocol.ask(session, step);
+    };
+    session.send(&sent);
+    session.until(b'Z', 1)
+}
+
+fn seen(frames: &[Frame]) -> Vec<String> {
+    frames.iter().filter(|frame| frame.tag != b'S').map(|frame| format!("{frame:?}")).collect()
+}
+
+fn one_shard(config: Config) -> (Proxy, String, String) {
+    let servers = support::servers(1);
+    let [mine, plain] = [(); 2].map(|()| support::database(&servers, SCHEMA));
+    (Proxy::start(config.database(&mine, &servers)), mine, plain)
+}
+
+/// Each conversation with a session beside it that does the same with other statements of the same
+/// names, so that every server connection has somebody else's.
+fn compare(proxy: &Proxy, mine: &str, plain: &str, conversations: &[(Protocol, &str)]) {
+    let postgresql = support::servers(1)[0].address();
+    let mut different = Vec::new();
+    for (protocol, conversation) in conversations {
+        let mut session = Raw::login(&proxy.address(), APP, mine);
+        let mut neighbour = Raw::login(&proxy.address(), APP, mine);
+        let mut direct = Raw::login(&postgresql, APP, plain);
+        for name in ["p", "s", "a", "b", "e"] {
+            neighbour.query(&format!("PREPARE {name} AS SELECT 'not yours'"));
+        }
+        for statement in conversation.split('¦') {
+            for name in ["p", "s", "a", "b", "e"] {
+                neighbour.query(&format!("EXECUTE {name}"));
+            }
+            let [got, expected] = [&mut session, &mut direct].map(|it| seen(&step(*protocol, it, statement)));
+            if got != expected {
+                different.push(format!(
+                    "{protocol:?} {conversation}\n  at {statement}\n  pgring     {got:?}\n  PostgreSQL {expected:?}"
+                ));
+                break;
+            }
+        }
+    }
+    assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
+}
+
+#[test]
+fn names_are_the_sessions_own() {
+    for limit in ["500", "2", "1"] {
+        let config = Config::new().set("pool", "size", "2").set("pool", "prepared_statements", limit);
+        let (proxy, mine, plain) = one_shard(config);
+        let both = BOTH.iter().flat_map(|protocol| CONVERSATIONS.iter().map(|it| (*protocol, *it)));
+        let messages = MESSAGES.iter().map(|it| (Protocol::Simple, *it));
+        compare(&proxy, &mine, &plain, &both.chain(messages).collect::<Vec<_>>());
+    }
+}
+
+/// An error at each position of a pipeline leaves the names as PostgreSQL has them.
+#[test]
+fn an_error_anywhere_leaves_the_names_as_they_are() {
+    let (proxy, mine, plain) = one_shard(Config::new().set("pool", "size", "2"));
+    let postgresql = support::servers(1)[0].address();
+    let parts = [
+        raw::parse("one", "SELECT 1"),
+        raw::run("PREPARE two AS SELECT 2", &[]),
+        raw::close('S', "old"),
+        raw::run("EXECUTE two", &[]),
+        raw::run("DEALLOCATE older", &[]),
+        raw::parse("three", "SELECT $1::int"),
+        raw::run("SELECT count(*) FROM t", &[]),
+        raw::close('S', "one"),
+    ];
+    for position in 0..=parts.len() {
+        for failing in [raw::run("SELECT 1/0", &[]), raw::parse("x", "SELEC"), raw::bind("", "nowhere", &[])]
+        {
+            let mut pipeline: Vec<Vec<u8>> = parts.to_vec();
+            pipeline.insert(position, failing);
+            pipeline.push(raw::sync());
+            let talks =
+                [(proxy.address(), &mine), (postgresql.clone(), &plain)].map(|(address, database)| {
+                    let mut session = Raw::login(&address, APP, database);
+                    session.query("PREPARE old AS SELECT 'old'");
+                    session.query("PREPARE older AS SELECT 'older'");
+                    session.send(&pipeline.concat());
+                    let mut frames = session.until(b'Z', 1);
+                    for name in ["one", "two", "three(3)", "old", "older"] {
+                        frames.extend(session.query(&format!("EXECUTE {name}")));
+                    }
+                    frames.extend(session.query("SELECT name FROM pg_prepared_statements ORDER BY 1"));
+                    seen(&frames)
+                });
+            assert_eq!(talks[0], talks[1], "failing at {position}");
+        }
+    }
+}
+
+#[test]
+fn a_fresh_session_never_meets_anothers_stale_plan() {
+    let (proxy, mine, _) = one_shard(Config::new().set("pool", "size", "1"));
+    let login = || Raw::login(&proxy.address(), APP, &mine);
+    let columns = |frames: &[Frame]| frames.iter().find(|it| it.tag == b'D').map(|it| it.columns().len());
+    let (mut old, mut changer) = (login(), login());
+    let text = "SELECT * FROM t WHERE n = 1";
+    old.query(&format!("PREPARE p AS {text}"));
+    step(Protocol::Simple, &mut old, &format!(":s {text}"));
+    assert_eq!(columns(&old.query("EXECUTE p")), Some(2));
+    assert_eq!(columns(&step(Protocol::Simple, &mut old, "!s")), Some(2));
+    for (added, begin, end) in [(3, "SELECT 1", "SELECT 1"), (4, "BEGIN", "COMMIT")] {
+        changer.query(begin);
+        changer.query(&format!("ALTER TABLE t ADD c{added} int"));
+        changer.query(end);
+        let mut fresh = login();
+        fresh.query(&format!("PREPARE p AS {text}"));
+        step(Protocol::Simple, &mut fresh, &format!(":s {text}"));
+        for _ in 0..2 {
+            assert_eq!(columns(&fresh.query("EXECUTE p")), Some(added));
+            assert_eq!(columns(&step(Protocol::Simple, &mut fresh, "!s")), Some(added));
+        }
+    }
+}
+
+#[test]
+fn executing_is_routed_by_its_arguments() {
+    let mut session = SHARED.session();
+    session.query("PREPARE p (bigint) AS SELECT id FROM users WHERE id = $1");
+    session.query("PREPARE q (bigint, text) AS UPDATE users SET name = $2 WHERE id = $1");
+    for user in ["{a}", "{b}", "{c}", "{a}"].map(|it| SHARED.fill(it)) {
+        for protocol in BOTH {
+            for spelling in [format!("{user}"), format!("'{user}'")] {
+                let answer = protocol.short(&mut session, &format!("EXECUTE p({spelling})"));
+                assert_eq!(answer, format!("{user} | SELECT 1 | I"));
+            }
+            let analyzed = protocol.short(&mut session, &format!("EXPLAIN ANALYZE EXECUTE p({user})"));
+            assert!(analyzed.contains("rows=1"), "{analyzed}");
+            session.query("BEGIN");
+            let updated = protocol.short(&mut session, &format!("EXECUTE q({user}, 'x')"));
+            assert_eq!(updated, "UPDATE 1 | T");
+            session.query("ROLLBACK");
+        }
+        session.send(&[raw::bind("", "p", &[&user]), raw::execute("", 0), raw::sync()].concat());
+        assert_eq!(short(&session.until(b'Z', 1)), format!("{user} | SELECT 1 | I"));
+    }
+    let refused = SHARED.fill("EXECUTE q({a} + 0, 'x')");
+    assert_eq!(short(&session.query(&refused)), "E 0A000 | I");
+    let hinted = SHARED.fill("/* pgring: key={a} */ EXECUTE q({a} + 0, 'x')");
+    session.query("BEGIN");
+    assert_eq!(short(&session.query(&hinted)), "UPDATE 1 | T");
+    session.query("ROLLBACK");
+    let wrong = SHARED.fill("/* pgring: key={b} */ EXECUTE q({a}, 'x')");
+    assert_eq!(short(&session.query(&wrong)), "E 0A000 | I");
+    assert_eq!(short(&session.query("EXECUTE p(1, 2)")), "E 42601 | I");
+    assert_eq!(short(&session.query("EXECUTE nowhere(1)")), "E 26000 | I");
+}
+
+/// Of a `RowDescription`.
+fn column_names(described: &Frame) -> Vec<String> {
+    let mut rest = &described.body[2..];
+    let mut names = Vec::new();
+    while let Some(end) = rest.iter().position(|byte| *byte == 0) {
+        names.push(String::from_utf8_lossy(&rest[..end]).into_owned());
+        rest = &rest[end + 19..];
+    }
+    names
+}
+
+#[test]
+fn nothing_is_pinned_and_servers_keep_to_their_bound() {
+    let config = Config::new().set("pool", "size", "1").set("pool", "prepared_statements", "3");
+    let config = config.set("admin", "users", "[\"app\"]");
+    let stage = Stage::new(config);
+    let mut session = stage.session();
+    for number in 0..10 {
+        session.query(&format!("PREPARE p{number} AS SELECT {number}"));
+        session.send(
+            &[raw::parse(&format!("s{number}"), &format!("SELECT {number} + 1")), raw::sync()].concat(),
+        );
+        session.until(b'Z', 1);
+    }
+    for number in 0..10 {
+        assert_eq!(session.value(&format!("EXECUTE p{number}")), number.to_string());
+        session.send(&[raw::bind("", &format!("s{number}"), &[]), raw::execute("", 0), raw::sync()].concat());
+        assert_eq!(short(&session.until(b'Z', 1)), format!("{} | SELECT 1 | I", number + 1));
+    }
+    let mut other = stage.session();
+    assert_eq!(other.value("SELECT count(*) FROM pg_prepared_statements"), "0");
+    assert_eq!(session.value("SELECT count(*) FROM pg_prepared_statements"), "20");
+    let mut console = Raw::login(&stage.proxy.address(), APP, "pgring");
+    let clients = console.query("SHOW CLIENTS");
+    let names: Vec<String> = column_names(clients.iter().find(|frame| frame.tag == b'T').unwrap());
+    let pinned = names.iter().position(|name| name == "pinned").unwrap();
+    for row in clients.iter().filter(|frame| frame.tag == b'D') {
+        assert_eq!(row.columns()[pinned], "", "{clients:?}");
+    }
+    // Only the one connection serves both.
+    assert_eq!(stage.connections(), 1);
+}
