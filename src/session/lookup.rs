@@ -242,6 +242,7 @@ mod tests {
             schema_stale: Notify::new(),
             schema_wanted: Default::default(),
             schema_reads: watch::channel(0).0,
+            schema_changes: Default::default(),
             greetings: Default::default(),
         })
     }

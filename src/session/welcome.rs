@@ -256,10 +256,13 @@ async fn greeting(
     let mut lease = any_server(worker, database, user).await?;
     // A connection that has served others has their settings; what it began with is asked for.
     lease.align(&Arc::default()).await.map_err(|error| lost(&error))?;
-    let search_path = lease.ask("SHOW search_path").await.map_err(|error| lost(&error))?;
+    let asked = lease.ask("SHOW search_path").await;
+    let search_path = asked
+        .and_then(|answer| answer.ok_or(ServerError::Protocol("no answer to SHOW search_path".to_owned())))
+        .map_err(|error| lost(&error))?;
     let greeting = Arc::new(Greeting {
         reported: lease.reported.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
-        search_path: search_path.unwrap_or_default(),
+        search_path,
         taken: Instant::now(),
     });
     worker.local.give_back(lease);
