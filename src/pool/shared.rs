@@ -113,7 +113,10 @@ fn other_verifier(shard: &str, user: &str) -> ClientError {
         SqlState::NOT_ALLOWED,
         format!("shard \"{shard}\" has another password verifier for \"{user}\" than pgring"),
     )
-    .with_detail("Even of the same password, two verifiers have different salts.")
+    .with_detail(
+        "Even of the same password, two verifiers have different salts. A role that does not exist there, or whose \
+         password has ended, looks the same.",
+    )
     .with_hint(format!(
         "Copy rolpassword from pg_authid of the first shard: ALTER ROLE \"{}\" PASSWORD 'SCRAM-SHA-256$...' \
          on shard \"{shard}\".",

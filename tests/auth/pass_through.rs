@@ -48,6 +48,24 @@ fn another_verifier_is_named_with_its_shard_and_what_to_do() {
     assert_eq!(on_shard(&mut session, "s2"), role, "once it has been copied");
 }
 
+/// Only the first shard is asked who may log in; the others say it themselves.
+#[test]
+fn a_role_that_may_not_log_in_elsewhere_fails_there() {
+    let stage = Stage::reading_the_catalog(2);
+    for (change, expect) in [
+        ("DROP ROLE", "28000 shard \"s2\" has another password verifier"),
+        ("ALTER ROLE VALID UNTIL '2001-01-01'", "28000 shard \"s2\" has another password verifier"),
+        ("ALTER ROLE NOLOGIN", "57P03 shard \"s2\" refused the login"),
+    ] {
+        let role = stage.role("LOGIN PASSWORD 'p'");
+        stage.superuser(1, &change.replace("ROLE", &format!("ROLE {role}")));
+        let mut session = stage.session(&role, "p");
+        let told = on_shard(&mut session, "s2");
+        assert!(told.starts_with(expect), "{change}: {told}");
+        assert_eq!(on_shard(&mut session, "s1"), role, "the session goes on");
+    }
+}
+
 /// The key of a verifier that is gone is gone too; the next login's serves the old sessions.
 #[test]
 fn a_changed_password_ends_the_key() {
