@@ -194,7 +194,7 @@ fn executing_is_routed_by_its_arguments() {
     session.query("PREPARE q (bigint, text) AS UPDATE users SET name = $2 WHERE id = $1");
     for user in ["{a}", "{b}", "{c}", "{a}"].map(|it| SHARED.fill(it)) {
         for protocol in BOTH {
-            for spelling in [format!("{user}"), format!("'{user}'")] {
+            for spelling in [user.to_string(), format!("'{user}'")] {
                 let answer = protocol.short(&mut session, &format!("EXECUTE p({spelling})"));
                 assert_eq!(answer, format!("{user} | SELECT 1 | I"));
             }
