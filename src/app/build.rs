@@ -36,6 +36,7 @@ pub(super) enum BuildError {
 pub(super) struct Running {
     pub(super) settings: config::Database,
     connect_timeout: std::time::Duration,
+    tcp: config::Tcp,
     failover_hold: std::time::Duration,
     pub(super) database: Arc<Database>,
 }
@@ -83,6 +84,7 @@ impl App {
             let kept = running.get(&database.name).filter(|kept| {
                 kept.settings == *database
                     && kept.connect_timeout == settings.pool.connect_timeout
+                    && kept.tcp == settings.tcp
                     && kept.failover_hold == settings.health.failover_hold
                     // New TLS files under the same names.
                     && database.shards.iter().all(|shard| shard.tls.mode == config::TlsMode::Disable)
@@ -92,6 +94,7 @@ impl App {
                 None => Running {
                     settings: database.clone(),
                     connect_timeout: settings.pool.connect_timeout,
+                    tcp: settings.tcp.clone(),
                     failover_hold: settings.health.failover_hold,
                     database: self.database(settings, database, &tls_configs, running.get(&database.name)),
                 },
@@ -107,6 +110,7 @@ impl App {
             lookup: self.lookup(settings),
             mock_secret: Arc::clone(&self.mock_secret),
             listen: settings.listen.clone(),
+            tcp: settings.tcp.clone(),
             pool: settings.pool.clone(),
             tls_required: matches!(settings.listen.tls, ListenTls::Require(_)),
             tls,
@@ -168,6 +172,7 @@ impl App {
                 tls: shard.tls.mode,
                 tls_config: tls.get(&(database.name.clone(), shard.name.clone())).cloned().flatten(),
                 connect_timeout: settings.pool.connect_timeout,
+                tcp: settings.tcp.clone(),
                 failover_hold: settings.health.failover_hold,
                 had_primary: AtomicBool::new(board.load().roles.primary.is_ok()),
                 board,

@@ -4,14 +4,18 @@
 //! readers on the control runtime, one single-threaded runtime a core for clients, and then waits
 //! for signals. Everything the rooms need of each other and must not import is handed over here:
 //! [`console`] answers the console's sessions, [`overview`] describes the process.
+//! `peers` and `handover` are how one process takes over from another without a client noticing.
 
 mod build;
 pub mod check;
 pub mod cli;
 mod console;
+mod handover;
 mod listeners;
 mod lookup;
+mod notify;
 mod overview;
+mod peers;
 mod reload;
 pub mod schema;
 mod schemas;

@@ -1,9 +1,12 @@
 //! The process from its start to its end.
 
 use super::build::{BuildError, KnownUser, Running, client_count, console_database};
-use super::listeners::{ListenError, Listeners};
+use super::handover::{Handover, Inherited};
+use super::listeners::{ListenError, Listeners, Listening};
 use super::lookup::Keyrings;
+use super::notify::{READY, STOPPING, notify};
 use super::overview::Averages;
+use super::peers::{Peers, PeersError};
 use super::threads::{Threads, core_count};
 use crate::config::Settings;
 use crate::http::{HttpError, HttpState, Readiness};
@@ -25,6 +28,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
 
 /// Why the proxy cannot serve.
 #[derive(Debug, Error)]
@@ -35,6 +39,9 @@ pub(super) enum ServeError {
     /// An address cannot be listened on.
     #[error("{0}")]
     Listen(#[from] ListenError),
+    /// There is no place to meet other processes.
+    #[error("{0}")]
+    Peers(#[from] PeersError),
     /// The HTTP address cannot be listened on.
     #[error("cannot listen on {0} for HTTP: {1}; set http.address to a free address, or to \"off\"")]
     Http(SocketAddr, std::io::Error),
@@ -69,6 +76,8 @@ pub(super) struct App {
     /// Of users who are looked up.
     pub(super) keyrings: Arc<Keyrings>,
     pub(super) clients: Arc<AtomicUsize>,
+    /// Connections that are not clients yet.
+    pub(super) arrivals: Arc<AtomicUsize>,
     pub(super) workers: OnceLock<Arc<Vec<mpsc::UnboundedSender<WorkerMessage>>>>,
     pub(super) started: Instant,
     pub(super) state: Mutex<State>,
@@ -140,47 +149,123 @@ impl App {
 
 /// Runs the proxy until a signal or the console ends it.
 pub(super) async fn serve(config_path: &Path, settings: Settings, until: Until) -> Result<(), ServeError> {
-    let http = match settings.http.address {
-        Some(address) => {
-            Some(TcpListener::bind(address).await.map_err(|error| ServeError::Http(address, error))?)
-        }
-        None => None,
-    };
+    let (peers, starting) = Peers::join(&settings.listen.runtime_dir, &settings.cluster)?.unzip();
+    let mut inherited = peers.as_ref().map(Peers::inherit).unwrap_or_default();
     let cores = core_count();
-    let listeners = Listeners::bind(&settings.listen.addresses, cores)?;
+    let neighbours = Arc::new(Peers::neighbours(peers.as_ref(), cores));
+    let http = settings.http.address.map(|address| HttpSocket::bind(address, &mut inherited)).transpose()?;
+    let listeners = Listeners::bind(&settings.listen.addresses, cores, &mut inherited).await?;
+    let mut offer = listeners.to_offer()?;
+    if let Some(http) = &http {
+        offer.push((http.name(), http.listener.try_clone()?.into()));
+    }
+    let handover = Arc::new(Handover::new(offer));
     raise_file_limit();
     let app = new_app(config_path, &settings)?;
+    // Whoever gave sockets away leaves them to this process for as long as it lives.
+    let _ties = inherited.ties();
+    let answering = peers.map(|peers| {
+        let (app, handover) = (Arc::clone(&app), Arc::clone(&handover));
+        tokio::spawn(Arc::new(peers).serve(app, Arc::clone(&neighbours), handover))
+    });
+    drop(starting);
     app.metrics.config_read(true, SystemTime::now());
     let (readiness, ready) = watch::channel(Readiness::not_ready(["starting"]));
-    let serving_http = http.map(|listener| {
-        tracing::info!(address = %listener.local_addr().map(|a| a.to_string()).unwrap_or_default(), "HTTP listening");
-        tokio::spawn(serve_http(Arc::clone(&app), listener, ready))
-    });
+    let (draining, _) = watch::channel(false);
+    let mut pages = Pages { app: &app, ready, handover: &handover, draining: &draining, serving: None };
+    let (at_once, later) = match http {
+        // The other process answers until this one is ready.
+        Some(http) if http.inherited => (None, Some(http)),
+        http => (http, None),
+    };
+    pages.serve(at_once)?;
     first_probes(&app, &settings).await;
     let pool_threads = Arc::new(pool::Threads::default());
-    let threads = Threads::start(&app, &pool_threads, listeners, cores)?;
+    let threads = Threads::start(&app, &pool_threads, &neighbours, listeners, cores)?;
     for address in &settings.listen.addresses {
         tracing::info!(%address, "listening");
     }
     let watcher = tokio::spawn(super::overview::keep_up(Arc::clone(&app), readiness.clone()));
+    pages.serve(later)?;
+    notify(READY);
     if let Until::SignalAfter(announce) = until {
         announce();
     }
     let how = wait_for_the_end(&app).await?;
+    notify(STOPPING);
     watcher.abort();
     readiness.send_replace(Readiness::not_ready(["shutting down"]));
-    threads.stop_listening();
+    let has_heir = handover.withdraw();
+    draining.send_replace(true);
+    threads.stop_listening(if has_heir { Listening::Left } else { Listening::Swept }).await;
     if how == Stop::Drain {
         drain(&app, settings.listen.drain_timeout).await;
     }
     app.tell_workers(|| WorkerMessage::Kill { pid: None, database: None });
-    wait_until_gone(&app, Duration::from_secs(2)).await;
+    wait_until_gone(&app, Duration::from_secs(2), Duration::ZERO).await;
     threads.stop();
-    if let Some(serving_http) = serving_http {
-        serving_http.abort();
+    if let Some(serving) = pages.serving {
+        serving.abort();
+    }
+    if let Some(answering) = answering {
+        answering.abort();
+        // Its socket is removed when it has ended.
+        let _ = answering.await;
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The socket of the HTTP pages.
+struct HttpSocket {
+    address: SocketAddr,
+    listener: std::net::TcpListener,
+    inherited: bool,
+}
+
+impl HttpSocket {
+    fn bind(address: SocketAddr, inherited: &mut Inherited) -> Result<HttpSocket, ServeError> {
+        let taken = inherited.take(&format!("http {address}")).into_iter().next();
+        let inherited = taken.is_some();
+        let bound = match taken {
+            Some(socket) => Ok(socket.into()),
+            None => std::net::TcpListener::bind(address),
+        };
+        let listener: std::net::TcpListener = bound
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .map_err(|error| ServeError::Http(address, error))?;
+        Ok(HttpSocket { address, listener, inherited })
+    }
+
+    fn name(&self) -> String {
+        format!("http {}", self.address)
+    }
+}
+
+/// The HTTP pages, and what they need.
+struct Pages<'a> {
+    app: &'a Arc<App>,
+    ready: watch::Receiver<Readiness>,
+    handover: &'a Arc<Handover>,
+    draining: &'a watch::Sender<bool>,
+    serving: Option<JoinHandle<Result<(), HttpError>>>,
+}
+
+impl Pages<'_> {
+    fn serve(&mut self, socket: Option<HttpSocket>) -> Result<(), ServeError> {
+        let Some(HttpSocket { address, listener, .. }) = socket else { return Ok(()) };
+        let listener = TcpListener::from_std(listener).map_err(|error| ServeError::Http(address, error))?;
+        tracing::info!(address = %listener.local_addr().unwrap_or(address), "HTTP listening");
+        let (mut draining, handover) = (self.draining.subscribe(), Arc::clone(self.handover));
+        let left = async move {
+            // Alone, it tells until the end that it goes.
+            let _ = draining.wait_for(|draining| *draining).await;
+            handover.has_heir().await;
+        };
+        self.serving =
+            Some(tokio::spawn(serve_http(Arc::clone(self.app), listener, self.ready.clone(), left)));
+        Ok(())
+    }
 }
 
 fn new_app(config_path: &Path, settings: &Settings) -> Result<Arc<App>, ServeError> {
@@ -201,6 +286,7 @@ fn new_app(config_path: &Path, settings: &Settings) -> Result<Arc<App>, ServeErr
             lookup: None,
             mock_secret: Arc::from(mock_secret),
             listen: settings.listen.clone(),
+            tcp: settings.tcp.clone(),
             pool: settings.pool.clone(),
             tls: None,
             tls_required: false,
@@ -211,6 +297,7 @@ fn new_app(config_path: &Path, settings: &Settings) -> Result<Arc<App>, ServeErr
         mock_secret: Arc::from(mock_secret),
         keyrings: Arc::default(),
         clients: Arc::default(),
+        arrivals: Arc::default(),
         workers: OnceLock::new(),
         started: Instant::now(),
         state: Mutex::new(State {
@@ -268,6 +355,7 @@ async fn serve_http(
     app: Arc<App>,
     listener: TcpListener,
     ready: watch::Receiver<Readiness>,
+    left: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), HttpError> {
     let for_metrics = Arc::clone(&app);
     let for_page = Arc::clone(&app);
@@ -287,8 +375,11 @@ async fn serve_http(
     );
     let mut stop = app.stop.subscribe();
     let until = async move {
-        // The sender lives as long as the app, which this future holds.
-        let _ = stop.wait_for(|stop| *stop == Some(Stop::Now)).await;
+        tokio::select! {
+            // The sender lives as long as the app, which this future holds.
+            _ = stop.wait_for(|stop| *stop == Some(Stop::Now)) => {}
+            () = left => {}
+        }
     };
     let served = crate::http::serve(listener, state, until).await;
     if let Err(error) = &served {
@@ -323,14 +414,24 @@ async fn wait_for_the_end(app: &Arc<App>) -> Result<Stop, ServeError> {
     }
 }
 
+/// Lets clients come to their ends. One that is at rest is told to go (`57P01`), but only when it
+/// has been for a while: one that has just logged in, or works without a pause, has its next
+/// statement on the way. Towards the end of the time the pause after a transaction has to do.
 async fn drain(app: &Arc<App>, limit: Duration) {
+    let rest = (limit / 10).min(LONGEST_REST);
+    let patience = limit / 4 * 3;
     tracing::info!(clients = client_count(app), limit = ?limit, "draining");
-    app.tell_workers(|| WorkerMessage::Drain);
     let ended = async {
-        let mut terminate = signal(SignalKind::interrupt())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let draining = async {
+            app.tell_workers(|| WorkerMessage::Drain(rest));
+            wait_until_gone(app, patience, rest).await;
+            app.tell_workers(|| WorkerMessage::Drain(Duration::ZERO));
+            wait_until_gone(app, limit - patience, Duration::ZERO).await;
+        };
         tokio::select! {
-            () = wait_until_gone(app, limit) => {}
-            _ = terminate.recv() => tracing::info!("interrupted while draining"),
+            () = draining => {}
+            _ = interrupt.recv() => tracing::info!("interrupted while draining"),
         }
         Ok::<(), std::io::Error>(())
     };
@@ -341,16 +442,24 @@ async fn drain(app: &Arc<App>, limit: Duration) {
     if left > 0 {
         tracing::warn!(clients = left, "the drain_timeout is over; ending the rest");
         app.tell_workers(|| WorkerMessage::Kill { pid: None, database: None });
-        wait_until_gone(app, FAREWELL).await;
+        wait_until_gone(app, FAREWELL, Duration::ZERO).await;
     }
 }
 
 /// How long clients that have run out of time are given to hear so.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-async fn wait_until_gone(app: &App, limit: Duration) {
+/// How long a client may be at rest while the process drains.
+const LONGEST_REST: Duration = Duration::from_secs(3);
+
+/// Waits until there is no client left, nor for as long as `grace` a connection that may become one.
+async fn wait_until_gone(app: &App, limit: Duration, grace: Duration) {
+    let began = Instant::now();
     let gone = async {
-        while app.clients.load(Ordering::SeqCst) > 0 {
+        // In this order: one that has arrived becomes a client before it has ceased to arrive.
+        while (app.arrivals.load(Ordering::SeqCst) > 0 && began.elapsed() < grace)
+            || app.clients.load(Ordering::SeqCst) > 0
+        {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

@@ -1,9 +1,9 @@
 //! The threads that serve clients: one single-threaded runtime a core.
 
-use super::listeners::{Listeners, accept};
+use super::listeners::{Listeners, Listening, accept};
 use super::serve::App;
 use crate::pool;
-use crate::session::{Worker, WorkerMessage};
+use crate::session::{Neighbours, Worker, WorkerMessage};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use tokio::sync::{mpsc, watch};
 
 /// The running threads.
 pub(super) struct Threads {
-    listening: watch::Sender<bool>,
+    listening: watch::Sender<Listening>,
     running: watch::Sender<bool>,
     handles: Vec<JoinHandle<()>>,
 }
 
 /// How many threads serve clients.
 pub(super) fn core_count() -> usize {
-    // A cancel key holds the thread's number in 8 bits.
+    // A cancel key holds the thread's number in at most 8 bits.
     std::thread::available_parallelism().map_or(1, |n| n.get().min(256))
 }
 
@@ -29,10 +29,11 @@ impl Threads {
     pub(super) fn start(
         app: &Arc<App>,
         pools: &Arc<pool::Threads>,
+        neighbours: &Arc<Neighbours>,
         mut listeners: Listeners,
         count: usize,
     ) -> io::Result<Threads> {
-        let (listening, _) = watch::channel(true);
+        let (listening, _) = watch::channel(Listening::Open);
         let (running, _) = watch::channel(true);
         let mut doors = Vec::new();
         let mut boxes = Vec::new();
@@ -49,6 +50,7 @@ impl Threads {
         for (index, (mailbox, (thread, messages))) in boxes.into_iter().enumerate() {
             let sockets = listeners.of_thread(index);
             let (pools, doors, app) = (Arc::clone(pools), Arc::clone(&doors), Arc::clone(app));
+            let neighbours = Arc::clone(neighbours);
             let (listening, mut running) = (listening.subscribe(), running.subscribe());
             let (began, begun) = std::sync::mpsc::channel();
             let serve = move || {
@@ -72,7 +74,9 @@ impl Threads {
                         Arc::clone(&app.directory),
                         Arc::clone(&app.metrics),
                         Arc::clone(&app.clients),
+                        Arc::clone(&app.arrivals),
                         doors,
+                        neighbours,
                     );
                     tokio::task::spawn_local(async move { local_pools.answer(messages).await });
                     tokio::task::spawn_local(Rc::clone(&worker).answer(mailbox));
@@ -82,6 +86,8 @@ impl Threads {
                     for socket in sockets {
                         tokio::task::spawn_local(accept(Rc::clone(&worker), socket, listening.clone()));
                     }
+                    // Only who accepts keeps one: see stop_listening().
+                    drop(listening);
                     // The sender is dropped only after it has said so.
                     let _ = running.wait_for(|running| !running).await;
                 });
@@ -92,9 +98,10 @@ impl Threads {
         Ok(Threads { listening, running, handles })
     }
 
-    /// Closes the listeners.
-    pub(super) fn stop_listening(&self) {
-        self.listening.send_replace(false);
+    /// Closes the listeners; afterwards not one more connection is accepted.
+    pub(super) async fn stop_listening(&self, how: Listening) {
+        self.listening.send_replace(how);
+        self.listening.closed().await;
     }
 
     /// Ends the threads and what they still do.

@@ -25,7 +25,7 @@ pub struct CancelKey {
 /// has been sent, so that it cannot hit a later statement of another client.
 pub async fn cancel(key: &CancelKey) -> io::Result<()> {
     let asked = async {
-        let mut stream = open(&key.endpoint).await?;
+        let mut stream = open(&key.endpoint, None).await?;
         let request = wire::cancel_request(key.pid, &key.secret);
         match &mut stream {
             super::Stream::Tcp(stream) => ask(stream, &request).await,

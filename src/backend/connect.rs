@@ -1,9 +1,9 @@
 //! From an endpoint to a logged-in [`Server`].
 
 use super::login::login;
-use super::{Server, ServerError, Stream};
+use super::{Server, ServerError, Stream, tune};
 use crate::auth::Keyring;
-use crate::config::{Endpoint, TlsMode};
+use crate::config::{Endpoint, Tcp, TlsMode};
 use crate::wire;
 use std::io;
 use std::sync::Arc;
@@ -32,6 +32,8 @@ pub struct Target {
     pub keyring: Arc<Keyring>,
     /// The most that reaching it and logging in may take.
     pub timeout: Duration,
+    /// How silence on the way is noticed.
+    pub tcp: Tcp,
 }
 
 /// Why there is no connection.
@@ -84,7 +86,7 @@ impl ConnectError {
 /// Opens, encrypts, logs in. Dropping it half-way closes the socket.
 pub async fn connect(target: &Target) -> Result<Server, ConnectError> {
     let work = async {
-        let stream = open(&target.endpoint)
+        let stream = open(&target.endpoint, Some(&target.tcp))
             .await
             .map_err(|error| ConnectError::Unreachable(target.endpoint.clone(), error))?;
         let stream = encrypt(stream, target).await?;
@@ -95,13 +97,15 @@ pub async fn connect(target: &Target) -> Result<Server, ConnectError> {
         .map_err(|_| ConnectError::Timeout(target.endpoint.clone(), target.timeout))?
 }
 
-/// A socket to an endpoint; names are resolved anew each time.
-pub(super) async fn open(endpoint: &Endpoint) -> io::Result<Stream> {
+/// A socket to an endpoint; names are resolved anew each time. Without `tcp`, for a connection that
+/// has a deadline of its own, it is as the system makes it.
+pub(super) async fn open(endpoint: &Endpoint, tcp: Option<&Tcp>) -> io::Result<Stream> {
     match endpoint {
         Endpoint::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            stream.set_nodelay(true)?;
-            keepalive(&stream)?;
+            if let Some(tcp) = tcp {
+                tune(&stream, tcp)?;
+            }
             Ok(Stream::Tcp(stream))
         }
         Endpoint::Unix { .. } => {
@@ -111,15 +115,6 @@ pub(super) async fn open(endpoint: &Endpoint) -> io::Result<Stream> {
             Ok(Stream::Unix(UnixStream::connect(path).await?))
         }
     }
-}
-
-/// A peer that is gone without a word is noticed within about two minutes.
-fn keepalive(stream: &TcpStream) -> io::Result<()> {
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(15))
-        .with_retries(4);
-    socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
 async fn encrypt(stream: Stream, target: &Target) -> Result<Stream, ConnectError> {

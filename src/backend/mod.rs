@@ -13,6 +13,7 @@ mod prepared;
 mod server;
 mod settings;
 mod stream;
+mod tcp;
 pub mod tls;
 
 pub use cancel::{CancelKey, cancel};
@@ -21,3 +22,4 @@ pub use prepared::{Evicted, PreparedNames};
 pub use server::{Server, ServerError};
 pub use settings::{Settings, set_config_local, set_config_statement};
 pub use stream::Stream;
+pub use tcp::tune;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::settings::{Database, Settings, Shard};
 
 /// What is laid down when pgring starts: sockets, and the name that transactions in doubt carry.
-pub const NEEDS_RESTART: [&str; 3] = ["cluster", "listen.address", "http.address"];
+pub const NEEDS_RESTART: [&str; 4] = ["cluster", "listen.address", "listen.runtime_dir", "http.address"];
 
 /// What differs between two configurations. Empty lists and `false` mean: nothing.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -71,10 +71,11 @@ pub fn changes(old: &Settings, new: &Settings) -> Changes {
     let (databases_removed, databases_added, databases) =
         pair(&old.databases, &new.databases, |database| &database.name);
 
-    let [cluster, listen, http] = NEEDS_RESTART;
+    let [cluster, listen, runtime_dir, http] = NEEDS_RESTART;
     let needs_restart = [
         (cluster, old.cluster != new.cluster),
         (listen, set(&old.listen.addresses) != set(&new.listen.addresses)),
+        (runtime_dir, old.listen.runtime_dir != new.listen.runtime_dir),
         (http, old.http != new.http),
     ];
     let (a, b) = (&old.listen, &new.listen);
@@ -82,6 +83,7 @@ pub fn changes(old: &Settings, new: &Settings) -> Changes {
         != (b.max_clients, b.login_timeout, b.drain_timeout, &b.tls);
     let sections = [
         ("listen", listen_changed),
+        ("tcp", old.tcp != new.tcp),
         ("control", (&old.control.user, &old.control.password) != (&new.control.user, &new.control.password)),
         ("auth", old.auth != new.auth),
         (
@@ -315,6 +317,7 @@ mod tests {
             (r#"endpoints = ["c:1"]"#, "endpoints = [\"c:1\"]\ntls = \"require\"", servers("s2")),
             ("[[user]]", "[pool]\nsize = 21\n[[user]]", sections("pool")),
             ("[[user]]", "[listen]\nmax_clients = 5\n[[user]]", sections("listen")),
+            ("[[user]]", "[tcp]\nuser_timeout = \"9s\"\n[[user]]", sections("tcp")),
             ("[[user]]", "[admin]\nusers = [\"ops\"]\n[[user]]", sections("admin")),
             ("[[user]]", "[routing]\nreads = \"replica\"\n[[user]]", sections("routing")),
             ("[[user]]", "[health]\nfailures = 5\n[[user]]", sections("health")),
@@ -348,6 +351,7 @@ mod tests {
         for (to, key) in [
             ("cluster = \"b\"\n[[user]]", "cluster"),
             ("[listen]\naddress = \"127.0.0.1:7\"\n[[user]]", "listen.address"),
+            ("[listen]\nruntime_dir = \"off\"\n[[user]]", "listen.runtime_dir"),
             ("[http]\naddress = \"off\"\n[[user]]", "http.address"),
         ] {
             let changes = after(&[("[[user]]", to)]);

@@ -35,6 +35,7 @@ fn values(settings: &Settings) -> Vec<(&'static str, String, &'static str)> {
     let Settings {
         cluster,
         listen,
+        tcp,
         http,
         control,
         auth,
@@ -45,6 +46,12 @@ fn values(settings: &Settings) -> Vec<(&'static str, String, &'static str)> {
         users: _,
         databases: _,
     } = settings;
+    let keepalive = tcp.keepalive.as_ref();
+    let runtime_dir = match &listen.runtime_dir {
+        RuntimeDir::Usual => String::new(),
+        RuntimeDir::Off => "off".to_owned(),
+        RuntimeDir::At(path) => path.display().to_string(),
+    };
     let (tls, files) = match &listen.tls {
         ListenTls::Disable => ("disable", None),
         ListenTls::Allow(files) => ("allow", Some(files)),
@@ -58,10 +65,16 @@ fn values(settings: &Settings) -> Vec<(&'static str, String, &'static str)> {
         ("listen.max_clients", listen.max_clients.to_string(), "10000"),
         ("listen.login_timeout", duration(listen.login_timeout), "1m"),
         ("listen.drain_timeout", duration(listen.drain_timeout), "30s"),
+        ("listen.runtime_dir", runtime_dir, ""),
         ("listen.tls", tls.to_owned(), "disable"),
         ("listen.tls_certificate", file(files.map(|files| &files.certificate)), ""),
         ("listen.tls_key", file(files.map(|files| &files.key)), ""),
         ("listen.tls_client_ca", file(files.and_then(|files| files.client_ca.as_ref())), ""),
+        ("tcp.keepalive", keepalive.is_some().to_string(), "true"),
+        ("tcp.keepalive_idle", duration(keepalive.map(|it| it.idle).unwrap_or_default()), "1m"),
+        ("tcp.keepalive_interval", duration(keepalive.map(|it| it.interval).unwrap_or_default()), "15s"),
+        ("tcp.keepalive_count", keepalive.map_or(0, |it| it.count).to_string(), "4"),
+        ("tcp.user_timeout", off_or_duration(tcp.user_timeout), "0"),
         (
             "http.address",
             http.address.map_or("off".to_owned(), |address| address.to_string()),

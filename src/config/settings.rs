@@ -15,6 +15,8 @@ pub struct Settings {
     pub cluster: String,
     /// Where clients connect.
     pub listen: Listen,
+    /// Connections over TCP, on both sides.
+    pub tcp: Tcp,
     /// Metrics and health.
     pub http: Http,
     /// pgring's own connections.
@@ -58,8 +60,41 @@ pub struct Listen {
     pub login_timeout: Duration,
     /// How long transactions may finish after SIGTERM; zero: not at all.
     pub drain_timeout: Duration,
+    /// Where the pgrings of this host find each other.
+    pub runtime_dir: RuntimeDir,
     /// TLS towards clients.
     pub tls: ListenTls,
+}
+
+/// Where the pgrings of a host find each other.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RuntimeDir {
+    /// Where systems have such directories.
+    Usual,
+    /// Nowhere: each is on its own.
+    Off,
+    /// Here; absolute if the configuration's path is.
+    At(PathBuf),
+}
+
+/// `[tcp]`: what the system is asked to do for a connection whose other end has gone silent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tcp {
+    /// None: it is not probed.
+    pub keepalive: Option<Keepalive>,
+    /// How long sent data may stay unacknowledged. None: as long as the system retransmits.
+    pub user_timeout: Option<Duration>,
+}
+
+/// Whole seconds, as the system counts them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Keepalive {
+    /// Silence before the first probe.
+    pub idle: Duration,
+    /// Between two probes.
+    pub interval: Duration,
+    /// Unanswered probes before the connection is given up.
+    pub count: u32,
 }
 
 /// A socket to listen on.

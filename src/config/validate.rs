@@ -27,6 +27,7 @@ pub(super) fn settings(root: &mut Section<'_>) -> Settings {
     Settings {
         cluster: root.parsed("cluster", "pgring", plain_name).unwrap_or_else(|| "pgring".to_owned()),
         listen: listen(root.table("listen")),
+        tcp: tcp(root.table("tcp")),
         http: http(root.table("http")),
         control: control(root.table("control")),
         admin: admin(root.table("admin"), names),
@@ -53,8 +54,45 @@ fn listen(mut section: Section<'_>) -> Listen {
         max_clients: section.number("max_clients", 1..=1_000_000, 10_000),
         login_timeout: section.duration("login_timeout", MINUTE, Zero::Refused),
         drain_timeout: section.duration("drain_timeout", 30 * SECOND, Zero::Allowed),
+        runtime_dir: runtime_dir(&mut section),
         tls: listen_tls(&mut section),
     }
+}
+
+fn runtime_dir(section: &mut Section<'_>) -> RuntimeDir {
+    match section.item("runtime_dir", "/run/pgring/peers") {
+        None => RuntimeDir::Usual,
+        Some(item) if item.text == "off" => RuntimeDir::Off,
+        Some(item) => {
+            if item.text.is_empty() {
+                item.report(wrong("must not be empty", "name a directory, or \"off\""));
+            }
+            RuntimeDir::At(item.base().join(item.text))
+        }
+    }
+}
+
+fn tcp(mut section: Section<'_>) -> Tcp {
+    let on = section.boolean("keepalive", true);
+    let keepalive = Keepalive {
+        idle: seconds(&mut section, "keepalive_idle", MINUTE),
+        interval: seconds(&mut section, "keepalive_interval", 15 * SECOND),
+        // What Linux takes (MAX_TCP_KEEPCNT).
+        count: section.number("keepalive_count", 1..=127, 4),
+    };
+    Tcp { keepalive: on.then_some(keepalive), user_timeout: section.off_or_duration("user_timeout") }
+}
+
+/// A duration that the system counts in seconds, up to what Linux takes (MAX_TCP_KEEPIDLE).
+fn seconds(section: &mut Section<'_>, key: &'static str, default: Duration) -> Duration {
+    const MOST: Duration = Duration::from_secs(32_767);
+    let duration = section.duration(key, default, Zero::Refused);
+    if duration.subsec_nanos() != 0 || duration > MOST {
+        let message = "must be whole seconds, at most 32767s";
+        section.report(key, wrong(message, format!("write \"{}s\"", duration.as_secs().clamp(1, 32_767))));
+        return default;
+    }
+    duration
 }
 
 fn listen_addresses(section: &mut Section<'_>) -> Vec<ListenAddress> {

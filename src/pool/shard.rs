@@ -102,6 +102,7 @@ fn same_login(a: &Target, b: &Target) -> bool {
         && a.user == b.user
         && Arc::ptr_eq(&a.keyring, &b.keyring)
         && a.timeout == b.timeout
+        && a.tcp == b.tcp
 }
 
 /// A shard as sessions reach it.
@@ -118,6 +119,8 @@ pub struct Shard {
     pub tls_config: Option<Arc<ClientConfig>>,
     /// The most that opening a connection may take.
     pub connect_timeout: Duration,
+    /// How silence on the way is noticed.
+    pub tcp: config::Tcp,
     /// How long a transaction waits for a new primary once one has been lost.
     pub failover_hold: Duration,
     /// Its counters.
@@ -210,6 +213,7 @@ impl Shard {
             user: user.name.clone(),
             keyring: Arc::clone(&user.keyring),
             timeout: self.connect_timeout,
+            tcp: self.tcp.clone(),
         };
         self.registry.pool(&label, target, &self.metrics)
     }

@@ -40,6 +40,8 @@ pub(super) struct Control {
     /// Ends the wait for a server.
     wait_ended: Notify,
     killed: RefCell<Option<ClientError>>,
+    /// Something it waits by has changed.
+    looks_up: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -84,6 +86,7 @@ impl Control {
             cancelled: Notify::new(),
             wait_ended: Notify::new(),
             killed: RefCell::new(None),
+            looks_up: Cell::new(false),
             waker: RefCell::new(None),
         });
         worker.controls.borrow_mut().insert(control.pid, Rc::clone(&control));
@@ -171,8 +174,18 @@ impl Control {
         }
     }
 
-    /// Has it look up from waiting.
-    pub(super) fn wake(&self) {
+    /// Has it stop waiting, and look anew at what it waits for and how long.
+    pub(super) fn look_up(&self) {
+        self.looks_up.set(true);
+        self.wake();
+    }
+
+    /// Was it asked to?
+    pub(super) fn take_look_up(&self) -> bool {
+        self.looks_up.take()
+    }
+
+    fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }

@@ -32,6 +32,8 @@ pub struct Directory {
     pub mock_secret: Arc<[u8]>,
     /// Limits and timeouts of clients.
     pub listen: config::Listen,
+    /// How silence of a client is noticed.
+    pub tcp: config::Tcp,
     /// Limits and timeouts of pools.
     pub pool: config::Pool,
     /// TLS towards clients; `None` when it is off.

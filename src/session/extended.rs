@@ -44,7 +44,16 @@ impl Session {
         }
         let body = &frame[wire::HEADER_LEN..];
         let outcome = match head.tag {
-            b'P' => self.parse(Parse::read(body)?).await,
+            b'P' => {
+                let parse = Parse::read(body)?;
+                let outcome = self.parse(parse).await;
+                let refused = matches!(outcome, Err(Unattached::Refused(_)));
+                if parse.name.is_empty() && refused && !self.relay.awaits_ready() {
+                    // PostgreSQL drops the old one first.
+                    self.unnamed = None;
+                }
+                outcome
+            }
             b'B' => self.bind(head, body).await,
             b'D' => self.describe(frame, Named::read(body)?).await,
             b'E' => self.execute(frame, Execute::read(body)?).await,
@@ -179,7 +188,7 @@ impl Session {
     }
 
     /// Waits for the answers of everything under way.
-    async fn answers_known(&mut self) -> Result<(), Unattached> {
+    pub(super) async fn answers_known(&mut self) -> Result<(), Unattached> {
         if self.relay.is_busy() {
             if let Some(held) = &mut self.held {
                 wire::put_flush(&mut held.lease.outbox);
@@ -195,14 +204,6 @@ impl Session {
     async fn parse(&mut self, parse: Parse<'_>) -> Result<(), Unattached> {
         self.settings_known().await?;
         let named = !parse.name.is_empty();
-        if named && self.statements.contains_key(parse.name) {
-            let name = String::from_utf8_lossy(parse.name);
-            return Err(ClientError::error(
-                SqlState::DUPLICATE_STATEMENT,
-                format!("prepared statement \"{name}\" already exists"),
-            )
-            .into());
-        }
         let mut statement = self.prepare(parse.query, parse.types)?;
         if statement.unknown_table {
             self.unknown_table.set(true);
@@ -218,6 +219,14 @@ impl Session {
             return Err(ClientError::error(
                 SqlState::SYNTAX,
                 "cannot insert multiple commands into a prepared statement",
+            )
+            .into());
+        }
+        if named && self.statements.contains_key(parse.name) {
+            let name = String::from_utf8_lossy(parse.name);
+            return Err(ClientError::error(
+                SqlState::DUPLICATE_STATEMENT,
+                format!("prepared statement \"{name}\" already exists"),
             )
             .into());
         }
@@ -349,6 +358,8 @@ impl Session {
         self.remember_config_values(names.portal, &statement, values);
         if self.is_own_now(&statement) {
             self.need_answers()?;
+            // An error of what is under way would have this one ignored.
+            self.answers_known().await?;
             self.tally.binds.inc();
             let all_here = self.batch.deferred.iter().all(|deferred| {
                 let (asked, _) = deferred.statement();
@@ -436,6 +447,19 @@ impl Session {
     fn remember_config_values(&mut self, portal: &[u8], statement: &Prepared, values: ConfigValues) {
         if matches!(&statement.shape.statements[..], [only] if matches!(only.kind, Kind::SetConfig(_))) {
             self.config_values.insert(portal.into(), values);
+        }
+    }
+
+    /// A statement that pgring has answered itself cannot be run again; of the end of a
+    /// transaction not even the portal is left.
+    fn own_has_run(&mut self, portal: &[u8], statement: &Prepared) {
+        let kind = statement.shape.statements.first().map(|first| &first.kind);
+        if !matches!(kind, Some(Kind::Commit { .. } | Kind::Rollback { .. })) {
+            self.ran_here.push(portal.into());
+        } else if portal.is_empty() {
+            self.unnamed_portal = None;
+        } else {
+            self.portals.remove(portal);
         }
     }
 
@@ -536,10 +560,10 @@ impl Session {
     fn flush_deferred_to_held(&mut self, next: Option<&Rc<Prepared>>) -> Result<(), Unattached> {
         for deferred in std::mem::take(&mut self.batch.deferred) {
             match deferred {
-                // Other statements than the one that goes here may have their tables elsewhere:
-                // they are prepared, and checked, where they are used.
+                // What has its tables elsewhere is prepared, and checked, where it is used.
                 Deferred::Parse { statement, .. }
-                    if next.is_some_and(|next| !Rc::ptr_eq(next, &statement)) =>
+                    if next.is_some_and(|next| !Rc::ptr_eq(next, &statement))
+                        && !self.can_be_parsed_on_held(&statement) =>
                 {
                     self.say_parsed();
                 }
@@ -557,6 +581,12 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    fn can_be_parsed_on_held(&self, statement: &Prepared) -> bool {
+        let at_home = self.held.as_ref().is_some_and(|held| held.shard == self.database.topology.home);
+        let own = |first: &crate::sql::Statement| Session::is_always_own(&first.kind);
+        (at_home || !self.is_at_home(statement)) && !statement.shape.statements.first().is_some_and(own)
     }
 
     /// Answers what was put off without a server, as far as it concerns statements that pgring
@@ -696,11 +726,8 @@ impl Session {
             if self.batch.has_deferred() {
                 Box::pin(self.flush_deferred_anywhere()).await?;
             }
-            let kind = statement.shape.statements.first().map(|first| &first.kind);
-            if matches!(kind, Some(Kind::Deallocate(_))) {
-                // An error of what is under way would leave the statement as it is.
-                self.answers_known().await?;
-            }
+            // An error of what is under way would have this one ignored.
+            self.answers_known().await?;
             match self.own_statement(&statement.shape, &statement.text).await? {
                 Own::Error(error) => return Err(error.into()),
                 Own::NotOurs | Own::Instead(_) => {
@@ -711,7 +738,7 @@ impl Session {
                 Own::Reworded(reworded) => return self.send_reworded(&reworded).await,
                 own => {
                     self.answer(&own, false);
-                    self.ran_here.push(execute.portal.into());
+                    self.own_has_run(execute.portal, &statement);
                     return Ok(());
                 }
             }

@@ -142,6 +142,9 @@ impl Session {
 
     /// The console's way of reading: nothing but the client.
     pub(super) async fn console_read(&mut self) -> Result<(), End> {
+        if self.worker.draining.get().is_some() {
+            return Err(shutting_down());
+        }
         match std::future::poll_fn(|cx| self.poll_io(cx, Until::News)).await {
             Ok(()) => Ok(()),
             Err(Stop::Client(end)) => Err(end),
@@ -189,8 +192,8 @@ impl Session {
         if let Some(error) = control.take_kill() {
             return Poll::Ready(Err(Stop::Client(End::Fatal(error))));
         }
-        if self.worker.draining.get() && self.is_at_rest() {
-            return Poll::Ready(Err(Stop::Client(shutting_down())));
+        if control.take_look_up() {
+            return Poll::Ready(Ok(()));
         }
         control.waits(cx);
         Poll::Pending
@@ -275,12 +278,16 @@ impl Session {
         self.tx.phase() == Phase::Idle
             && !self.relay.is_busy()
             && self.inbox.is_empty()
-            && self.outbox.is_empty()
             && !self.batch.is_begun()
     }
 
     /// By when something has to happen, and what if it does not.
     fn deadline(&self) -> Option<(Instant, Late)> {
+        if let Some(rest) = self.worker.draining.get()
+            && self.is_at_rest()
+        {
+            return Some((self.idle_since + rest, Late::Draining));
+        }
         let pool = &self.directory.pool;
         let (limit, since, late) = if self.relay.awaits_ready() {
             (pool.query_timeout?, self.began?.0, Late::Query)
@@ -296,6 +303,7 @@ impl Session {
 
     async fn out_of_time(&mut self, late: Late) -> Result<(), End> {
         match late {
+            Late::Draining => Err(shutting_down()),
             Late::Client => Err(End::Fatal(ClientError::fatal(
                 SqlState::IDLE_SESSION,
                 "terminating connection due to client_idle_timeout",
@@ -333,6 +341,7 @@ enum Late {
     Query,
     Transaction,
     Client,
+    Draining,
 }
 
 fn shutting_down() -> End {

@@ -4,8 +4,9 @@
 //! `welcome` (what the servers would report), then [`Session::run`]: frames come in through
 //! `io`, `simple` and `extended` decide what each means with the help of `analysis`, `attach`
 //! gets the shard's server, `execute`'s relay passes the answer on, and `ready` settles what the
-//! statement did to the session. `settings` and `own` are the state that servers do not keep, `pins` the state that they do;
-//! `cancel` is how others reach a session that is busy.
+//! statement did to the session. `batch` is what is under way, `settings` and `own` are the state
+//! that servers do not keep, `pins` the state that they do; `cancel` is how others reach a session
+//! that is busy, `neighbours` how a cancel request finds its process.
 //!
 //! While it has nothing to do, a session is one small future: no buffer, no server.
 
@@ -19,6 +20,7 @@ mod directory;
 mod extended;
 mod io;
 mod lookup;
+mod neighbours;
 mod own;
 mod pins;
 mod prepared;
@@ -38,6 +40,7 @@ mod worker;
 pub use console::{Answer, Console, ConsoleColumn};
 pub use directory::{Database, Directory, Greeting, User};
 pub use lookup::{Answer as LookupAnswer, AskDatabase, Lookup, LookupError, Role};
+pub use neighbours::{Home, Neighbours, SLOTS, cancel_on};
 pub use startup::{Accepted, serve};
 pub use state::{End, Session};
 pub use worker::{ClientInfo, Worker, WorkerMessage};

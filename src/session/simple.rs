@@ -96,6 +96,11 @@ impl Session {
         if ahead && self.batch.is_begun() {
             return Err(Unattached::Later);
         }
+        if self.batch.is_begun() {
+            // An error of what came before it would have the Query ignored.
+            self.flush_deferred_anywhere().await?;
+            self.answers_known().await?;
+        }
         // A simple query ends the life of the unnamed statement and portal.
         self.unnamed = None;
         self.unnamed_portal = None;

@@ -6,7 +6,7 @@ use super::lookup::{Found, Lookup};
 use super::state::{End, Session};
 use super::worker::Worker;
 use crate::auth::{ChannelBinding, ScramServer, Verifier, md5};
-use crate::backend::Stream;
+use crate::backend::{Stream, tune};
 use crate::config::CONSOLE_DATABASE;
 use crate::error::{ClientError, SqlState};
 use crate::wire::{self, Buffer, Initial, Startup};
@@ -31,8 +31,30 @@ pub enum Accepted {
 /// these as well; SCRAM messages and passwords are shorter).
 const LOGIN_MESSAGE: usize = 10_000;
 
-/// Serves one connection from its first byte to its last.
-pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
+/// Serves one connection from its first byte to its last. From this call on, not from its first
+/// turn, it counts as one that has arrived.
+pub fn serve(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output = ()> {
+    let arrival = Arrival::new(&worker);
+    serve_arrived(worker, accepted, arrival)
+}
+
+/// A connection that is not a client yet. A process that goes waits for it.
+struct Arrival(Rc<Worker>);
+
+impl Arrival {
+    fn new(worker: &Rc<Worker>) -> Arrival {
+        worker.arrivals.fetch_add(1, Ordering::SeqCst);
+        Arrival(Rc::clone(worker))
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        self.0.arrivals.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn serve_arrived(worker: Rc<Worker>, accepted: Accepted, arrival: Arrival) {
     let address = address(&accepted);
     let directory = worker.directory.load_full();
     let limit = directory.listen.login_timeout;
@@ -51,6 +73,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
             return;
         }
     };
+    drop(arrival);
     let clients = Counted::enter(&worker, &session);
     let end = if session.is_console() { session.run_as_console().await } else { session.run().await };
     drop(clients);
@@ -147,9 +170,7 @@ async fn first_packet(
     let mut stream = match accepted {
         Accepted::Unix(stream) => Stream::Unix(stream),
         Accepted::Tcp(stream) => {
-            stream.set_nodelay(true)?;
-            let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
-            socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+            tune(&stream, &directory.tcp)?;
             // TLS from the first byte on: a TLS handshake record (22) is no length of a packet.
             let mut first = [0; 1];
             if stream.peek(&mut first).await? == 1 && first[0] == 22 {
@@ -326,7 +347,7 @@ async fn admit(
         return Err(ClientError::fatal(SqlState::TOO_MANY, "sorry, too many clients already").into());
     }
     let mut place = Place(Some(worker));
-    if worker.draining.get() {
+    if worker.draining.get() == Some(Duration::ZERO) {
         return Err(ClientError::fatal(SqlState::UNAVAILABLE, "pgring is shutting down").into());
     }
     if directory.tls_required && matches!(door.stream, Stream::Tcp(_)) {

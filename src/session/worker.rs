@@ -2,6 +2,7 @@
 
 use super::cancel::Control;
 use super::directory::Directory;
+use super::neighbours::{Home, Neighbours, cancel_on};
 use super::prepared::Interner;
 use super::tally::{Tally, Totals};
 use crate::backend::Settings;
@@ -15,13 +16,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
-
-/// A process id in a cancel key holds the thread's number in its upper bits, so that a cancel
-/// finds its way without a table that threads would share.
-const THREAD_SHIFT: u32 = 22;
 
 /// See the module.
 pub struct Worker {
@@ -37,6 +34,10 @@ pub struct Worker {
     pub clients: Arc<AtomicUsize>,
     /// The other threads' mailboxes, by thread, for cancels that arrive at the wrong one.
     pub peers: Arc<Vec<UnboundedSender<WorkerMessage>>>,
+    /// The other processes, for the same.
+    pub neighbours: Arc<Neighbours>,
+    /// Connections of the whole process that are not clients yet.
+    pub arrivals: Arc<AtomicUsize>,
     pub(super) totals: Totals,
     pub(super) tallies: RefCell<Vec<Rc<Tally>>>,
     /// Settings that sessions have begun with lately: equal ones are one, and compare by address.
@@ -47,7 +48,8 @@ pub struct Worker {
     contexts: RefCell<HashMap<ContextKey, u64>>,
     numbers: Cell<u64>,
     pub(super) controls: RefCell<HashMap<u32, Rc<Control>>>,
-    pub(super) draining: Cell<bool>,
+    /// The process goes: how long a session may be at rest before it ends.
+    pub(super) draining: Cell<Option<Duration>>,
     next_pid: Cell<u32>,
 }
 
@@ -72,8 +74,8 @@ pub enum WorkerMessage {
     Clients(oneshot::Sender<Vec<ClientInfo>>),
     /// Which server connections are idle here?
     IdleServers(oneshot::Sender<Vec<IdleServer>>),
-    /// No new transactions: sessions end when they are idle.
-    Drain,
+    /// The process goes: sessions end when they have been at rest for so long.
+    Drain(Duration),
     /// Ends one session, or all of a database, or all.
     Kill {
         /// Only this session.
@@ -118,13 +120,16 @@ pub struct ClientInfo {
 
 impl Worker {
     /// For one thread.
+    #[expect(clippy::too_many_arguments, reason = "what the threads of a process share")]
     pub fn new(
         thread: usize,
         local: Rc<Local>,
         directory: Arc<ArcSwap<Directory>>,
         metrics: Arc<Metrics>,
         clients: Arc<AtomicUsize>,
+        arrivals: Arc<AtomicUsize>,
         peers: Arc<Vec<UnboundedSender<WorkerMessage>>>,
+        neighbours: Arc<Neighbours>,
     ) -> Rc<Worker> {
         Rc::new(Worker {
             thread,
@@ -135,14 +140,16 @@ impl Worker {
             settings: RefCell::default(),
             metrics,
             clients,
+            arrivals,
             peers,
+            neighbours,
             plans: RefCell::new(PlanCache::new(PlanCache::DEFAULT_BYTES)),
             lexed: RefCell::default(),
             interner: RefCell::default(),
             contexts: RefCell::default(),
             numbers: Cell::new(0),
             controls: RefCell::default(),
-            draining: Cell::new(false),
+            draining: Cell::new(None),
             next_pid: Cell::new(1),
         })
     }
@@ -179,26 +186,24 @@ impl Worker {
         let controls = self.controls.borrow();
         loop {
             let counter = self.next_pid.get();
-            self.next_pid.set((counter + 1) & ((1 << THREAD_SHIFT) - 1));
-            let thread = u32::try_from(self.thread).expect("threads are as many as cores");
-            // Positive as an i32, which drivers take it for; and never 0.
-            let pid = ((thread & 0xff) << THREAD_SHIFT) | counter;
-            if counter != 0 && !controls.contains_key(&pid) {
-                return pid;
+            self.next_pid.set(counter.wrapping_add(1));
+            match self.neighbours.pid(self.thread, counter) {
+                // Never 0.
+                Some(pid) if counter != 0 && !controls.contains_key(&pid) => return pid,
+                Some(_) => {}
+                None => self.next_pid.set(1),
             }
         }
     }
 
-    /// Sends a cancel to the thread its key names, and waits until it has been carried out: its
-    /// client takes the end of its connection for that, and goes on with statements that are not
-    /// meant. A key that names none is ignored, as PostgreSQL does.
+    /// Sends a cancel to the thread or the process its key names, and waits until it has been
+    /// carried out: its client takes the end of its connection for that, and goes on with
+    /// statements that are not meant. A key that names none is ignored, as PostgreSQL does.
     pub(super) async fn forward_cancel(&self, pid: u32, secret: Vec<u8>) {
-        let thread = (pid >> THREAD_SHIFT) as usize;
-        if let Some(peer) = self.peers.get(thread) {
-            // A thread that has ended has nothing to cancel.
-            let (done, carried_out) = oneshot::channel();
-            let _ = peer.send(WorkerMessage::Cancel { pid, secret, done });
-            let _ = carried_out.await;
+        match self.neighbours.home(pid) {
+            Some(Home::Thread(thread)) => cancel_on(&self.peers, thread, pid, secret).await,
+            Some(Home::Slot(slot)) => self.neighbours.hand_on(slot, pid, &secret).await,
+            None => {}
         }
     }
 
@@ -229,15 +234,15 @@ impl Worker {
                 WorkerMessage::IdleServers(reply) => {
                     let _ = reply.send(self.local.idle_servers());
                 }
-                WorkerMessage::Drain => {
-                    self.draining.set(true);
+                WorkerMessage::Drain(rest) => {
+                    self.draining.set(Some(rest));
                     for control in self.controls.borrow().values() {
-                        control.wake();
+                        control.look_up();
                     }
                 }
                 WorkerMessage::Kill { pid, database } => {
                     // Nobody asks for all of them but a drain that has lasted too long.
-                    let all = pid.is_none() && database.is_none() && self.draining.get();
+                    let all = pid.is_none() && database.is_none() && self.draining.get().is_some();
                     let why = if all {
                         "terminating connection due to drain_timeout: pgring is shutting down"
                     } else {

@@ -140,16 +140,23 @@ fn answer(client: &mut Raw, bytes: &[u8]) -> Vec<Frame> {
     }
 }
 
-/// PostgreSQL 14 and later tell a parameter's new value at the end of a batch, earlier ones where
+/// In a transaction that has failed everything is refused, for one reason or another; what counts
+/// is that it is. And PostgreSQL 14 and later tell a parameter's new value at the end of a batch, earlier ones where
 /// it changes; pgring may be before its server.
 fn settled(frames: Vec<Frame>) -> Vec<Frame> {
-    let (mut settled, mut parameters) = (Vec::new(), Vec::new());
+    let (mut settled, mut parameters): (Vec<Frame>, Vec<Frame>) = (Vec::new(), Vec::new());
+    let (mut batch, mut failed) = (0, false);
     for frame in frames {
         match frame.tag {
             b'S' => parameters.push(frame),
             b'Z' => {
+                if failed && frame.body == b"E" {
+                    settled.truncate(batch);
+                }
+                failed = frame.body == b"E";
                 settled.append(&mut parameters);
                 settled.push(frame);
+                batch = settled.len();
             }
             _ => settled.push(frame),
         }

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use pgring::demo::cluster::{Cluster, free_port};
 use pgring::demo::sample::{APP, CONTROL};
+use tempfile::TempDir;
 
 /// A configuration: free ports, the role `app` as user and operator, and what a test adds.
 #[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) port: u16,
     pub(crate) http_port: u16,
+    /// Where proxies of this configuration and of its clones meet.
+    pub(crate) runtime: Arc<TempDir>,
     sections: BTreeMap<String, BTreeMap<String, String>>,
     tables: String,
 }
@@ -18,8 +22,11 @@ pub(crate) struct Config {
 impl Config {
     pub(crate) fn new() -> Config {
         let (port, http_port) = (free_port().unwrap(), free_port().unwrap());
-        Config { port, http_port, sections: BTreeMap::new(), tables: String::new() }
+        let runtime = Arc::new(tempfile::tempdir().unwrap());
+        let (sections, tables) = (BTreeMap::new(), String::new());
+        Config { port, http_port, runtime: Arc::clone(&runtime), sections, tables }
             .set("listen", "address", &format!("\"127.0.0.1:{port}\""))
+            .set("listen", "runtime_dir", &format!("{:?}", runtime.path().join("peers")))
             .set("http", "address", &format!("\"127.0.0.1:{http_port}\""))
             .set("control", "user", &format!("\"{}\"", CONTROL.name))
             .set("control", "password", &format!("\"{}\"", CONTROL.password))

@@ -37,6 +37,20 @@ impl Proxy {
         Proxy::start_until(config, "/healthz")
     }
 
+    /// Starts it beside one of the same configuration, and waits until it has taken over the
+    /// sockets and serves: on a port that both answer, only its own log says so.
+    pub(crate) fn start_beside(config: Config) -> Proxy {
+        let mut proxy = Proxy::spawn(config, &[]);
+        eventually_within(START_PATIENCE, "the next pgring serves", || {
+            if let Some(status) = proxy.watched.ended().unwrap() {
+                panic!("pgring ended while starting ({status}):\n{}", proxy.log());
+            }
+            let log = proxy.log();
+            log.contains("sharing the sockets") && log.contains("HTTP listening")
+        });
+        proxy
+    }
+
     fn start_until(config: Config, path: &str) -> Proxy {
         let mut proxy = Proxy::spawn(config, &[]);
         eventually_within(START_PATIENCE, "pgring is ready", || {

@@ -90,9 +90,12 @@ fn defaults() {
             max_clients: 10_000,
             login_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(30),
+            runtime_dir: RuntimeDir::Usual,
             tls: ListenTls::Disable,
         }
     );
+    let keepalive = Keepalive { idle: Duration::from_secs(60), interval: Duration::from_secs(15), count: 4 };
+    assert_eq!(settings.tcp, Tcp { keepalive: Some(keepalive), user_timeout: None });
     assert_eq!(settings.http.address, Some(SocketAddr::from(([127, 0, 0, 1], 9464))));
     assert_eq!(settings.control, Control { user: "pgring".into(), password: None, given: false });
     assert_eq!(settings.admin, Admin { users: vec![], stats_users: vec![] });
@@ -147,6 +150,7 @@ fn the_sample_says_the_defaults() {
     let (sample, defaults) = (good(SAMPLE), good(REST));
     assert_eq!(sample.cluster, defaults.cluster);
     assert_eq!(sample.listen, defaults.listen);
+    assert_eq!(sample.tcp, defaults.tcp);
     assert_eq!(sample.http, defaults.http);
     assert_eq!(sample.control, Control { given: true, ..defaults.control });
     assert_eq!(sample.pool, defaults.pool);
@@ -206,7 +210,7 @@ fn the_sample_has_every_key() {
 fn every_key_is_listed() {
     let origin = Path::new("pgring.toml");
     let (_, known) = section::read(SAMPLE, origin, &environment, validate::settings);
-    let tables = ["listen", "http", "control", "auth", "admin", "pool", "health", "routing"];
+    let tables = ["listen", "tcp", "http", "control", "auth", "admin", "pool", "health", "routing"];
     let outside = |key: &&String| {
         let section = key.split('.').next().unwrap_or_default();
         section != "user" && section != "database" && !tables.contains(&key.as_str())
@@ -225,6 +229,12 @@ fn values_arrive() {
         address = ["unix:run", "0.0.0.0:7000", "[::1]:7001"]
         max_clients = 0x10
         drain_timeout = "0"
+        runtime_dir = "run"
+        [tcp]
+        keepalive_idle = "2m"
+        keepalive_interval = "1s"
+        keepalive_count = 127
+        user_timeout = "1500ms"
         [http]
         address = "off"
         [control]
@@ -251,6 +261,11 @@ fn values_arrive() {
     let socket = settings.listen.addresses[0].socket_file();
     assert_eq!(socket, Some(PathBuf::from("/etc/pgring/run/.s.PGSQL.7000")));
     assert_eq!((settings.listen.max_clients, settings.listen.drain_timeout), (16, Duration::ZERO));
+    assert_eq!(settings.listen.runtime_dir, RuntimeDir::At(PathBuf::from("/etc/pgring/run")));
+    let keepalive =
+        Keepalive { idle: Duration::from_secs(120), interval: Duration::from_secs(1), count: 127 };
+    let user_timeout = Some(Duration::from_millis(1500));
+    assert_eq!(settings.tcp, Tcp { keepalive: Some(keepalive), user_timeout });
     assert_eq!(settings.http.address, None);
     assert_eq!(settings.control.password.unwrap().reveal(), "from the environment");
     assert!(settings.control.given);

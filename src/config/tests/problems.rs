@@ -59,6 +59,10 @@ fn wrong_values() {
             &["2: control.password: is a hash"],
         ),
         ("[listen]\nlogin_timeout = \"2 fortnights\"", &["2: listen.login_timeout: not a unit of time"]),
+        ("[listen]\nruntime_dir = \"\"", &["2: listen.runtime_dir: must not be empty"]),
+        ("[tcp]\nkeepalive_idle = \"1500ms\"", &["2: tcp.keepalive_idle: must be whole seconds"]),
+        ("[tcp]\nkeepalive_interval = \"1d\"", &["2: tcp.keepalive_interval: must be whole seconds"]),
+        ("[tcp]\nkeepalive_count = 128", &["2: tcp.keepalive_count: must be at most 127"]),
         ("[listen]\ntls_key = 3", &["2: listen.tls_key: must be a string"]),
         (
             "[listen]\ntls = \"require\"",
