@@ -21,3 +21,19 @@ with psycopg.connect(sys.argv[1], autocommit=True) as connection:
         assert "SHOW HELP" in error.diag.message_hint
     else:
         raise AssertionError("nonsense was taken")
+
+# As psycopg works by default: in transactions, with savepoints.
+with psycopg.connect(sys.argv[1]) as connection:
+    status = connection.info.transaction_status
+    connection.execute("SHOW VERSION").fetchone()
+    assert connection.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
+    try:
+        with connection.transaction():
+            connection.execute("KILL_CLIENT 4000000000")
+    except psycopg.errors.UndefinedObject:
+        pass
+    assert connection.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
+    cursor = connection.execute("SHOW STATE", binary=True)
+    assert cursor.fetchmany(2) and cursor.fetchall()
+    connection.rollback()
+    assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE

@@ -20,6 +20,13 @@ pub enum Command {
         /// `SHOW`, `SELECT 1`.
         tag: &'static str,
     },
+    /// A transaction's beginning or end: taken, and only the transaction status changes.
+    Transaction {
+        /// Which.
+        what: TransactionCommand,
+        /// `BEGIN`, `COMMIT` …
+        tag: &'static str,
+    },
     /// Taken and without effect: what drivers set on their connections.
     Accepted {
         /// `SET`, `RESET` …
@@ -34,9 +41,25 @@ impl Command {
             Command::Nothing => "",
             Command::Show(_) => "SHOW",
             Command::Do(action) => action.tag(),
-            Command::Answer { tag, .. } | Command::Accepted { tag } => tag,
+            Command::Answer { tag, .. } | Command::Accepted { tag } | Command::Transaction { tag, .. } => tag,
         }
     }
+}
+
+/// What drivers send around their statements. Each command of the console takes effect at once
+/// all the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TransactionCommand {
+    /// `BEGIN`, `START TRANSACTION`.
+    Begin,
+    /// `COMMIT`, `END`.
+    Commit,
+    /// `ROLLBACK`, `ABORT`.
+    Rollback,
+    /// `SAVEPOINT`, `RELEASE`.
+    Savepoint,
+    /// `ROLLBACK TO`.
+    RollbackTo,
 }
 
 /// What changes the running process. The name of a database is as the client wrote it: that
@@ -160,7 +183,8 @@ const fn action(
 pub const COMMANDS: &[CommandInfo] = &[
     show("SHOW CLIENTS", Show::Clients, "Clients, what they do and on which shard"),
     show("SHOW SERVERS", Show::Servers, "Connections to PostgreSQL servers"),
-    show("SHOW POOLS", Show::Pools, "Pools: one for each endpoint, database and user"),
+    show("SHOW POOLS", Show::Pools, "Clients and server connections of each database and user"),
+    show("SHOW SHARD_POOLS", Show::ShardPools, "The same by shard and endpoint"),
     show("SHOW SHARDS", Show::Shards, "Endpoints of the shards: role, health, lag"),
     show("SHOW RING", Show::Ring, "Each shard's part of the keys, and what a pending ring would move"),
     show("SHOW TRANSACTIONS", Show::Transactions, "Two-phase transactions in doubt"),

@@ -6,7 +6,7 @@
 //! is an encoding that is not the console's, which would make its answers wrong. A setting of
 //! pgring's own is refused: the file is the only place where one is changed.
 
-use super::command::Command;
+use super::command::{Command, TransactionCommand};
 use super::lexer::Token;
 use super::parse::syntax_error;
 use super::table::{Kind, Table};
@@ -70,14 +70,14 @@ pub(super) fn parse(verb: &str, rest: &[Token]) -> Result<Option<Command>, Clien
             }
             _ => Ok(None),
         },
+        "close" => Ok(is_all(rest).then_some(Command::Accepted { tag: "CLOSE CURSOR ALL" })),
+        "unlisten" => {
+            Ok(matches!(rest, [Token::Symbol('*')]).then_some(Command::Accepted { tag: "UNLISTEN" }))
+        }
         "discard" => Ok(is_all(rest).then_some(Command::Accepted { tag: "DISCARD ALL" })),
         "deallocate" => Ok(is_all(rest).then_some(Command::Accepted { tag: "DEALLOCATE ALL" })),
         "select" => Ok(select(rest)),
-        "begin" | "start" | "commit" | "end" | "rollback" | "abort" => Err(ClientError::refused(
-            "the console has no transactions",
-            "Each command takes effect at once; turn autocommit on in the driver.",
-        )),
-        _ => Ok(None),
+        _ => transaction(verb, rest),
     }
 }
 
@@ -99,6 +99,13 @@ pub(super) fn parse_show(name: &str, after: &[Token]) -> Result<Option<Command>,
 /// `SELECT 1`, in any number; it asks whether somebody is there.
 fn select(rest: &[Token]) -> Option<Command> {
     match rest {
+        // What drivers' pools send between two users of a connection: there are none to give up.
+        [Token::Word(function), Token::Symbol('('), Token::Symbol(')')]
+            if function.eq_ignore_ascii_case("pg_advisory_unlock_all") =>
+        {
+            let table = Table::single("pg_advisory_unlock_all", Kind::Text, "");
+            Some(Command::Answer { table, tag: "SELECT 1" })
+        }
         [Token::Word(number)] => number.parse::<i32>().ok().map(|number| Command::Answer {
             table: Table::single("?column?", Kind::Int4, number),
             tag: "SELECT 1",
@@ -107,17 +114,39 @@ fn select(rest: &[Token]) -> Option<Command> {
     }
 }
 
+/// What drivers send around statements. Their modes mean nothing here and are not looked at.
+fn transaction(verb: &str, rest: &[Token]) -> Result<Option<Command>, ClientError> {
+    // A name in quotes is no keyword, but it may be a savepoint's.
+    let words: Vec<String> = rest.iter().map(|word| word.keyword().unwrap_or_default()).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (what, tag) = match (verb, words.as_slice()) {
+        ("prepare", ["transaction", ..]) | ("commit" | "rollback", ["prepared", ..]) => {
+            return Err(ClientError::refused(
+                "the console has no prepared transactions",
+                "Each command takes effect at once.",
+            ));
+        }
+        ("begin", _) => (TransactionCommand::Begin, "BEGIN"),
+        ("start", ["transaction", ..]) => (TransactionCommand::Begin, "START TRANSACTION"),
+        ("commit" | "end", _) => (TransactionCommand::Commit, "COMMIT"),
+        ("rollback", ["to", _] | ["to", "savepoint", _])
+        | ("rollback", ["transaction" | "work", "to", _] | ["transaction" | "work", "to", "savepoint", _]) => {
+            (TransactionCommand::RollbackTo, "ROLLBACK")
+        }
+        ("rollback" | "abort", _) => (TransactionCommand::Rollback, "ROLLBACK"),
+        ("savepoint", [_]) => (TransactionCommand::Savepoint, "SAVEPOINT"),
+        ("release", [_] | ["savepoint", _]) => (TransactionCommand::Savepoint, "RELEASE"),
+        _ => return Ok(None),
+    };
+    Ok(Some(Command::Transaction { what, tag }))
+}
+
 fn set(rest: &[Token]) -> Result<Command, ClientError> {
     let accepted = Ok(Command::Accepted { tag: "SET" });
     let keyword = |at: usize| rest.get(at).and_then(Token::keyword);
     match (keyword(0).as_deref(), keyword(1).as_deref()) {
         (Some("session"), Some("characteristics")) => return accepted,
-        (Some("transaction"), _) => {
-            return Err(ClientError::refused(
-                "the console has no transactions",
-                "Each command takes effect at once.",
-            ));
-        }
+        (Some("transaction"), _) => return accepted,
         _ => {}
     }
     let rest = match (keyword(0).as_deref(), rest) {

@@ -42,11 +42,19 @@ impl std::fmt::Display for Token {
     }
 }
 
-/// The tokens of one command; a semicolon may end it, and nothing may follow that.
-pub(super) fn tokens(sql: &str) -> Result<Vec<Token>, ClientError> {
+/// A command among several: its tokens, and its text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Piece<'a> {
+    pub(super) tokens: Vec<Token>,
+    pub(super) text: &'a str,
+}
+
+/// The commands of a text, which semicolons separate. Empty ones are none.
+pub(super) fn pieces(sql: &str) -> Result<Vec<Piece<'_>>, ClientError> {
+    let mut pieces = Vec::new();
     let mut tokens = Vec::new();
     let mut rest = sql;
-    let mut ended = false;
+    let mut began = 0;
     while let Some(first) = rest.chars().next() {
         if first.is_whitespace() {
             rest = &rest[first.len_utf8()..];
@@ -55,11 +63,12 @@ pub(super) fn tokens(sql: &str) -> Result<Vec<Token>, ClientError> {
         } else if let Some(comment) = rest.strip_prefix("/*") {
             rest = after_comment(comment)?;
         } else if first == ';' {
-            // Before the first token it ends an empty command, which is none.
-            ended = !tokens.is_empty();
+            let at = sql.len() - rest.len();
+            if !tokens.is_empty() {
+                pieces.push(Piece { tokens: std::mem::take(&mut tokens), text: sql[began..at].trim() });
+            }
             rest = &rest[1..];
-        } else if ended {
-            return Err(ClientError::error(SqlState::SYNTAX, "the console takes one command at a time"));
+            began = at + 1;
         } else if first == '"' || first == '\'' {
             let (text, after) = quoted(&rest[1..], first)?;
             tokens.push(if first == '"' { Token::Name(text) } else { Token::Text(text) });
@@ -73,7 +82,23 @@ pub(super) fn tokens(sql: &str) -> Result<Vec<Token>, ClientError> {
             rest = &rest[first.len_utf8()..];
         }
     }
-    Ok(tokens)
+    if !tokens.is_empty() {
+        pieces.push(Piece { tokens, text: sql[began..].trim() });
+    }
+    Ok(pieces)
+}
+
+/// The tokens of one command.
+pub(super) fn tokens(sql: &str) -> Result<Vec<Token>, ClientError> {
+    let mut pieces = pieces(sql)?;
+    match pieces.len() {
+        0 => Ok(Vec::new()),
+        1 => Ok(pieces.swap_remove(0).tokens),
+        _ => Err(ClientError::error(
+            SqlState::SYNTAX,
+            "cannot insert multiple commands into a prepared statement",
+        )),
+    }
 }
 
 /// PgBouncer's words, and what else names of databases are made of.
@@ -154,8 +179,24 @@ mod tests {
     }
 
     #[test]
+    fn commands_of_a_text() {
+        let check = |sql: &str, expect: &[&str]| {
+            let pieces = pieces(sql).unwrap();
+            assert_eq!(pieces.iter().map(|piece| piece.text).collect::<Vec<_>>(), expect, "{sql}");
+        };
+        check("; /* ; */ ;", &[]);
+        check("SHOW POOLS", &["SHOW POOLS"]);
+        check(
+            "; show pools ;; pause \"a;b\" -- ; c\n; resume",
+            &["show pools", "pause \"a;b\" -- ; c", "resume"],
+        );
+    }
+
+    #[test]
     fn what_is_not() {
-        for sql in ["show pools; show clients", "/* show", "/* /* */", "/*", "/*/", "\"a", "'a''", "a; 'b'"] {
+        for sql in
+            ["show pools; show clients", "/* show", "/* /* */", "/*", "/*/", "\"a", "'a''", "a; 'b'", "a; 'b"]
+        {
             assert_eq!(tokens(sql).unwrap_err().code, SqlState::SYNTAX, "{sql}");
         }
     }

@@ -17,8 +17,10 @@ mod parse;
 mod show;
 mod table;
 
-pub use command::{Action, AdminRole, COMMANDS, Command, CommandInfo, Right, ShutdownMode, allowed};
-pub use parse::parse;
+pub use command::{
+    Action, AdminRole, COMMANDS, Command, CommandInfo, Right, ShutdownMode, TransactionCommand, allowed,
+};
+pub use parse::{parse, split};
 pub use show::{Show, columns, show};
 pub use table::{Cell, Column, Kind, Table};
 

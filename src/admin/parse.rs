@@ -2,7 +2,7 @@
 
 use super::command::{Action, COMMANDS, Command, Meaning, ShutdownMode};
 use super::courtesy;
-use super::lexer::{Token, tokens};
+use super::lexer::{Token, pieces, tokens};
 use crate::error::{ClientError, SqlState};
 
 /// What the text asks for. Keywords in any case, one semicolon or none, comments anywhere.
@@ -23,7 +23,44 @@ pub fn parse(sql: &str) -> Result<Command, ClientError> {
             return arguments(info.meaning, rest);
         }
     }
+    if let Some(refused) = absent(ABSENT, "", &verb) {
+        return Err(refused);
+    }
     courtesy::parse(&verb, rest)?.ok_or_else(|| syntax_error(first))
+}
+
+/// The commands of a text, one by one.
+pub fn split(sql: &str) -> Result<Vec<&str>, ClientError> {
+    Ok(pieces(sql)?.into_iter().map(|piece| piece.text).collect())
+}
+
+/// What PgBouncer can and pgring cannot, and what to do instead.
+const ABSENT: &[(&str, &str)] = &[
+    ("suspend", "PAUSE closes all server connections and lets clients wait."),
+    (
+        "disable",
+        "PAUSE lets its clients wait; to turn them away, take the database out of the file and RELOAD.",
+    ),
+    ("enable", "RESUME goes on after PAUSE and KILL."),
+    ("wait_close", "SHOW SERVERS has close_needed; PAUSE answers when all server connections are closed."),
+];
+
+/// The same of `SHOW`.
+const NOT_SHOWN: &[(&str, &str)] = &[
+    ("fds", "File descriptors are not handed over; a second pgring may listen on the same port."),
+    ("sockets", "SHOW CLIENTS and SHOW SERVERS have the connections."),
+    ("active_sockets", "SHOW CLIENTS and SHOW SERVERS have the connections."),
+    ("mem", "The metrics page has the memory of the process."),
+    ("dns_hosts", "Names are looked up by the system whenever a connection is made."),
+    ("dns_zones", "Names are looked up by the system whenever a connection is made."),
+    ("peers", "pgring has no list of peers."),
+    ("peer_pools", "pgring has no list of peers."),
+];
+
+fn absent(list: &[(&str, &'static str)], show: &str, name: &str) -> Option<ClientError> {
+    let (_, instead) = list.iter().find(|(known, _)| *known == name)?;
+    let name = name.to_uppercase();
+    Some(ClientError::refused(format!("pgring does not have PgBouncer's {show}{name}"), *instead))
 }
 
 fn parse_show(rest: &[Token]) -> Result<Command, ClientError> {
@@ -35,6 +72,9 @@ fn parse_show(rest: &[Token]) -> Result<Command, ClientError> {
         if info.name.strip_prefix("SHOW ").is_some_and(|show| show.eq_ignore_ascii_case(&name)) {
             return arguments(info.meaning, after);
         }
+    }
+    if let Some(refused) = absent(NOT_SHOWN, "SHOW ", &name) {
+        return Err(refused);
     }
     courtesy::parse_show(&name, after)?.ok_or_else(|| syntax_error(what))
 }
@@ -61,6 +101,12 @@ fn arguments(meaning: Meaning, arguments: &[Token]) -> Result<Command, ClientErr
         (Meaning::Shutdown, []) => Command::Do(Action::Shutdown(ShutdownMode::Now)),
         (Meaning::Shutdown, [mode]) => match mode.keyword().as_deref() {
             Some("wait_for_servers") => Command::Do(Action::Shutdown(ShutdownMode::Drain)),
+            Some("wait_for_clients") => {
+                return Err(ClientError::refused(
+                    "pgring does not have PgBouncer's SHUTDOWN WAIT_FOR_CLIENTS",
+                    "SHUTDOWN WAIT_FOR_SERVERS lets transactions finish, for listen.drain_timeout at most.",
+                ));
+            }
             _ => return Err(syntax_error(mode)),
         },
         (Meaning::Show(_) | Meaning::Plain(_), [first, ..])
@@ -83,7 +129,7 @@ pub(super) fn syntax_error(near: &Token) -> ClientError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Kind, Show, Table};
+    use super::super::{Kind, Show, Table, TransactionCommand};
     use super::*;
 
     fn some(name: &str) -> Option<String> {
@@ -143,7 +189,6 @@ mod tests {
             "show \"pools\"",
             "show nothing",
             "show 'pools'",
-            "show fds",
             "pools",
             "\"show\" pools",
             "= 1",
@@ -158,8 +203,6 @@ mod tests {
             "kill_client 1 2",
             "shutdown now",
             "shutdown \"wait_for_servers\"",
-            "shutdown wait_for_clients",
-            "suspend",
             "select * from pg_class",
             "select 1 from t",
             "explain select 1",
@@ -201,12 +244,35 @@ mod tests {
             ("SET TIME ZONE 'Europe/Berlin'", accepted("SET")),
             ("SET extra_float_digits = 3", accepted("SET")),
             ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", accepted("SET")),
+            ("SET TRANSACTION READ ONLY", accepted("SET")),
+            ("CLOSE ALL", accepted("CLOSE CURSOR ALL")),
+            ("UNLISTEN *", accepted("UNLISTEN")),
             ("RESET ALL", accepted("RESET")),
             ("reset application_name", accepted("RESET")),
             ("DISCARD ALL", accepted("DISCARD ALL")),
             ("DEALLOCATE ALL", accepted("DEALLOCATE ALL")),
         ] {
             assert_eq!(parse(sql), Ok(expect), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_drivers_send_around_statements() {
+        use TransactionCommand::*;
+        for (sql, what, tag) in [
+            ("BEGIN", Begin, "BEGIN"),
+            ("begin isolation level repeatable read, read only", Begin, "BEGIN"),
+            ("START TRANSACTION", Begin, "START TRANSACTION"),
+            ("COMMIT", Commit, "COMMIT"),
+            ("end", Commit, "COMMIT"),
+            ("ROLLBACK", Rollback, "ROLLBACK"),
+            ("abort", Rollback, "ROLLBACK"),
+            ("SAVEPOINT a", Savepoint, "SAVEPOINT"),
+            ("RELEASE SAVEPOINT \"_pg3_1\"", Savepoint, "RELEASE"),
+            ("ROLLBACK TO SAVEPOINT \"_pg3_1\"", RollbackTo, "ROLLBACK"),
+            ("rollback work to a", RollbackTo, "ROLLBACK"),
+        ] {
+            assert_eq!(parse(sql), Ok(Command::Transaction { what, tag }), "{sql}");
         }
     }
 
@@ -218,11 +284,14 @@ mod tests {
             "SET \"pool.size\" TO 5",
             "SET client_encoding = 'LATIN1'",
             "SET NAMES latin1",
-            "BEGIN",
-            "begin read only",
-            "COMMIT",
-            "rollback",
-            "SET TRANSACTION READ ONLY",
+            "PREPARE TRANSACTION 'a'",
+            "COMMIT PREPARED 'a'",
+            "SHOW FDS",
+            "SHOW mem",
+            "SUSPEND",
+            "DISABLE novacron",
+            "wait_close",
+            "SHUTDOWN WAIT_FOR_CLIENTS",
         ] {
             let error = parse(sql).unwrap_err();
             assert_eq!(error.code, SqlState::REFUSED, "{sql}");

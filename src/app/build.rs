@@ -177,6 +177,7 @@ impl App {
                 had_primary: AtomicBool::new(board.load().roles.primary.is_ok()),
                 board,
                 metrics: self.metrics.shard(&database.name, &shard.name),
+                gate: self.registry.gate(&database.name),
                 registry: Arc::clone(&self.registry),
             })
         });

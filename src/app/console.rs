@@ -1,13 +1,17 @@
 //! The console's commands, carried out.
 
 use super::serve::{App, Stop};
-use crate::admin::{self, Action, AdminRole, Command, ShutdownMode, courtesy};
+use crate::admin::{self, Action, AdminRole, Command, ShutdownMode, TransactionCommand, courtesy};
+use crate::config;
 use crate::error::{ClientError, SqlState};
-use crate::session::{Answer, Console, ConsoleColumn, WorkerMessage};
+use crate::pool::Gate;
+use crate::session::{Answer, Console, ConsoleColumn, ConsoleCommand, TransactionStep, WorkerMessage};
 use crate::wire::ColumnType;
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 struct AppConsole {
     app: Weak<App>,
@@ -60,28 +64,95 @@ impl App {
             }
             Action::Reconnect(database) => {
                 self.known(database.as_deref())?;
-                for pool in self.registry.all() {
-                    if database.as_ref().is_none_or(|name| *name == pool.label.database) {
-                        pool.renew();
-                    }
-                }
+                self.registry.renew(database.as_deref());
+                self.tell_workers(|| WorkerMessage::Tidy);
                 Ok(())
             }
-            Action::Pause(_) | Action::Resume(_) | Action::Kill(_) => Err(ClientError::refused(
-                "PAUSE, RESUME and KILL of a database are not supported yet",
-                "End one client with KILL_CLIENT, or pgring with SHUTDOWN.",
-            )),
+            Action::Pause(database) => self.pause(database.as_deref()).await,
+            Action::Resume(database) => {
+                self.known(database.as_deref())?;
+                if self.registry.resume(database.as_deref()) {
+                    return Ok(());
+                }
+                Err(match database {
+                    Some(name) => not_now(format!("database {name} is not paused")),
+                    None => not_now("pooler is not paused/suspended"),
+                })
+            }
+            Action::Kill(database) => self.kill(database.as_deref()).await,
         }
+    }
+
+    /// Answered when all server connections are closed. Dropped before that, it stays in force.
+    async fn pause(&self, database: Option<&str>) -> Result<(), ClientError> {
+        self.known(database)?;
+        if !self.registry.pause(database) && database.is_none() {
+            return Err(not_now("already suspended/paused"));
+        }
+        // Idle connections of a pool that has been renewed are closed by this.
+        self.tell_workers(|| WorkerMessage::Tidy);
+        for gate in self.gates(database) {
+            if !gate.quiet().await {
+                return Err(ClientError::error(
+                    SqlState::CANCELED,
+                    "RESUME has come before all server connections were closed",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Answered when the clients' server connections are closed, or have had the time for it.
+    async fn kill(&self, database: Option<&str>) -> Result<(), ClientError> {
+        self.known(database)?;
+        self.registry.pause(database);
+        for name in self.names(database) {
+            self.tell_workers(|| WorkerMessage::Kill { pid: None, database: Some(name.clone()) });
+        }
+        self.tell_workers(|| WorkerMessage::Tidy);
+        let closed = async {
+            for gate in self.gates(database) {
+                // A RESUME that comes meanwhile is none of this command's business.
+                gate.quiet().await;
+            }
+        };
+        if tokio::time::timeout(KILLING, closed).await.is_err() {
+            tracing::warn!("server connections of killed clients are still open");
+        }
+        Ok(())
+    }
+
+    fn names(&self, database: Option<&str>) -> Vec<String> {
+        match database {
+            Some(name) => vec![name.to_owned()],
+            None => self.state().running.keys().cloned().collect(),
+        }
+    }
+
+    fn gates(&self, database: Option<&str>) -> Vec<Arc<Gate>> {
+        self.names(database).iter().map(|name| self.registry.gate(name)).collect()
     }
 
     fn known(&self, database: Option<&str>) -> Result<(), ClientError> {
         match database {
+            Some(config::CONSOLE_DATABASE) => Err(ClientError::refused(
+                "the console itself cannot be paused, killed or reconnected",
+                "Name another database.",
+            )),
             Some(name) if !self.state().running.contains_key(name) => {
                 Err(ClientError::error(SqlState::NO_DATABASE, format!("there is no database \"{name}\"")))
             }
             _ => Ok(()),
         }
     }
+}
+
+/// How long statements of killed clients have to end.
+const KILLING: Duration = Duration::from_secs(5);
+
+/// In PgBouncer's words.
+fn not_now(message: impl Into<Cow<'static, str>>) -> ClientError {
+    ClientError::error(SqlState("55000"), message)
 }
 
 fn no_such_client(id: u64) -> ClientError {
@@ -95,10 +166,22 @@ fn gone() -> ClientError {
 
 fn column(column: &admin::Column) -> ConsoleColumn {
     let kind = match column.kind {
+        admin::Kind::Text => ColumnType::Text,
+        admin::Kind::Int4 => ColumnType::Int4,
         admin::Kind::Int8 => ColumnType::Int8,
-        _ => ColumnType::Text,
+        admin::Kind::Numeric => ColumnType::Numeric,
     };
     ConsoleColumn { name: column.name.to_owned(), kind }
+}
+
+fn step(what: TransactionCommand) -> TransactionStep {
+    match what {
+        TransactionCommand::Begin => TransactionStep::Begin,
+        TransactionCommand::Commit => TransactionStep::Commit,
+        TransactionCommand::Rollback => TransactionStep::Rollback,
+        TransactionCommand::Savepoint => TransactionStep::Savepoint,
+        TransactionCommand::RollbackTo => TransactionStep::RollbackTo,
+    }
 }
 
 fn answer(table: admin::Table, tag: &str) -> Answer {
@@ -118,12 +201,31 @@ impl Console for AppConsole {
         courtesy::PARAMETERS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
-    fn describe(&self, sql: &str) -> Result<Option<Vec<ConsoleColumn>>, ClientError> {
+    fn split<'a>(&self, sql: &'a str) -> Result<Vec<&'a str>, ClientError> {
+        admin::split(sql)
+    }
+
+    fn read(&self, sql: &str) -> Result<ConsoleCommand, ClientError> {
+        let of = |columns: &[admin::Column]| ConsoleCommand {
+            columns: Some(columns.iter().map(column).collect()),
+            transaction: None,
+        };
         Ok(match admin::parse(sql)? {
-            Command::Show(show) => Some(admin::columns(show).iter().map(column).collect()),
-            Command::Answer { table, .. } => Some(table.columns.iter().map(column).collect()),
-            Command::Nothing | Command::Do(_) | Command::Accepted { .. } => None,
+            Command::Show(show) => of(&admin::columns(show)),
+            Command::Answer { table, .. } => of(&table.columns),
+            Command::Transaction { what, tag } => {
+                ConsoleCommand { columns: None, transaction: Some((step(what), tag)) }
+            }
+            Command::Nothing | Command::Do(_) | Command::Accepted { .. } => ConsoleCommand::default(),
         })
+    }
+
+    fn cancelled(&self, sql: &str) {
+        // As with PgBouncer, a PAUSE that is cancelled while it waits is no longer in force.
+        if let (Some(app), Ok(Command::Do(Action::Pause(database)))) = (self.app.upgrade(), admin::parse(sql))
+        {
+            app.registry.resume(database.as_deref());
+        }
     }
 
     fn execute<'a>(
@@ -143,7 +245,10 @@ impl Console for AppConsole {
                 Command::Nothing => Ok(Answer::default()),
                 Command::Show(show) => Ok(answer(admin::show(show, &app.overview().await), tag)),
                 Command::Answer { table, .. } => Ok(answer(table, tag)),
-                Command::Accepted { .. } => Ok(Answer { tag: Some(tag.to_owned()), ..Answer::default() }),
+                // The session has its own way with transactions.
+                Command::Accepted { .. } | Command::Transaction { .. } => {
+                    Ok(Answer { tag: Some(tag.to_owned()), ..Answer::default() })
+                }
                 Command::Do(action) => {
                     tracing::info!(user, "console: {sql}");
                     app.act(action).await?;

@@ -17,6 +17,7 @@ mod notify;
 mod overview;
 mod peers;
 mod reload;
+mod rows;
 pub mod schema;
 mod schemas;
 mod serve;

@@ -1,18 +1,14 @@
 //! What the process looks like now: for the console, the status page and the gauges.
 
+use super::build::client_count;
+use super::rows::{self, PoolUse, Servers};
 use super::serve::App;
-use crate::config::{self, Endpoint};
 use crate::http::Readiness;
-use crate::pool::health::state::{Role, State};
-use crate::pool::health::{EndpointHealth, ShardSnapshot};
 use crate::pool::{IdleServer, Pool};
 use crate::session::{ClientInfo, WorkerMessage};
 use crate::telemetry::metrics::{EndpointLabel, ServerCount};
-use crate::telemetry::snapshot::{
-    ClientRow, ClientState, ConfigRow, DatabaseRow, PoolRow, RingRow, ServerRow, ServerState, ShardRow,
-    Snapshot, StatsRow, Totals, UserRow,
-};
-use std::collections::{BTreeMap, HashMap};
+use crate::telemetry::snapshot::{ClientState, Snapshot, StatsRow, Totals};
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{oneshot, watch};
@@ -71,9 +67,9 @@ impl App {
                     shard: shard.shard.clone(),
                     endpoint: endpoint.address.to_string(),
                 };
-                let replica = role(shard, at) == "replica";
+                let replica = rows::role(shard, at) == "replica";
                 let lag = endpoint.health.lag.filter(|_| replica);
-                self.metrics.set_endpoint(&label, is_up(&endpoint.health), lag);
+                self.metrics.set_endpoint(&label, rows::is_up(&endpoint.health), lag);
             }
         }
     }
@@ -136,25 +132,25 @@ impl App {
     /// Brings the gauges that nobody keeps up to date for a scrape.
     pub(super) async fn refresh_gauges(&self) {
         let clients = self.client_infos().await;
-        let count = |wanted: ClientState| {
-            let n = clients.iter().filter(|client| client_state(client) == wanted).count();
+        let idle_servers = self.idle_servers().await;
+        let count = |wanted: &[ClientState]| {
+            let n = clients.iter().filter(|client| wanted.contains(&rows::client_state(client))).count();
             i64::try_from(n).unwrap_or(i64::MAX)
         };
-        self.metrics.clients.active.set(count(ClientState::Active));
-        self.metrics.clients.waiting.set(count(ClientState::Waiting));
-        self.metrics.clients.idle.set(count(ClientState::Idle));
-        let used = servers_in_use(&clients);
+        self.metrics.clients.active.set(count(&[ClientState::Active, ClientState::IdleInTransaction]));
+        self.metrics.clients.waiting.set(count(&[ClientState::Waiting]));
+        self.metrics.clients.idle.set(count(&[ClientState::Idle]));
         let mut servers = Vec::new();
         for pool in self.registry.all() {
-            let (active, idle) = active_and_idle(&pool, &used);
+            let use_of = PoolUse::of(&pool, &idle_servers);
             let at = EndpointLabel {
                 database: pool.label.database.clone(),
                 shard: pool.label.shard.clone(),
                 endpoint: pool.label.endpoint.clone(),
             };
             let role = self.role_of(&pool);
-            servers.push(ServerCount { at: at.clone(), role, state: "active", count: active });
-            servers.push(ServerCount { at, role, state: "idle", count: idle });
+            servers.push(ServerCount { at: at.clone(), role, state: "active", count: use_of.active });
+            servers.push(ServerCount { at, role, state: "idle", count: use_of.idle });
         }
         self.metrics.set_servers(&servers);
     }
@@ -164,110 +160,34 @@ impl App {
         let Some(shard) = board.shard(&pool.label.database, &pool.label.shard) else { return "unknown" };
         let snapshot = shard.load();
         let at = snapshot.endpoints.iter().position(|endpoint| endpoint.address == pool.target.endpoint);
-        at.map_or("unknown", |at| role(&snapshot, at))
-    }
-
-    /// An idle server connection of a pool.
-    fn server_row(&self, pool: &Pool, pid: u32) -> ServerRow {
-        let (addr, port) = match &pool.target.endpoint {
-            Endpoint::Tcp { host, port } => (host.clone(), *port),
-            Endpoint::Unix { port, .. } => ("unix".to_owned(), *port),
-        };
-        ServerRow {
-            id: pool.connection_id(pid),
-            user: pool.label.user.clone(),
-            database: pool.label.database.clone(),
-            state: ServerState::Idle,
-            addr,
-            port,
-            local_addr: String::new(),
-            local_port: 0,
-            connect_time: SystemTime::UNIX_EPOCH,
-            request_time: SystemTime::now(),
-            close_needed: false,
-            link: None,
-            remote_pid: i32::try_from(pid).unwrap_or(0),
-            tls: String::new(),
-            application_name: String::new(),
-            prepared_statements: 0,
-            shard: pool.label.shard.clone(),
-            endpoint: pool.label.endpoint.clone(),
-            role: self.role_of(pool),
-        }
+        at.map_or("unknown", |at| rows::role(&snapshot, at))
     }
 
     /// Everything that can be shown.
     pub(super) async fn overview(&self) -> Snapshot {
         let clients = self.client_infos().await;
         let idle_servers = self.idle_servers().await;
-        let used = servers_in_use(&clients);
         let state = self.state();
         let mut all = Snapshot::empty(state.settings.cluster.clone(), SystemTime::now());
         all.uptime = self.started.elapsed();
+        all.paused = self.registry.is_paused();
         all.shutting_down = self.stop.borrow().is_some();
-        for pool in self.registry.all() {
-            let (active, idle) = active_and_idle(&pool, &used);
-            all.pools.push(PoolRow {
-                database: pool.label.database.clone(),
-                user: pool.label.user.clone(),
-                cl_active: active,
-                cl_waiting: pool.state().waiting as u64,
-                sv_active: active,
-                sv_idle: idle,
-                pool_mode: pool_mode(&state.settings),
-                shard: pool.label.shard.clone(),
-                endpoint: pool.label.endpoint.clone(),
-                role: self.role_of(&pool),
-                ..PoolRow::default()
-            });
-        }
-        all.pools.sort_by(|a, b| (&a.database, &a.shard, &a.user).cmp(&(&b.database, &b.shard, &b.user)));
+        all.login_clients = (client_count(self) as u64).saturating_sub(clients.len() as u64);
+        let servers = Servers { pools: self.registry.all(), clients: &clients, idle: &idle_servers };
+        let pool_mode = rows::pool_mode(&state.settings);
+        all.shard_pools =
+            servers.pools.iter().map(|pool| servers.pool_row(pool, pool_mode, self.role_of(pool))).collect();
+        all.shard_pools.sort_by(|a, b| {
+            (&a.database, &a.shard, &a.endpoint, &a.user).cmp(&(&b.database, &b.shard, &b.endpoint, &b.user))
+        });
+        all.pools = rows::pools_of_users(&all.shard_pools, &clients, pool_mode, &self.registry);
         let mut names: Vec<&String> = state.running.keys().collect();
         names.sort();
         for name in names {
             let running = &state.running[name];
-            let database = &running.database;
-            let topology = &database.topology;
-            let shares = topology.ring.shares();
-            let pending = state.pending.get(name);
-            for (at, shard) in database.shards.iter().enumerate() {
-                let snapshot = shard.board.load();
-                let weight = f64::from(running.settings.shards[at].weight);
-                all.shards.extend(shard_rows(&snapshot, weight, shares.get(at).copied().unwrap_or(0.0)));
-                all.ring.push(RingRow {
-                    database: name.clone(),
-                    shard: shard.name.clone(),
-                    weight,
-                    virtual_nodes: u64::from(running.settings.virtual_nodes)
-                        * u64::from(running.settings.shards[at].weight),
-                    share: shares.get(at).copied().unwrap_or(0.0),
-                    pending_share: pending.and_then(|(wanted, _)| {
-                        let there = wanted.shard_named(&shard.name)?;
-                        wanted.ring.shares().get(there.index()).copied()
-                    }),
-                    pending_moves: pending.map(|(_, share)| *share),
-                });
-            }
-            let open: usize = self
-                .registry
-                .all()
-                .iter()
-                .filter(|p| p.label.database == *name)
-                .map(|p| p.state().open)
-                .sum();
-            all.databases.push(DatabaseRow {
-                name: name.clone(),
-                database: running.settings.shards.first().map(|shard| shard.dbname.clone()),
-                pool_size: state.settings.pool.size as u64,
-                min_pool_size: state.settings.pool.min_idle as u64,
-                server_lifetime: state.settings.pool.max_lifetime.as_secs(),
-                pool_mode: pool_mode(&state.settings),
-                current_connections: open as u64,
-                current_client_connections: clients.iter().filter(|c| c.database == *name).count() as u64,
-                shards: database.shards.len() as u64,
-                home: topology.name(topology.home).to_owned(),
-                ..DatabaseRow::default()
-            });
+            all.shards.extend(rows::shard_rows(running));
+            all.ring.extend(rows::ring_rows(name, running, state.pending.get(name)));
+            all.databases.push(servers.database_row(name, running, &state.settings));
             let averages = self.averages.lock().unwrap_or_else(PoisonError::into_inner);
             all.stats.push(StatsRow {
                 database: name.clone(),
@@ -275,170 +195,12 @@ impl App {
                 average: averages.last.get(name).copied().unwrap_or_default(),
             });
         }
-        let admin = &state.settings.admin;
-        for user in &state.settings.users {
-            let console = if admin.users.contains(&user.name) {
-                Some("admin")
-            } else {
-                admin.stats_users.contains(&user.name).then_some("stats")
-            };
-            let open: usize = self
-                .registry
-                .all()
-                .iter()
-                .filter(|p| p.label.user == user.name)
-                .map(|p| p.state().open)
-                .sum();
-            all.users.push(UserRow {
-                name: user.name.clone(),
-                current_connections: open as u64,
-                current_client_connections: clients.iter().filter(|c| c.user == user.name).count() as u64,
-                console,
-            });
-        }
+        all.users = servers.user_rows(&state.settings);
         all.routes = self.metrics.routes.rows();
-        all.config = config::listing::listing(&state.settings)
-            .into_iter()
-            .map(|listed| ConfigRow {
-                key: listed.key.to_owned(),
-                value: listed.value,
-                default: Some(listed.default),
-                changeable: listed.changeable,
-            })
-            .collect();
-        let pools = self.registry.all();
-        let idle = idle_servers.iter().map(|idle| ServerRow {
-            connect_time: wall_clock(idle.opened),
-            request_time: wall_clock(idle.used),
-            ..self.server_row(&idle.pool, idle.pid)
-        });
-        let active = clients.iter().filter_map(|client| {
-            let (shard, pid) = client.server.as_ref()?;
-            let connect_time = wall_clock(client.server_opened?);
-            let pool = pools.iter().find(|pool| {
-                (&pool.label.database, &pool.label.user, &pool.label.shard)
-                    == (&client.database, &client.user, shard)
-            })?;
-            Some(ServerRow {
-                state: ServerState::Active,
-                connect_time,
-                link: Some(u64::from(client.pid)),
-                application_name: client.application_name.clone(),
-                ..self.server_row(pool, *pid)
-            })
-        });
-        all.servers = idle.chain(active).collect();
-        all.servers.sort_by(|a, b| {
-            (&a.database, &a.shard, a.remote_pid).cmp(&(&b.database, &b.shard, b.remote_pid))
-        });
-        all.clients = clients.iter().map(client_row).collect();
+        all.config = rows::config_rows(&state.settings);
+        all.servers = servers.server_rows(|pool| self.role_of(pool));
+        all.clients = clients.iter().map(|client| servers.client_row(client)).collect();
         all.clients.sort_by_key(|client| client.id);
         all
     }
-}
-
-/// Instants are of a clock that people do not read.
-fn wall_clock(then: Instant) -> SystemTime {
-    SystemTime::now() - then.elapsed()
-}
-
-fn pool_mode(settings: &config::Settings) -> &'static str {
-    match settings.pool.mode {
-        config::PoolMode::Transaction => "transaction",
-        config::PoolMode::Session => "session",
-    }
-}
-
-fn client_state(client: &ClientInfo) -> ClientState {
-    if client.waiting {
-        ClientState::Waiting
-    } else if client.active {
-        ClientState::Active
-    } else {
-        ClientState::Idle
-    }
-}
-
-fn client_row(client: &ClientInfo) -> ClientRow {
-    let (addr, port) = match client.address.rsplit_once(':') {
-        Some((host, port)) => (host.to_owned(), port.parse().unwrap_or(0)),
-        None => (client.address.clone(), 0),
-    };
-    ClientRow {
-        id: u64::from(client.pid),
-        user: client.user.clone(),
-        database: client.database.clone(),
-        application_name: client.application_name.clone(),
-        state: client_state(client),
-        addr,
-        port,
-        connect_time: client.connected,
-        request_time: client.connected,
-        tls: if client.tls { "TLS".to_owned() } else { String::new() },
-        prepared_statements: client.prepared as u64,
-        shard: client.server.as_ref().map(|(shard, _)| shard.clone()),
-        server_pid: client.server.as_ref().and_then(|(_, pid)| i32::try_from(*pid).ok()),
-        pinned: client.pinned,
-        local_addr: String::new(),
-        local_port: 0,
-        wait_us: 0,
-        link: None,
-        remote_pid: 0,
-    }
-}
-
-/// How many servers clients hold, by (database, user, shard).
-fn servers_in_use(clients: &[ClientInfo]) -> BTreeMap<(String, String, String), u64> {
-    let mut used = BTreeMap::new();
-    for client in clients {
-        if let Some((shard, _)) = &client.server {
-            *used.entry((client.database.clone(), client.user.clone(), shard.clone())).or_insert(0) += 1;
-        }
-    }
-    used
-}
-
-fn active_and_idle(pool: &Pool, used: &BTreeMap<(String, String, String), u64>) -> (u64, u64) {
-    let open = pool.state().open as u64;
-    let key = (pool.label.database.clone(), pool.label.user.clone(), pool.label.shard.clone());
-    let active = used.get(&key).copied().unwrap_or(0).min(open);
-    (active, open - active)
-}
-
-fn is_up(health: &EndpointHealth) -> bool {
-    matches!(health.state, State::Up { .. } | State::Lagging { .. })
-}
-
-fn role(shard: &ShardSnapshot, at: usize) -> &'static str {
-    if shard.roles.primary.as_ref().is_ok_and(|primary| primary.index() == at) {
-        return "primary";
-    }
-    let health = shard.endpoints.get(at).map(|endpoint| &endpoint.health);
-    match health.and_then(|health| health.probe.as_ref()).map(|probe| probe.role()) {
-        Some(Role::Replica) => "replica",
-        _ => "unknown",
-    }
-}
-
-fn shard_rows(shard: &ShardSnapshot, weight: f64, share: f64) -> Vec<ShardRow> {
-    let row = |(at, endpoint): (usize, &crate::pool::health::board::EndpointSnapshot)| {
-        let probe = endpoint.health.probe.as_ref();
-        ShardRow {
-            database: shard.database.clone(),
-            shard: shard.shard.clone(),
-            endpoint: endpoint.address.to_string(),
-            role: role(shard, at),
-            up: is_up(&endpoint.health),
-            lag_seconds: endpoint.health.lag.map(|lag| lag.as_secs_f64()),
-            weight,
-            share,
-            timeline: probe.and_then(|probe| probe.timeline),
-            system_identifier: probe.and_then(|probe| probe.system_identifier),
-            last_error: match &endpoint.health.state {
-                State::Down { error, .. } => Some(error.to_string()),
-                _ => None,
-            },
-        }
-    };
-    shard.endpoints.iter().enumerate().map(row).collect()
 }

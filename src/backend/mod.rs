@@ -8,6 +8,7 @@
 
 mod cancel;
 mod connect;
+mod facts;
 mod login;
 mod prepared;
 mod server;
@@ -18,6 +19,7 @@ pub mod tls;
 
 pub use cancel::{CancelKey, cancel};
 pub use connect::{ConnectError, Target, connect};
+pub use facts::{Ends, Facts};
 pub use prepared::{Evicted, PreparedNames};
 pub use server::{Server, ServerError};
 pub use settings::{Settings, set_config_local, set_config_statement};

@@ -9,6 +9,8 @@
 //! The least recently used statement makes room for a new one.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// See the module.
 #[derive(Default, Debug)]
@@ -16,6 +18,8 @@ pub struct PreparedNames {
     shared: HashMap<u64, Tick>,
     named: HashMap<Box<[u8]>, (u64, Tick)>,
     tick: Tick,
+    /// How many there are, for those who look on from other threads.
+    shown: Arc<AtomicUsize>,
 }
 
 /// When a statement was used last.
@@ -73,12 +77,14 @@ impl PreparedNames {
         let evicted = self.make_room(limit, None);
         let now = self.now();
         self.shared.insert(id, now);
+        self.show();
         evicted
     }
 
     /// A shared statement is not there after all.
     pub fn remove(&mut self, id: u64) {
         self.shared.remove(&id);
+        self.show();
     }
 
     /// Is this statement there by this name of the client's? Counts as a use.
@@ -100,12 +106,14 @@ impl PreparedNames {
         let evicted = if self.named.contains_key(name) { None } else { self.make_room(limit, Some(name)) };
         let now = self.now();
         self.named.insert(name.into(), (id, now));
+        self.show();
         evicted
     }
 
     /// A name is not there any more.
     pub fn remove_named(&mut self, name: &[u8]) {
         self.named.remove(name);
+        self.show();
     }
 
     /// It may be there, or not.
@@ -155,6 +163,16 @@ impl PreparedNames {
     pub fn clear(&mut self) {
         self.shared.clear();
         self.named.clear();
+        self.show();
+    }
+
+    fn show(&self) {
+        self.shown.store(self.len(), Ordering::Relaxed);
+    }
+
+    /// Where it is told how many there are.
+    pub(super) fn shown(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.shown)
     }
 
     /// How many are there.

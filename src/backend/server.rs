@@ -1,6 +1,6 @@
 //! A logged-in connection and what is known of its state.
 
-use super::{CancelKey, PreparedNames, Settings, Stream};
+use super::{CancelKey, Facts, PreparedNames, Settings, Stream};
 use crate::config::Endpoint;
 use crate::wire::{self, Buffer, TxStatus};
 use std::collections::BTreeMap;
@@ -65,8 +65,8 @@ pub struct Server {
     pub prepared: PreparedNames,
     /// Which statement is its unnamed one; 0 is none.
     pub unnamed: u64,
-    /// When it was opened.
-    pub opened: Instant,
+    /// What others may see of it.
+    pub facts: Arc<Facts>,
     /// When it was last given back.
     pub used: Instant,
 }
@@ -74,6 +74,8 @@ pub struct Server {
 impl Server {
     pub(super) fn new(stream: Stream, endpoint: Endpoint) -> Server {
         let now = Instant::now();
+        let prepared = PreparedNames::default();
+        let facts = Facts { ends: stream.ends(), opened: now, prepared: prepared.shown() };
         Server {
             stream,
             inbox: Buffer::new(),
@@ -83,9 +85,9 @@ impl Server {
             status: TxStatus::Idle,
             reported: BTreeMap::new(),
             settings: Arc::default(),
-            prepared: PreparedNames::default(),
+            prepared,
             unnamed: 0,
-            opened: now,
+            facts: Arc::new(facts),
             used: now,
         }
     }

@@ -93,17 +93,22 @@ impl Settings {
                 }
             }
         }
-        if encoding_moves && self.get(ENCODING).is_some() {
-            statements.push(reset_statement(ENCODING));
-        }
-        for name in self.made_by.keys().filter(|name| !is_identity(name) && *name != ENCODING) {
-            if wanted.get(name).is_none() {
-                statements.push(reset_statement(name));
+        let kept = |name: &str| is_identity(name) || name == ENCODING;
+        let dropped = |name: &&String| !kept(name) && wanted.get(name).is_none();
+        // A library that was loaded meanwhile has taken its prefix and removed what it does not
+        // know: to reset that by name is an error, which would be the next session's.
+        let all = self.made_by.keys().filter(dropped).any(|name| name.contains('.'));
+        let encoding_moves = encoding_moves || (all && self.get(ENCODING).is_some());
+        if all {
+            statements.push("RESET ALL".to_owned());
+        } else {
+            if encoding_moves && self.get(ENCODING).is_some() {
+                statements.push(reset_statement(ENCODING));
             }
+            statements.extend(self.made_by.keys().filter(dropped).map(|name| reset_statement(name)));
         }
-        let others = |name: &str| !is_identity(name) && name != ENCODING;
-        for (name, statement) in wanted.made_by.iter().filter(|(name, _)| others(name)) {
-            if self.get(name) != Some(statement) {
+        for (name, statement) in wanted.made_by.iter().filter(|(name, _)| !kept(name)) {
+            if all || self.get(name) != Some(statement) {
                 statements.push(statement.clone());
             }
         }
@@ -118,14 +123,10 @@ impl Settings {
 }
 
 impl Settings {
-    /// Has a connection with these settings some that `wanted` has not, and that it may refuse to
-    /// let go of? A library that was loaded meanwhile may have removed a parameter of its prefix, and
-    /// what one role may set another may not reset.
+    /// Has a connection with these settings some that it may refuse to let go of for `wanted`? What
+    /// one role may set another may not reset.
     pub fn cling_to(&self, wanted: &Settings) -> bool {
-        self.made_by.iter().any(|(name, statement)| {
-            wanted.get(name) != Some(statement)
-                && (is_identity(name) || (name.contains('.') && wanted.get(name).is_none()))
-        })
+        self.made_by.iter().any(|(name, statement)| wanted.get(name) != Some(statement) && is_identity(name))
     }
 
     /// What both have.
@@ -158,7 +159,7 @@ fn is_identity(name: &str) -> bool {
 fn reset_statement(name: &str) -> String {
     match name {
         "session_authorization" => "RESET SESSION AUTHORIZATION".to_owned(),
-        name => format!("RESET {}", quoted_name(name)),
+        name => format!("RESET \"{}\"", name.replace('"', "\"\"")),
     }
 }
 
@@ -186,11 +187,6 @@ fn quoted(text: &str) -> String {
     }
 }
 
-/// A parameter's name, `extension.name` included, as an identifier.
-fn quoted_name(name: &str) -> String {
-    name.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect::<Vec<_>>().join(".")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,7 +208,8 @@ mod tests {
         check(&[], &[("a", "SET a=1")], &["SET a=1"]);
         check(&[("a", "SET a=1")], &[("a", "SET a=1")], &[]);
         check(&[("a", "SET a=1")], &[("a", "SET a=2")], &["SET a=2"]);
-        check(&[("a", "SET a=1"), ("my.b", "x")], &[], &["RESET \"a\"", "RESET \"my\".\"b\""]);
+        check(&[("a", "SET a=1"), ("b", "x")], &[("b", "x")], &["RESET \"a\""]);
+        check(&[("a", "SET a=1"), ("my.b", "x")], &[("a", "SET a=1")], &["RESET ALL", "SET a=1"]);
         check(
             &[("role", "SET ROLE x"), ("a", "SET a=1")],
             &[("role", "SET ROLE y"), ("a", "SET a=2")],

@@ -7,7 +7,8 @@ use crate::wire::Buffer;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
@@ -27,6 +28,9 @@ pub struct Encrypted {
     pub tls: TlsStream<TcpStream>,
     unflushed: bool,
 }
+
+/// How soon the end of a peer is noticed that has sent something before it left.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 macro_rules! each {
     ($self:expr, $stream:ident => $call:expr) => {
@@ -111,6 +115,24 @@ impl Stream {
     pub fn has_news(&mut self, into: &mut Buffer) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         !into.is_empty() || self.poll_read(&mut cx, into).is_ready()
+    }
+
+    /// Until the peer has ended its side, whatever it has sent before that. Cancel safe.
+    pub async fn gone(&self) {
+        loop {
+            let ready = match self {
+                Stream::Tcp(stream) => stream.ready(Interest::READABLE).await,
+                Stream::Unix(stream) => stream.ready(Interest::READABLE).await,
+                Stream::Tls(encrypted) => encrypted.tls.get_ref().0.ready(Interest::READABLE).await,
+            };
+            match ready {
+                Ok(ready) if !ready.is_read_closed() => {
+                    // What it has sent lies unread, and one cannot wait for the end alone.
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                _ => return,
+            }
+        }
     }
 
     /// TLS over a TCP stream, after the handshake.

@@ -214,7 +214,7 @@ fn write_pools(page: &mut String, snapshot: &Snapshot) -> Result {
             "logging in#",
         ],
     )?;
-    for row in &snapshot.pools {
+    for row in &snapshot.shard_pools {
         write!(
             page,
             "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
@@ -228,7 +228,7 @@ fn write_pools(page: &mut String, snapshot: &Snapshot) -> Result {
             row.cl_waiting,
             Duration::from_micros(row.maxwait_us).as_secs_f64(),
             row.sv_active,
-            row.sv_idle.saturating_add(row.sv_used),
+            row.sv_idle,
             row.sv_login,
         )?;
     }
@@ -320,7 +320,7 @@ mod tests {
             last_error: Some(evil()),
             ..ShardRow::default()
         });
-        snapshot.pools.push(PoolRow {
+        snapshot.shard_pools.push(PoolRow {
             database: evil(),
             user: evil(),
             shard: evil(),

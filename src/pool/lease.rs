@@ -46,6 +46,12 @@ impl Lease {
         Permit::of(&self.pool)
     }
 
+    /// The pool's generation when it was opened: with an earlier one than the pool's it is not used
+    /// again.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// May it be kept for another use?
     pub(super) fn is_current(&self, now: Instant) -> bool {
         self.generation == self.pool.generation() && now < self.retires

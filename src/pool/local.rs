@@ -2,7 +2,7 @@
 
 use super::shared::{Grant, Permit};
 use super::{Lease, Pool, PoolError};
-use crate::backend;
+use crate::backend::{self, Facts};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,6 +65,10 @@ impl Local {
 
     /// A connection: the last used idle one, else a new one, else the first that becomes free.
     /// Cancel safe: what was granted meanwhile goes to the next waiter or is closed.
+    ///
+    /// # Errors
+    /// With [`PoolError::Paused`] it has not been tried: by the time the database goes on, another
+    /// pool may be the primary's.
     pub async fn checkout(&self, pool: &Arc<Pool>) -> Result<Lease, PoolError> {
         match self.checkout_idle(pool) {
             Some(lease) => Ok(lease),
@@ -74,7 +78,7 @@ impl Local {
 
     /// An idle connection of this thread, if nobody waits for one longer.
     pub fn checkout_idle(&self, pool: &Arc<Pool>) -> Option<Lease> {
-        if pool.has_waiters() {
+        if pool.has_waiters() || pool.gate.is_closed() {
             return None;
         }
         loop {
@@ -91,6 +95,10 @@ impl Local {
 
     async fn checkout_slowly(&self, pool: &Arc<Pool>) -> Result<Lease, PoolError> {
         let began = Instant::now();
+        let paused = || PoolError::Paused(Arc::clone(&pool.label));
+        if pool.gate.is_closed() {
+            return Err(paused());
+        }
         if pool.has_waiters() {
             pool.forget_the_impatient();
             if let Some(lease) = self.checkout_idle(pool) {
@@ -114,7 +122,12 @@ impl Local {
         if let Some(lease) = self.pop_idle(pool) {
             self.give_back(lease);
         }
-        match tokio::time::timeout(settings.checkout_timeout, waiter).await {
+        let granted = tokio::time::timeout(settings.checkout_timeout, waiter);
+        let granted = tokio::select! {
+            granted = granted => granted,
+            () = pool.gate.closed() => return Err(paused()),
+        };
+        match granted {
             Ok(Ok(Grant::Lease(mut lease))) => {
                 if lease.is_quiet() {
                     return Ok(lease);
@@ -134,6 +147,7 @@ impl Local {
 
     async fn open(&self, pool: &Arc<Pool>, permit: Permit) -> Result<Lease, PoolError> {
         let generation = pool.generation();
+        let _opening = pool.opening();
         let server = backend::connect(&pool.target).await.map_err(|error| {
             pool.metrics.server_connect_errors.inc();
             tracing::warn!(
@@ -238,8 +252,9 @@ impl Local {
         let row = |lease: &Lease| IdleServer {
             pool: Arc::clone(lease.pool()),
             pid: lease.cancel_key.pid,
-            opened: lease.opened,
+            facts: Arc::clone(&lease.facts),
             used: lease.used,
+            generation: lease.generation,
         };
         idle.iter().flatten().map(row).collect()
     }
@@ -251,10 +266,12 @@ pub struct IdleServer {
     pub pool: Arc<Pool>,
     /// The PostgreSQL process.
     pub pid: u32,
-    /// Since when it is open.
-    pub opened: Instant,
+    /// What is known of it.
+    pub facts: Arc<Facts>,
     /// When it was last given back.
     pub used: Instant,
+    /// Its pool's generation when it was opened.
+    pub generation: u64,
 }
 
 /// A fleet opened together should not be closed together.

@@ -4,14 +4,17 @@
 //! A [`Pool`] is (endpoint, database, user). Its limit and its queue of waiters belong to the
 //! process; its idle connections belong to threads ([`Local`]), so that the usual checkout and
 //! return touch no lock and wake nobody. A thread that finds the limit reached waits in the
-//! queue, and the threads with idle connections are asked to give one up.
+//! queue, and the threads with idle connections are asked to give one up. A database whose
+//! [`Gate`] is closed hands out none.
 
+mod gate;
 pub mod health;
 mod lease;
 mod local;
 mod shard;
 mod shared;
 
+pub use gate::Gate;
 pub use lease::Lease;
 pub use local::{IdleServer, Local, Message, Threads};
 pub use shard::{Registry, Shard, ShardAccess, ShardUser};

@@ -2,6 +2,7 @@
 
 use super::health::{NoPrimary, ShardBoard};
 use super::shared::{Label, Pool, PoolError};
+use super::{Gate, Lease, Local};
 use crate::auth::Keyring;
 use crate::backend::Target;
 use crate::config::{self, Endpoint, TlsMode};
@@ -19,6 +20,15 @@ pub struct Registry {
     settings: Arc<ArcSwap<config::Pool>>,
     slots: AtomicUsize,
     free_slots: Arc<Mutex<Vec<usize>>>,
+    gates: Mutex<Gates>,
+}
+
+/// The gates of all databases there have been.
+#[derive(Default)]
+struct Gates {
+    /// All are closed, and those to come.
+    all: bool,
+    by_database: HashMap<String, Arc<Gate>>,
 }
 
 impl Registry {
@@ -29,6 +39,55 @@ impl Registry {
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             slots: AtomicUsize::new(0),
             free_slots: Arc::default(),
+            gates: Mutex::default(),
+        }
+    }
+
+    /// A database's gate. It outlives reloads.
+    pub fn gate(&self, database: &str) -> Arc<Gate> {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = gates.all;
+        let gate = gates.by_database.entry(database.to_owned()).or_insert_with(|| Arc::new(Gate::new(all)));
+        Arc::clone(gate)
+    }
+
+    /// Are all databases paused?
+    pub fn is_paused(&self) -> bool {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner).all
+    }
+
+    /// Hands out no connections any more, of one database or of all, and has those there are closed
+    /// as they become free; false when it was paused already.
+    pub fn pause(&self, database: Option<&str>) -> bool {
+        let changed = match database {
+            Some(name) => self.gate(name).close(),
+            None => self.set_all(true),
+        };
+        self.renew(database);
+        changed
+    }
+
+    /// Undoes [`Registry::pause`] of the same; false when there was nothing to undo.
+    pub fn resume(&self, database: Option<&str>) -> bool {
+        match database {
+            Some(name) => self.gate(name).open(),
+            None => self.set_all(false),
+        }
+    }
+
+    fn set_all(&self, closed: bool) -> bool {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut gates.all, closed);
+        gates.by_database.values().for_each(|gate| gate.set_all(closed));
+        before != closed
+    }
+
+    /// Closes connections, of one database or of all, as they become free.
+    pub fn renew(&self, database: Option<&str>) {
+        for pool in self.all() {
+            if database.is_none_or(|name| name == pool.label.database) {
+                pool.renew();
+            }
         }
     }
 
@@ -53,8 +112,15 @@ impl Registry {
         }
         let free = self.free_slots.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let slot = free.unwrap_or_else(|| self.slots.fetch_add(1, Ordering::Relaxed));
-        let (settings, free_slots) = (Arc::clone(&self.settings), Arc::clone(&self.free_slots));
-        let pool = Arc::new(Pool::new(label.clone(), target, slot, settings, metrics.clone(), free_slots));
+        let pool = Arc::new(Pool::new(
+            label.clone(),
+            target,
+            slot,
+            Arc::clone(&self.settings),
+            metrics.clone(),
+            self.gate(&label.database),
+            Arc::clone(&self.free_slots),
+        ));
         pools.insert(label.clone(), Arc::clone(&pool));
         pool
     }
@@ -127,6 +193,8 @@ pub struct Shard {
     pub metrics: ShardMetrics,
     /// What is known of its endpoints.
     pub board: Arc<ShardBoard>,
+    /// Its database's.
+    pub gate: Arc<Gate>,
     /// Where its pools are.
     pub registry: Arc<Registry>,
     /// A primary has been seen: if none is there now, one may come back.
@@ -193,6 +261,26 @@ impl ShardAccess {
             });
         }
         self.primary(shard, user)
+    }
+}
+
+impl ShardAccess {
+    /// A connection to the primary: as [`ShardAccess::primary_or_wait`] and [`Local::checkout`],
+    /// and not before the database goes on if it is paused. Cancel safe.
+    pub async fn checkout(
+        &mut self,
+        shard: &Shard,
+        user: &ShardUser,
+        local: &Local,
+    ) -> Result<Lease, PoolError> {
+        loop {
+            shard.gate.opened().await;
+            let pool = self.primary_or_wait(shard, user).await?;
+            match local.checkout(pool).await {
+                Err(PoolError::Paused(_)) => {}
+                outcome => return outcome,
+            }
+        }
     }
 }
 

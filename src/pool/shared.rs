@@ -1,6 +1,6 @@
 //! What all threads share of a pool: the limit and the queue.
 
-use super::Lease;
+use super::{Gate, Lease};
 use crate::backend::{ConnectError, Target};
 use crate::config;
 use crate::error::{ClientError, SqlState};
@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -42,6 +42,9 @@ pub enum PoolError {
     /// A new one could not be opened.
     #[error("{1}")]
     Connect(Arc<Label>, #[source] Box<ConnectError>),
+    /// The database is paused.
+    #[error("database {} is paused", .0.database)]
+    Paused(Arc<Label>),
     /// No endpoint of the shard is a healthy primary.
     #[error("shard {shard} has no healthy primary: {reason}")]
     NoPrimary {
@@ -93,6 +96,10 @@ impl PoolError {
                     format!("shard \"{}\" cannot be reached", label.shard),
                 ),
             },
+            PoolError::Paused(label) => ClientError::error(
+                SqlState::UNAVAILABLE,
+                format!("database \"{}\" is paused", label.database),
+            ),
             PoolError::NoPrimary { shard, held, .. } => {
                 let error = ClientError::error(
                     SqlState::UNAVAILABLE,
@@ -134,11 +141,15 @@ pub struct Pool {
     pub(super) slot: usize,
     settings: Arc<ArcSwap<config::Pool>>,
     pub(super) metrics: ShardMetrics,
+    /// Of its database.
+    pub gate: Arc<Gate>,
     /// Connections that exist, are being opened, or may be opened by a granted permit.
     open: AtomicUsize,
     /// Entries of the queue; an entry whose waiter gave up counts until it is met.
     waiting: AtomicUsize,
-    queue: Mutex<VecDeque<oneshot::Sender<Grant>>>,
+    /// Connections that are being opened.
+    opening: AtomicUsize,
+    queue: Mutex<VecDeque<Waiter>>,
     generation: AtomicU64,
     retired: AtomicBool,
     /// Where the slot goes when nobody has the pool any more.
@@ -150,6 +161,12 @@ impl Drop for Pool {
         // Each of its connections held it: no thread has one in the slot.
         self.free_slots.lock().unwrap_or_else(PoisonError::into_inner).push(self.slot);
     }
+}
+
+/// An entry of the queue.
+struct Waiter {
+    since: Instant,
+    sender: oneshot::Sender<Grant>,
 }
 
 /// What a waiter gets.
@@ -188,8 +205,19 @@ impl Drop for Permit {
 pub struct PoolState {
     /// Connections, idle or not.
     pub open: usize,
+    /// Those that are logging in.
+    pub opening: usize,
     /// Clients that wait for one.
     pub waiting: usize,
+}
+
+/// A connection that is being opened, for as long as that takes.
+pub(super) struct Opening<'a>(&'a Pool);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.opening.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Pool {
@@ -199,16 +227,19 @@ impl Pool {
         slot: usize,
         settings: Arc<ArcSwap<config::Pool>>,
         metrics: ShardMetrics,
+        gate: Arc<Gate>,
         free_slots: Arc<Mutex<Vec<usize>>>,
     ) -> Pool {
         Pool {
             metrics,
+            gate,
             label: Arc::new(label),
             target,
             slot,
             settings,
             open: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
+            opening: AtomicUsize::new(0),
             queue: Mutex::default(),
             generation: AtomicU64::new(0),
             retired: AtomicBool::new(false),
@@ -223,7 +254,17 @@ impl Pool {
 
     /// Its numbers.
     pub fn state(&self) -> PoolState {
-        PoolState { open: self.open.load(Ordering::Relaxed), waiting: self.waiting.load(Ordering::Relaxed) }
+        self.forget_the_impatient();
+        PoolState {
+            open: self.open.load(Ordering::Relaxed),
+            opening: self.opening.load(Ordering::Relaxed),
+            waiting: self.waiting.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn opening(&self) -> Opening<'_> {
+        self.opening.fetch_add(1, Ordering::Relaxed);
+        Opening(self)
     }
 
     /// A number for one of its connections that no other of the process has: the server's
@@ -247,7 +288,8 @@ impl Pool {
         self.retired.load(Ordering::SeqCst)
     }
 
-    pub(super) fn generation(&self) -> u64 {
+    /// Goes up with each [`Pool::renew`].
+    pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::SeqCst)
     }
 
@@ -261,19 +303,33 @@ impl Pool {
         self.waiting.load(Ordering::SeqCst) > 0
     }
 
-    /// A place within the limit, if one is free.
+    /// A place within the limit, if one is free and the database is not paused.
     pub(super) fn try_open(self: &Arc<Self>) -> Option<Permit> {
+        if self.gate.is_closed() {
+            return None;
+        }
         let size = self.settings.load().size;
         let take = |open| (open < size).then_some(open + 1);
         self.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).ok()?;
+        self.gate.enter();
+        // Once more: whoever has closed it meanwhile may have missed this place in the count.
+        if self.gate.is_closed() {
+            self.give_up_place();
+            return None;
+        }
         Some(Permit(Some(Arc::clone(self))))
+    }
+
+    fn give_up_place(&self) {
+        self.open.fetch_sub(1, Ordering::SeqCst);
+        self.gate.leave();
     }
 
     /// Joins the queue's end.
     pub(super) fn join_queue(&self) -> oneshot::Receiver<Grant> {
         let (sender, receiver) = oneshot::channel();
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.push_back(sender);
+        queue.push_back(Waiter { since: Instant::now(), sender });
         self.waiting.fetch_add(1, Ordering::SeqCst);
         receiver
     }
@@ -290,24 +346,29 @@ impl Pool {
                 waiter
             };
             let Some(waiter) = waiter else { return Some(grant) };
-            match waiter.send(grant) {
+            match waiter.sender.send(grant) {
                 Ok(()) => return None,
                 Err(refused) => grant = refused,
             }
         }
     }
 
+    /// Since when the first in the queue waits.
+    pub fn waiting_since(&self) -> Option<Instant> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).front().map(|waiter| waiter.since)
+    }
+
     /// Drops the entries of those who gave up.
     pub(super) fn forget_the_impatient(&self) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let before = queue.len();
-        queue.retain(|waiter| !waiter.is_closed());
+        queue.retain(|waiter| !waiter.sender.is_closed());
         self.waiting.fetch_sub(before - queue.len(), Ordering::SeqCst);
     }
 
     /// A place is free again: the longest waiter may open a connection in it.
     pub(super) fn closed(pool: &Arc<Pool>) {
-        pool.open.fetch_sub(1, Ordering::SeqCst);
+        pool.give_up_place();
         while pool.has_waiters() {
             let Some(permit) = pool.try_open() else { return };
             match pool.offer(Grant::Permit(permit)) {
@@ -315,7 +376,7 @@ impl Pool {
                 // Nobody took it. Its drop comes back here, with one waiter less each time.
                 Some(Grant::Permit(permit)) => {
                     permit.used();
-                    pool.open.fetch_sub(1, Ordering::SeqCst);
+                    pool.give_up_place();
                 }
                 Some(Grant::Lease(_)) => return,
             }

@@ -123,7 +123,7 @@ impl Session {
         self.batch.shard = shard;
         self.tally.server_assignments.inc();
         let name = &self.database.shard_names[shard.index()];
-        self.registration.control.attached(&held.lease.cancel_key, name, held.lease.opened);
+        self.registration.control.attached(&held.lease, name);
         self.held = Some(held);
         if self.keeps_sequences {
             self.keep_sequences().await?;
@@ -140,23 +140,15 @@ impl Session {
     async fn checkout_waiting(&mut self, shard: ShardId) -> Result<Lease, Unattached> {
         let began = Instant::now();
         let control = Rc::clone(&self.registration.control);
-        control.waiting.set(true);
         let worker = Rc::clone(&self.worker);
         let database = Arc::clone(&self.database);
-        let checkout = async {
-            let access = &mut self.access[shard.index()];
-            let pool = access.primary_or_wait(&database.shards[shard.index()], &self.user).await?;
-            worker.local.checkout(pool).await
-        };
+        let at = &database.shards[shard.index()];
+        let checkout = self.access[shard.index()].checkout(at, &self.user, &worker.local);
+        let interrupted = super::waiting::interrupted(&worker, &control, &self.stream, Some(&at.gate));
         let outcome = tokio::select! {
-            outcome = checkout => Some(outcome),
-            () = control.wait_cancelled() => None,
-        };
-        control.waiting.set(false);
-        let Some(outcome) = outcome else {
-            return Err(
-                ClientError::error(SqlState::CANCELED, "canceling statement due to user request").into()
-            );
+            biased;
+            outcome = checkout => outcome,
+            interruption = interrupted => return Err(interruption.into()),
         };
         let waited = began.elapsed().as_secs_f64();
         self.metrics().pool_wait_seconds.observe(waited);
@@ -357,7 +349,7 @@ impl Session {
         let Some(at) = self.parked.iter().position(|held| held.pins.has(Pin::Listen)) else { return };
         let listener = self.parked.swap_remove(at);
         let name = &self.database.shard_names[listener.shard.index()];
-        self.registration.control.attached(&listener.lease.cancel_key, name, listener.lease.opened);
+        self.registration.control.attached(&listener.lease, name);
         let other = self.held.replace(listener);
         self.parked.extend(other);
     }
@@ -459,6 +451,8 @@ impl Session {
         self.batch.answered(false);
         self.batch.is_sure();
         self.began = None;
+        self.transaction_began = None;
+        self.registration.control.running.set(false);
         self.registration.control.active.set(false);
         if pinned || (in_transaction && !awaited && !in_batch) {
             // Its state is gone, and there is no statement to fail: as PostgreSQL does.
@@ -529,7 +523,6 @@ impl Session {
         if busy {
             self.end_running().await;
         }
-        let session_mode = self.directory.pool.mode == PoolMode::Session;
         let mut leases: Vec<Held> = self.parked.drain(..).collect();
         // In the middle of a batch its work would be the next client's.
         let unsynced = self.batch.is_sent() || self.relay.is_skipping();
@@ -543,9 +536,14 @@ impl Session {
         {
             leases.push(held);
         }
+        if self.directory.pool.mode == PoolMode::Session {
+            // Closed: DISCARD ALL would leave loaded libraries, the temporary schema and more,
+            // and session mode is for those who want a session as PostgreSQL has it.
+            leases.clear();
+        }
         // What is not in the list is closed here, and PostgreSQL rolls back.
         for mut held in leases {
-            if !session_mode && held.pins.is_empty() {
+            if held.pins.is_empty() {
                 self.worker.local.give_back(held.lease);
                 continue;
             }

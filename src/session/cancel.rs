@@ -6,9 +6,10 @@
 //! connection is closed only after the signal has been sent.
 
 use super::pins::Pins;
-use super::worker::{ClientInfo, Worker};
-use crate::backend::{self, CancelKey};
+use super::worker::{ClientInfo, ServerInUse, Worker};
+use crate::backend::{self, CancelKey, Ends, Facts};
 use crate::error::ClientError;
+use crate::pool::Lease;
 use rand::RngExt;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -24,17 +25,20 @@ pub(super) struct Control {
     secret: Vec<u8>,
     connected: SystemTime,
     address: String,
-    tls: bool,
+    ends: Ends,
     pub(super) user: RefCell<String>,
     pub(super) database: RefCell<String>,
     pub(super) application_name: RefCell<String>,
     pub(super) pinned: Cell<Pins>,
     pub(super) prepared: Cell<usize>,
-    pub(super) waiting: Cell<bool>,
+    waiting_since: Cell<Option<Instant>>,
+    /// When its last statement came that a server runs.
+    pub(super) asked: Cell<Option<Instant>>,
+    /// A statement is under way.
+    pub(super) running: Cell<bool>,
+    /// A statement or a transaction is under way.
     pub(super) active: Cell<bool>,
-    /// The server connection in use, and its shard.
-    server: RefCell<Option<(Arc<CancelKey>, Arc<str>)>>,
-    server_opened: Cell<Option<Instant>>,
+    server: RefCell<Option<InUse>>,
     cancels: Cell<u32>,
     cancelled: Notify,
     /// Ends the wait for a server.
@@ -43,6 +47,14 @@ pub(super) struct Control {
     /// Something it waits by has changed.
     looks_up: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+}
+
+/// The server connection a session uses.
+struct InUse {
+    key: Arc<CancelKey>,
+    shard: Arc<str>,
+    facts: Arc<Facts>,
+    generation: u64,
 }
 
 /// Takes the session off its thread's list when it ends.
@@ -63,7 +75,7 @@ impl Control {
         worker: &Rc<Worker>,
         secret_len: usize,
         address: String,
-        tls: bool,
+        ends: Ends,
     ) -> Registration {
         let mut secret = vec![0; secret_len];
         rand::rng().fill(&mut secret[..]);
@@ -72,16 +84,17 @@ impl Control {
             secret,
             connected: SystemTime::now(),
             address,
-            tls,
+            ends,
             user: RefCell::default(),
             database: RefCell::default(),
             application_name: RefCell::default(),
             pinned: Cell::default(),
             prepared: Cell::new(0),
-            waiting: Cell::new(false),
+            waiting_since: Cell::new(None),
+            asked: Cell::new(None),
+            running: Cell::new(false),
             active: Cell::new(false),
             server: RefCell::new(None),
-            server_opened: Cell::new(None),
             cancels: Cell::new(0),
             cancelled: Notify::new(),
             wait_ended: Notify::new(),
@@ -99,9 +112,13 @@ impl Control {
     }
 
     /// The session now uses this server connection.
-    pub(super) fn attached(&self, key: &Arc<CancelKey>, shard: &Arc<str>, opened: Instant) {
-        self.server_opened.set(Some(opened));
-        *self.server.borrow_mut() = Some((Arc::clone(key), Arc::clone(shard)));
+    pub(super) fn attached(&self, lease: &Lease, shard: &Arc<str>) {
+        *self.server.borrow_mut() = Some(InUse {
+            key: Arc::clone(&lease.cancel_key),
+            shard: Arc::clone(shard),
+            facts: Arc::clone(&lease.facts),
+            generation: lease.generation(),
+        });
     }
 
     /// It uses none.
@@ -125,17 +142,24 @@ impl Control {
 
     /// Cancels what runs now.
     pub(super) async fn cancel_running(&self) {
-        if self.waiting.get() {
+        if self.waiting_since.get().is_some() {
             self.wait_ended.notify_waiters();
             return;
         }
-        let Some((key, shard)) = self.server.borrow().clone() else { return };
+        let in_use =
+            self.server.borrow().as_ref().map(|server| (Arc::clone(&server.key), Arc::clone(&server.shard)));
+        let Some((key, shard)) = in_use else { return };
         self.cancels.set(self.cancels.get() + 1);
         if let Err(error) = backend::cancel(&key).await {
             tracing::warn!(shard = &*shard, "a cancel request did not reach the server: {error}");
         }
         self.cancels.set(self.cancels.get() - 1);
         self.cancelled.notify_waiters();
+    }
+
+    /// The session waits for something that is not the client's or its server's to give.
+    pub(super) fn waits_since(&self, since: Option<Instant>) {
+        self.waiting_since.set(since);
     }
 
     /// Is a cancel on its way?
@@ -199,12 +223,19 @@ impl Control {
             database: self.database.borrow().clone(),
             application_name: self.application_name.borrow().clone(),
             address: self.address.clone(),
-            tls: self.tls,
+            ends: self.ends.clone(),
+            asked: self.asked.get(),
+            running: self.running.get(),
             connected: self.connected,
             active: self.active.get(),
-            waiting: self.waiting.get(),
-            server: self.server.borrow().as_ref().map(|(key, shard)| (shard.to_string(), key.pid)),
-            server_opened: self.server_opened.get(),
+            waiting_since: self.waiting_since.get(),
+            server: self.server.borrow().as_ref().map(|server| ServerInUse {
+                shard: Arc::clone(&server.shard),
+                endpoint: server.key.endpoint.clone(),
+                pid: server.key.pid,
+                facts: Arc::clone(&server.facts),
+                generation: server.generation,
+            }),
             pinned: self.pinned.get().reason(),
             prepared: self.prepared.get(),
         }

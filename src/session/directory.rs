@@ -77,11 +77,11 @@ pub struct Database {
     pub schema_stale: Notify,
     /// Goes up with each request to read it again.
     pub schema_wanted: AtomicU64,
+    /// Goes up with each change of the schema that clients make: what a server has prepared before
+    /// is not what the same text means now.
+    pub schema_changes: AtomicU64,
     /// The last request that has been served.
     pub schema_reads: watch::Sender<u64>,
-    /// Goes up when a client has changed the schema: what is prepared from then on is not taken
-    /// for what was prepared before.
-    pub schema_changes: AtomicU64,
     /// What a session is told at its beginning, by user.
     pub greetings: Mutex<HashMap<String, Arc<Greeting>>>,
 }

@@ -344,7 +344,8 @@ enum Late {
     Draining,
 }
 
-fn shutting_down() -> End {
+/// The session ends because the process does.
+pub(super) fn shutting_down() -> End {
     End::Fatal(ClientError::fatal(
         SqlState::SHUTTING_DOWN,
         "terminating connection because pgring is shutting down",

@@ -34,13 +34,14 @@ mod state;
 mod tally;
 pub mod tls;
 mod transaction;
+mod waiting;
 mod welcome;
 mod worker;
 
-pub use console::{Answer, Console, ConsoleColumn};
+pub use console::{Answer, Console, ConsoleColumn, ConsoleCommand, TransactionStep};
 pub use directory::{Database, Directory, Greeting, User};
 pub use lookup::{Answer as LookupAnswer, AskDatabase, Lookup, LookupError, Role};
 pub use neighbours::{Home, Neighbours, SLOTS, cancel_on};
 pub use startup::{Accepted, serve};
 pub use state::{End, Session};
-pub use worker::{ClientInfo, Worker, WorkerMessage};
+pub use worker::{ClientInfo, ServerInUse, Worker, WorkerMessage};

@@ -52,7 +52,9 @@ impl Session {
 
     fn tell_ready(&mut self, told: TxStatus) {
         wire::put_ready(&mut self.outbox, told);
-        self.registration.control.active.set(told != TxStatus::Idle || self.relay.awaits_ready());
+        let more = self.relay.awaits_ready();
+        self.registration.control.running.set(more);
+        self.registration.control.active.set(told != TxStatus::Idle || more);
     }
 
     pub(super) fn take_events(&mut self) -> Result<(), End> {
@@ -119,7 +121,10 @@ impl Session {
                 self.ended(Session::committed);
             }
             Effect::Rollback => self.ended(Session::undone),
-            Effect::Ddl => self.batch.schema_changed = true,
+            Effect::Ddl => {
+                self.batch.schema_changed = true;
+                self.database.schema_changes.fetch_add(1, Ordering::SeqCst);
+            }
             Effect::Prepare(statement) => self.prepared_by_sql(statement),
             Effect::Deallocate(name) => self.deallocated_by_sql(&name),
             Effect::ForgetPrepared => {
@@ -259,6 +264,7 @@ impl Session {
                 }
                 schema_changed = std::mem::take(&mut self.batch.schema_changed);
                 if schema_changed {
+                    // Others have prepared by the old one until now, or it is back.
                     self.database.schema_changes.fetch_add(1, Ordering::SeqCst);
                 }
                 self.worker.totals.transactions.inc();
@@ -268,7 +274,7 @@ impl Session {
             }
             TxStatus::Open | TxStatus::Failed => self.tx.is_open(),
         }
-        self.finish_measuring();
+        self.finish_measuring(status);
         if last {
             self.effects.clear();
             self.batch.is_sure();
@@ -298,9 +304,14 @@ impl Session {
         news.into_iter().try_for_each(|(name, value)| self.parameter(&name, value))
     }
 
-    fn finish_measuring(&mut self) {
+    fn finish_measuring(&mut self, status: TxStatus) {
         let now = Instant::now();
         self.idle_since = now;
+        if status == TxStatus::Idle
+            && let Some(began) = self.transaction_began.take()
+        {
+            self.tally.transaction_seconds.inc_by(now.duration_since(began).as_secs_f64());
+        }
         if let Some((began, access)) = self.began.take() {
             let shard = self.batch.shard.index();
             let seconds = now.duration_since(began).as_secs_f64();

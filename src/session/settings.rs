@@ -183,6 +183,11 @@ impl Session {
             match change {
                 Change::Set(set, statement, _) if set == name => return Some(statement),
                 Change::Reset(reset) if reset == name => return self.initial.get(name),
+                // Who becomes somebody else has no role.
+                Change::Set(set, ..) if name == "role" && set == "session_authorization" => return None,
+                Change::Reset(set) if name == "role" && set == "session_authorization" => {
+                    return self.initial.get(name);
+                }
                 Change::ResetAll if !matches!(name, "role" | "session_authorization") => {
                     return self.initial.get(name);
                 }

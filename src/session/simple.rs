@@ -194,6 +194,7 @@ impl Session {
             self.hold_listener_if_free();
         }
         wire::put_ready(&mut self.outbox, status);
+        self.registration.control.active.set(status != TxStatus::Idle);
         self.idle_since = Instant::now();
     }
 
@@ -222,10 +223,15 @@ impl Session {
 
     /// Notes when the statement began, for the histogram and the time limit.
     pub(super) fn started(&mut self) {
+        let control = &self.registration.control;
         if self.began.is_none() {
-            self.began = Some((Instant::now(), self.access_kind));
+            let now = Instant::now();
+            self.began = Some((now, self.access_kind));
+            self.transaction_began.get_or_insert(now);
+            control.asked.set(Some(now));
         }
-        self.registration.control.active.set(true);
+        control.running.set(true);
+        control.active.set(true);
     }
 
     /// Refuses what would make later statements be read otherwise than the servers read them.

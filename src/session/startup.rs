@@ -380,8 +380,8 @@ async fn admit(
     };
     refuse_replication(startup)?;
     // Only those who have proven who they are learn which databases there are.
-    let tls = door.stream.is_tls();
-    let registration = Control::register(worker, secret_len(minor), address.to_owned(), tls);
+    let ends = door.stream.ends();
+    let registration = Control::register(worker, secret_len(minor), address.to_owned(), ends);
     *registration.control.user.borrow_mut() = user_name.clone();
     *registration.control.database.borrow_mut() = database_name.clone();
     let admitted = if database_name == CONSOLE_DATABASE {

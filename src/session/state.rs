@@ -113,6 +113,8 @@ pub struct Session {
     pub(super) access_kind: Access,
     /// When the statement under way was sent, and what it is counted as.
     pub(super) began: Option<(Instant, Access)>,
+    /// When the transaction on the server began.
+    pub(super) transaction_began: Option<Instant>,
     /// Since when the session waits for the client.
     pub(super) idle_since: Instant,
 }

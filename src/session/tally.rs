@@ -6,7 +6,7 @@
 use super::directory::Database;
 use super::worker::Worker;
 use crate::telemetry::Metrics;
-use prometheus::local::{LocalHistogram, LocalIntCounter};
+use prometheus::local::{LocalCounter, LocalHistogram, LocalIntCounter};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ pub(super) struct Tally {
     pub(super) received_bytes: LocalIntCounter,
     pub(super) sent_bytes: LocalIntCounter,
     pub(super) transactions: LocalIntCounter,
+    pub(super) transaction_seconds: LocalCounter,
     pub(super) server_assignments: LocalIntCounter,
     pub(super) client_parses: LocalIntCounter,
     pub(super) server_parses: LocalIntCounter,
@@ -42,6 +43,7 @@ impl Tally {
             received_bytes: counters.received_bytes.local(),
             sent_bytes: counters.sent_bytes.local(),
             transactions: counters.transactions.local(),
+            transaction_seconds: counters.transaction_seconds.local(),
             server_assignments: counters.server_assignments.local(),
             client_parses: counters.client_parses.local(),
             server_parses: counters.server_parses.local(),
@@ -64,6 +66,7 @@ impl Tally {
         ] {
             counter.flush();
         }
+        self.transaction_seconds.flush();
         for histogram in self.query_read.iter().chain(&self.query_write) {
             histogram.flush();
         }

@@ -95,6 +95,7 @@ impl Admitted {
             last_route: Default::default(),
             access_kind: Access::Write,
             began: None,
+            transaction_began: None,
             idle_since: Instant::now(),
             database: self.database,
         }
@@ -248,8 +249,10 @@ async fn greeting(
 ) -> Result<Arc<Greeting>, ClientError> {
     {
         let greetings = database.greetings.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = greetings.get(&user.name).filter(|known| known.taken.elapsed() < Greeting::LASTS)
-        {
+        let paused = database.shards.first().is_some_and(|shard| shard.gate.is_closed());
+        // A new one cannot be had while the database is paused, and login goes on.
+        let good = |known: &&Arc<Greeting>| paused || known.taken.elapsed() < Greeting::LASTS;
+        if let Some(known) = greetings.get(&user.name).filter(good) {
             return Ok(Arc::clone(known));
         }
     }
@@ -302,6 +305,9 @@ async fn any_server(
     user: &ShardUser,
 ) -> Result<Lease, ClientError> {
     let home = database.topology.home;
+    if let Some(shard) = database.shards.first() {
+        shard.gate.opened().await;
+    }
     let mut failure: Option<PoolError> = None;
     let others = database.topology.ids().filter(|shard| *shard != home);
     for shard in std::iter::once(home).chain(others) {
@@ -313,6 +319,7 @@ async fn any_server(
         };
         match found {
             Ok(lease) => return Ok(lease),
+            Err(PoolError::Paused(_)) => return Box::pin(any_server(worker, database, user)).await,
             Err(error) => {
                 failure.get_or_insert(error);
             }

@@ -5,7 +5,8 @@ use super::directory::Directory;
 use super::neighbours::{Home, Neighbours, cancel_on};
 use super::prepared::Interner;
 use super::tally::{Tally, Totals};
-use crate::backend::Settings;
+use crate::backend::{Ends, Facts, Settings};
+use crate::config::Endpoint;
 use crate::error::{ClientError, SqlState};
 use crate::pool::{IdleServer, Local};
 use crate::sql::{Lexed, PlanCache};
@@ -100,22 +101,39 @@ pub struct ClientInfo {
     pub application_name: String,
     /// Where it comes from.
     pub address: String,
-    /// Encrypted?
-    pub tls: bool,
+    /// The ends of its connection.
+    pub ends: Ends,
     /// Since when.
     pub connected: SystemTime,
+    /// When its last statement came that a server runs.
+    pub asked: Option<Instant>,
+    /// Has a statement under way.
+    pub running: bool,
     /// Has a transaction or a statement under way.
     pub active: bool,
-    /// Waits for a server connection.
-    pub waiting: bool,
-    /// The shard it is on, and the server process.
-    pub server: Option<(String, u32)>,
-    /// Since when that connection is open.
-    pub server_opened: Option<Instant>,
+    /// Since when it waits for a server connection, if it does.
+    pub waiting_since: Option<Instant>,
+    /// The server connection it uses.
+    pub server: Option<ServerInUse>,
     /// Why it keeps its server.
     pub pinned: Option<&'static str>,
     /// Prepared statements it has.
     pub prepared: usize,
+}
+
+/// A server connection that a session uses, for the console.
+#[derive(Clone, Debug)]
+pub struct ServerInUse {
+    /// Of which shard.
+    pub shard: Arc<str>,
+    /// Where the server is.
+    pub endpoint: Endpoint,
+    /// The server's process.
+    pub pid: u32,
+    /// What is known of the connection.
+    pub facts: Arc<Facts>,
+    /// Its pool's generation when it was opened.
+    pub generation: u64,
 }
 
 impl Worker {

@@ -27,8 +27,10 @@ pub struct Snapshot {
     pub clients: Vec<ClientRow>,
     /// Connections to PostgreSQL servers.
     pub servers: Vec<ServerRow>,
-    /// One for each endpoint, database and user.
+    /// One for each database and user: sums of `shard_pools`.
     pub pools: Vec<PoolRow>,
+    /// One for each endpoint, database and user.
+    pub shard_pools: Vec<PoolRow>,
     /// What clients may put in their DSN.
     pub databases: Vec<DatabaseRow>,
     /// Who may log in.
@@ -61,6 +63,7 @@ impl Snapshot {
             clients: Vec::new(),
             servers: Vec::new(),
             pools: Vec::new(),
+            shard_pools: Vec::new(),
             databases: Vec::new(),
             users: Vec::new(),
             shards: Vec::new(),
@@ -209,14 +212,14 @@ pub struct ServerRow {
     pub role: &'static str,
 }
 
-/// A pool, as in `SHOW POOLS`.
+/// A pool, as in `SHOW SHARD_POOLS`; or a user's pools of a database, as in `SHOW POOLS`.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct PoolRow {
     /// The database.
     pub database: String,
     /// The user.
     pub user: String,
-    /// Clients that have one of its connections.
+    /// Clients that have one of its connections; of all pools together, those that do not wait.
     pub cl_active: u64,
     /// Clients that wait for one.
     pub cl_waiting: u64,
@@ -224,16 +227,14 @@ pub struct PoolRow {
     pub sv_active: u64,
     /// Connections ready for a client.
     pub sv_idle: u64,
-    /// Connections that are checked before they are used again.
-    pub sv_used: u64,
-    /// Connections being brought in order.
-    pub sv_tested: u64,
     /// Connections logging in.
     pub sv_login: u64,
     /// How long the first in the queue has waited, microseconds.
     pub maxwait_us: u64,
     /// `transaction` or `session`.
     pub pool_mode: &'static str,
+    /// `PAUSE` is in force for its database.
+    pub paused: bool,
     /// The shard.
     pub shard: String,
     /// The endpoint as configured.

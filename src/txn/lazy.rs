@@ -193,14 +193,22 @@ impl Transaction {
             match change {
                 Change::Set(_, _, true) => {}
                 Change::Set(name, statement, false) => {
+                    if name == "session_authorization" {
+                        // Whoever one is from now on, it is without a role.
+                        session.reset("role");
+                        server.reset("role");
+                    }
                     session.set(&name, statement.clone());
                     server.set(&name, statement);
                 }
                 Change::Reset(name) => {
-                    server.reset(&name);
-                    match initial.get(&name) {
-                        Some(statement) => session.set(&name, statement.to_owned()),
-                        None => session.reset(&name),
+                    let role = (name == "session_authorization").then_some("role");
+                    for name in role.into_iter().chain([name.as_str()]) {
+                        server.reset(name);
+                        match initial.get(name) {
+                            Some(statement) => session.set(name, statement.to_owned()),
+                            None => session.reset(name),
+                        }
                     }
                 }
                 Change::ResetAll => {
@@ -292,6 +300,25 @@ mod tests {
             (Some("SET kept = 1"), None, None)
         );
         assert_eq!(session, server);
+    }
+
+    /// PostgreSQL's guc.c does so wherever `session_authorization` is assigned.
+    #[test]
+    fn another_session_user_has_no_role() {
+        let change = |name: &str| Change::Set(name.into(), format!("SET {name} = 'x'"), false);
+        let reset = || Change::Reset("session_authorization".into());
+        let check = |changes: Vec<Change>, role: Option<&str>| {
+            let mut initial = Settings::default();
+            initial.set("role", "SET role = 'first'".into());
+            let (mut session, mut server) = (initial.clone(), initial.clone());
+            let mut tx = Transaction::default();
+            changes.into_iter().for_each(|change| tx.change(change));
+            tx.commit(&initial, &mut session, &mut server);
+            assert_eq!(session.get("role"), role);
+        };
+        check(vec![change("role"), change("session_authorization")], None);
+        check(vec![change("session_authorization"), change("role")], Some("SET role = 'x'"));
+        check(vec![change("role"), reset()], Some("SET role = 'first'"));
     }
 
     #[test]

@@ -152,6 +152,8 @@ pub const PARSE_COMPLETE: [u8; 5] = [b'1', 0, 0, 0, 4];
 pub const BIND_COMPLETE: [u8; 5] = [b'2', 0, 0, 0, 4];
 /// `CloseComplete`.
 pub const CLOSE_COMPLETE: [u8; 5] = [b'3', 0, 0, 0, 4];
+/// `PortalSuspended`.
+pub const PORTAL_SUSPENDED: [u8; 5] = [b's', 0, 0, 0, 4];
 /// `NoData`.
 pub const NO_DATA: [u8; 5] = [b'n', 0, 0, 0, 4];
 /// `EmptyQueryResponse`.
@@ -162,10 +164,12 @@ pub const EMPTY_QUERY: [u8; 5] = [b'I', 0, 0, 0, 4];
 pub enum ColumnType {
     /// `text`
     Text,
+    /// `integer`
+    Int4,
     /// `bigint`
     Int8,
-    /// `double precision`
-    Float8,
+    /// `numeric`
+    Numeric,
 }
 
 /// How a value is written (manual, section 55.1.3).
@@ -181,8 +185,9 @@ impl ColumnType {
     fn oid_and_size(self) -> (u32, i16) {
         match self {
             ColumnType::Text => (25, -1),
+            ColumnType::Int4 => (23, 4),
             ColumnType::Int8 => (20, 8),
-            ColumnType::Float8 => (701, 8),
+            ColumnType::Numeric => (1700, -1),
         }
     }
 }

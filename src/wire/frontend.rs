@@ -90,6 +90,17 @@ pub fn result_formats(mut rest: &[u8]) -> Result<Vec<Format>, BodyError> {
     read().ok_or(BodyError("Bind"))
 }
 
+/// How many parameters a `Bind` has, given what stands from [`BindNames::rest_at`] on; 0 if that
+/// cannot be read, which [`result_formats`] tells.
+pub fn bind_parameter_count(mut rest: &[u8]) -> u16 {
+    let mut read = || {
+        let formats = usize::from(u16(&mut rest)?);
+        rest = rest.get(2 * formats..)?;
+        u16(&mut rest)
+    };
+    read().unwrap_or(0)
+}
+
 /// What `Describe` and `Close` are about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Named<'a> {

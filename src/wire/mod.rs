@@ -10,9 +10,11 @@ mod buffer;
 mod frame;
 mod frontend;
 mod startup;
+mod value;
 
 pub use backend::*;
 pub use buffer::{Buffer, SLAB};
 pub use frame::*;
 pub use frontend::*;
 pub use startup::*;
+pub use value::encode;

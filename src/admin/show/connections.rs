@@ -72,16 +72,32 @@ pub(super) const POOLS: &[Field<PoolRow>] = &[
     int8("sv_active_cancel", |_| is(0)),
     int8("sv_being_canceled", |_| is(0)),
     int8("sv_idle", |row| is(row.sv_idle)),
-    int8("sv_used", |row| is(row.sv_used)),
-    int8("sv_tested", |row| is(row.sv_tested)),
+    // A connection is looked at when it is handed out, and brought in order by its next client.
+    int8("sv_used", |_| is(0)),
+    int8("sv_tested", |_| is(0)),
     int8("sv_login", |row| is(row.sv_login)),
     int8("maxwait", |row| is(row.maxwait_us / SECOND)),
     int4("maxwait_us", |row| is(row.maxwait_us % SECOND)),
     text("pool_mode", |row| is(row.pool_mode)),
     text("load_balance_hosts", |_| None),
+    int4("paused", |row| flag(row.paused)),
+];
+
+pub(super) const SHARD_POOLS: &[Field<PoolRow>] = &[
+    text("database", |row| is(&row.database)),
+    text("user", |row| is(&row.user)),
     text("shard", |row| is(&row.shard)),
     text("endpoint", |row| is(&row.endpoint)),
     text("role", |row| is(row.role)),
+    int8("cl_active", |row| is(row.cl_active)),
+    int8("cl_waiting", |row| is(row.cl_waiting)),
+    int8("sv_active", |row| is(row.sv_active)),
+    int8("sv_idle", |row| is(row.sv_idle)),
+    int8("sv_login", |row| is(row.sv_login)),
+    int8("maxwait", |row| is(row.maxwait_us / SECOND)),
+    int4("maxwait_us", |row| is(row.maxwait_us % SECOND)),
+    text("pool_mode", |row| is(row.pool_mode)),
+    int4("paused", |row| flag(row.paused)),
 ];
 
 /// PgBouncer has addresses in memory here; what they are for is to join the two lists.

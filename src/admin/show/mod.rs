@@ -15,8 +15,10 @@ pub enum Show {
     Clients,
     /// Server connections.
     Servers,
-    /// Pools.
+    /// Pools by database and user.
     Pools,
+    /// Pools by endpoint, database and user.
+    ShardPools,
     /// Endpoints of shards.
     Shards,
     /// The ring.
@@ -55,6 +57,7 @@ pub fn show(what: Show, snapshot: &Snapshot) -> Table {
         Show::Clients => Table::of(connections::CLIENTS, &snapshot.clients),
         Show::Servers => Table::of(connections::SERVERS, &snapshot.servers),
         Show::Pools => Table::of(connections::POOLS, &snapshot.pools),
+        Show::ShardPools => Table::of(connections::SHARD_POOLS, &snapshot.shard_pools),
         Show::Shards => Table::of(cluster::SHARDS, &snapshot.shards),
         Show::Ring => Table::of(cluster::RING, &snapshot.ring),
         Show::Transactions => Table::of(cluster::TRANSACTIONS, &snapshot.transactions),

@@ -17,7 +17,13 @@ fn columns_of_each_show() {
             Show::Pools,
             "database user cl_active cl_waiting cl_active_cancel_req cl_waiting_cancel_req sv_active \
              sv_active_cancel sv_being_canceled sv_idle sv_used sv_tested sv_login maxwait maxwait_us \
-             pool_mode load_balance_hosts | shard endpoint role"
+             pool_mode load_balance_hosts | paused"
+                .into(),
+        ),
+        (
+            Show::ShardPools,
+            "| database user shard endpoint role cl_active cl_waiting sv_active sv_idle sv_login maxwait \
+             maxwait_us pool_mode paused"
                 .into(),
         ),
         (
@@ -124,6 +130,7 @@ fn snapshot() -> Snapshot {
         role: "primary",
     });
     snapshot.pools.push(PoolRow { maxwait_us: 1_500_000, ..PoolRow::default() });
+    snapshot.shard_pools.push(PoolRow { maxwait_us: 1_500_000, ..PoolRow::default() });
     snapshot.shards.push(ShardRow {
         share: 1.0 / 3.0,
         lag_seconds: Some(0.25),
@@ -153,10 +160,11 @@ fn snapshot() -> Snapshot {
     snapshot
 }
 
-const ALL: [Show; 18] = [
+const ALL: [Show; 19] = [
     Show::Clients,
     Show::Servers,
     Show::Pools,
+    Show::ShardPools,
     Show::Shards,
     Show::Ring,
     Show::Transactions,
