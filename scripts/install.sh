@@ -4,7 +4,7 @@
 #
 #   scripts/install.sh                 everything
 #   scripts/install.sh build servers   Rust's linker, PostgreSQL's programs
-#   scripts/install.sh drivers         .venv with the Python drivers of the tests
+#   scripts/install.sh drivers         the drivers of the tests: Python, Node, JDBC, sqlx
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -80,6 +80,17 @@ servers() {
 }
 
 drivers() {
+    python_drivers
+    node_drivers
+    # JDBC is tested where there is a JDK; Java itself is not installed for it.
+    if has javac && has apt-get && [ ! -e /usr/share/java/postgresql.jar ]; then
+        apt_install "PostgreSQL's JDBC driver" libpostgresql-jdbc-java
+    fi
+    PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin" cargo build --quiet --locked \
+        --manifest-path tests/drivers/sqlx/Cargo.toml --target-dir target/drivers
+}
+
+python_drivers() {
     local wanted=tests/requirements.txt installed=.venv/requirements.txt
     cmp -s "$wanted" "$installed" && [ -x .venv/bin/python ] && return
     has python3 || apt_install "Python" python3
@@ -89,6 +100,15 @@ drivers() {
     python3 -m venv .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement "$wanted" </dev/null
     cp "$wanted" "$installed"
+}
+
+node_drivers() {
+    local directory=tests/drivers/node
+    cmp -s "$directory/package-lock.json" "$directory/node_modules/installed-lock.json" && return
+    has npm || apt_install "Node.js" nodejs npm
+    say "installing the Node drivers into $directory/node_modules"
+    (cd "$directory" && npm ci --silent --no-audit --no-fund </dev/null)
+    cp "$directory/package-lock.json" "$directory/node_modules/installed-lock.json"
 }
 
 [ $# -gt 0 ] || set -- build servers drivers

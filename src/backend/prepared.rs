@@ -71,10 +71,10 @@ impl PreparedNames {
         self.shared.get_mut(&id).map(|used| *used = now).is_some()
     }
 
-    /// A shared statement is being prepared; returns the one to close so that no more than
+    /// A shared statement is being prepared; returns what to close so that no more than
     /// `limit` are kept.
-    pub fn insert(&mut self, id: u64, limit: usize) -> Option<Evicted> {
-        let evicted = self.make_room(limit, None);
+    pub fn insert(&mut self, id: u64, limit: usize) -> Vec<Evicted> {
+        let evicted = self.make_room(limit);
         let now = self.now();
         self.shared.insert(id, now);
         self.show();
@@ -99,11 +99,11 @@ impl PreparedNames {
         }
     }
 
-    /// A statement is being prepared by the client's name; returns the one to close so that no
+    /// A statement is being prepared by the client's name; returns what to close so that no
     /// more than `limit` are kept. Whoever prepares closes the name first: it may be there after
     /// an error in spite of what is known.
-    pub fn insert_named(&mut self, name: &[u8], id: u64, limit: usize) -> Option<Evicted> {
-        let evicted = if self.named.contains_key(name) { None } else { self.make_room(limit, Some(name)) };
+    pub fn insert_named(&mut self, name: &[u8], id: u64, limit: usize) -> Vec<Evicted> {
+        let evicted = if self.named.contains_key(name) { Vec::new() } else { self.make_room(limit) };
         let now = self.now();
         self.named.insert(name.into(), (id, now));
         self.show();
@@ -114,12 +114,6 @@ impl PreparedNames {
     pub fn remove_named(&mut self, name: &[u8]) {
         self.named.remove(name);
         self.show();
-    }
-
-    /// It may be there, or not.
-    pub fn doubt(&mut self, name: &[u8]) {
-        let now = self.now();
-        self.named.insert(name.into(), (UNKNOWN, now));
     }
 
     /// An error: what was asked behind it was not done, and which that was cannot be told. What
@@ -143,20 +137,22 @@ impl PreparedNames {
         self.shared.drain().map(|(id, _)| id).collect()
     }
 
-    /// The least recently used statement if there is no room for one more; shared ones first, for
+    /// The least recently used statements, if there is no room for one more; shared ones first, for
     /// a session's own are likely to be asked for again.
-    fn make_room(&mut self, limit: usize, but: Option<&[u8]>) -> Option<Evicted> {
-        if self.len() < limit.max(1) {
-            return None;
+    fn make_room(&mut self, limit: usize) -> Vec<Evicted> {
+        let mut evicted = Vec::new();
+        while self.len() >= limit.max(1) {
+            if let Some(id) = self.shared.iter().min_by_key(|(_, used)| **used).map(|(id, _)| *id) {
+                self.shared.remove(&id);
+                evicted.push(Evicted::Shared(id));
+            } else if let Some(name) =
+                self.named.iter().min_by_key(|(_, (_, used))| *used).map(|(name, _)| name.clone())
+            {
+                self.named.remove(&name);
+                evicted.push(Evicted::Named(name));
+            }
         }
-        if let Some(id) = self.shared.iter().min_by_key(|(_, used)| **used).map(|(id, _)| *id) {
-            self.shared.remove(&id);
-            return Some(Evicted::Shared(id));
-        }
-        let others = self.named.iter().filter(|(name, _)| but != Some(&***name));
-        let name = others.min_by_key(|(_, (_, used))| *used).map(|(name, _)| name.clone())?;
-        self.named.remove(&name);
-        Some(Evicted::Named(name))
+        evicted
     }
 
     /// All are gone (`DISCARD ALL`, `DEALLOCATE ALL`).
@@ -193,25 +189,25 @@ mod tests {
     #[test]
     fn keeps_the_recently_used() {
         let mut names = PreparedNames::default();
-        assert_eq!(names.insert(1, 2), None);
-        assert_eq!(names.insert(2, 2), None);
+        assert_eq!(names.insert(1, 2), []);
+        assert_eq!(names.insert(2, 2), []);
         assert!(names.touch(1));
-        assert_eq!(names.insert(3, 2), Some(Evicted::Shared(2)));
+        assert_eq!(names.insert(3, 2), [Evicted::Shared(2)]);
         assert!(names.touch(1) && names.touch(3) && !names.touch(2));
         names.remove(3);
         assert!(!names.touch(3));
-        assert_eq!(names.insert(4, 2), None);
+        assert_eq!(names.insert(4, 2), []);
     }
 
     #[test]
     fn clients_names_count_and_are_doubted_after_an_error() {
         let mut names = PreparedNames::default();
-        assert_eq!(names.insert(1, 2), None);
-        assert_eq!(names.insert_named(b"a", 7, 2), None);
+        assert_eq!(names.insert(1, 2), []);
+        assert_eq!(names.insert_named(b"a", 7, 2), []);
         assert!(names.touch_named(b"a", 7) && !names.touch_named(b"a", 8) && !names.touch_named(b"b", 7));
-        assert_eq!(names.insert_named(b"b", 8, 2), Some(Evicted::Shared(1)));
-        assert_eq!(names.insert_named(b"b", 9, 2), None);
-        assert_eq!(names.insert_named(b"c", 10, 2), Some(Evicted::Named((*b"a").into())));
+        assert_eq!(names.insert_named(b"b", 8, 2), [Evicted::Shared(1)]);
+        assert_eq!(names.insert_named(b"b", 9, 2), []);
+        assert_eq!(names.insert_named(b"c", 10, 2), [Evicted::Named((*b"a").into())]);
         assert_eq!(names.len(), 2);
         names.doubt_all_named();
         assert!(!names.touch_named(b"b", 9) && names.has_named());

@@ -95,6 +95,8 @@ pub enum Event {
     },
     /// A `Parse` of the client's, or its `Close` of a statement, has been answered.
     Confirmed,
+    /// A statement was prepared before its tables were changed.
+    StalePlan,
     /// An error; up to the next `Ready` nothing more is answered.
     Failed {
         /// The `Sync` or `Query` that ends what failed has been asked already.
@@ -402,6 +404,10 @@ impl Relay {
                 if matches!(wire::error_field(body, b'V'), Some(b"FATAL" | b"PANIC")) {
                     return Err(ServerError::Refused { line: wire::error_line(body), body: body.to_vec() });
                 }
+                // Messages are translated, the routine's name is not (plancache.c).
+                if wire::error_field(body, b'R') == Some(b"RevalidateCachedQuery") {
+                    events.push(Event::StalePlan);
+                }
                 match self.cancelled.take() {
                     Some(words) if wire::error_field(body, b'C') == Some(b"57014") => out.put(&words),
                     _ => put_by_clients_names(out, frame, names),
@@ -505,7 +511,7 @@ impl Relay {
                 }
                 // It is still there.
                 Some(Expect::Close { evicted: Some(id), .. }) => {
-                    server.prepared.insert(*id, usize::MAX);
+                    drop(server.prepared.insert(*id, usize::MAX));
                 }
                 Some(_) => {}
             }

@@ -485,7 +485,7 @@ impl Session {
             Kind::Set { name, .. } | Kind::Reset { name } if name.starts_with("pgring.") => true,
             kind @ (Kind::Set { .. } | Kind::Reset { .. } | Kind::ResetAll) => self.is_reworded_or_kept(kind),
             Kind::ShowOwn(_) | Kind::DiscardAll => true,
-            Kind::Deallocate(_) => true,
+            Kind::Deallocate(_) => self.status() != TxStatus::Failed,
             _ => false,
         }
     }
@@ -531,8 +531,9 @@ impl Session {
                 return Ok(());
             }
             let name = PreparedNames::name(statement.id);
-            let limit = self.directory.pool.prepared_statements;
-            if let Some(evicted) = server.prepared.insert(statement.id, limit) {
+            // What it executes has to stay beside it.
+            let limit = self.directory.pool.prepared_statements.max(statement.shape.mentions.names.len() + 1);
+            for evicted in server.prepared.insert(statement.id, limit) {
                 super::sql_prepared::put_evicted(server, &mut self.relay, evicted);
             }
             self.tally.server_parses.inc();
@@ -563,7 +564,7 @@ impl Session {
                 // What has its tables elsewhere is prepared, and checked, where it is used.
                 Deferred::Parse { statement, .. }
                     if next.is_some_and(|next| !Rc::ptr_eq(next, &statement))
-                        && !self.can_be_parsed_on_held(&statement) =>
+                        && self.is_parsed_elsewhere(&statement) =>
                 {
                     self.say_parsed();
                 }
@@ -583,10 +584,9 @@ impl Session {
         Ok(())
     }
 
-    fn can_be_parsed_on_held(&self, statement: &Prepared) -> bool {
-        let at_home = self.held.as_ref().is_some_and(|held| held.shard == self.database.topology.home);
+    fn is_parsed_elsewhere(&self, statement: &Prepared) -> bool {
         let own = |first: &crate::sql::Statement| Session::is_always_own(&first.kind);
-        (at_home || !self.is_at_home(statement)) && !statement.shape.statements.first().is_some_and(own)
+        self.is_elsewhere(statement) || statement.shape.statements.first().is_some_and(own)
     }
 
     /// Answers what was put off without a server, as far as it concerns statements that pgring
@@ -676,8 +676,8 @@ impl Session {
                         return Ok(());
                     }
                     Ok(_) => {}
-                    // A cursor made by DECLARE is a portal as well.
-                    Err(error) if self.tx.phase() != Phase::Open => return Err(error.into()),
+                    // A cursor made by DECLARE is a portal as well; held, it outlives its transaction.
+                    Err(error) if !self.may_have_cursors() => return Err(error.into()),
                     Err(_) => {}
                 }
                 self.pass_to_portal(name, frame).await?;
@@ -685,6 +685,11 @@ impl Session {
                 Ok(())
             }
         }
+    }
+
+    /// The held server may know portals that did not come about by a `Bind`.
+    fn may_have_cursors(&self) -> bool {
+        self.tx.phase() == Phase::Open || self.held.as_ref().is_some_and(|held| !held.pins.is_empty())
     }
 
     fn portal(&self, name: &[u8]) -> Result<Rc<Prepared>, ClientError> {
@@ -706,8 +711,8 @@ impl Session {
     async fn execute(&mut self, frame: &[u8], execute: Execute<'_>) -> Result<(), Unattached> {
         let statement = match self.portal(execute.portal) {
             Ok(statement) => statement,
-            // A cursor made by DECLARE is a portal as well.
-            Err(error) if self.tx.phase() != Phase::Open => return Err(error.into()),
+            // A cursor made by DECLARE is a portal as well; held, it outlives its transaction.
+            Err(error) if !self.may_have_cursors() => return Err(error.into()),
             Err(_) => {
                 self.pass_to_portal(execute.portal, frame).await?;
                 self.relay.expect(Expect::Execute { note: None, shown: true });
@@ -795,7 +800,7 @@ impl Session {
                 } else {
                     self.portals.remove(name).is_some()
                 };
-                if self.held.is_some() && (known || self.tx.phase() == Phase::Open) {
+                if self.held.is_some() && (known || self.may_have_cursors()) {
                     self.pass_to_portal(name, frame).await?;
                     self.relay.expect(Expect::Close { evicted: None, shown: true });
                 } else {

@@ -66,6 +66,7 @@ impl Session {
             match event {
                 Event::Completed { note, rolled_back } => self.completed(note, rolled_back),
                 Event::Confirmed => self.batch.confirmed(),
+                Event::StalePlan => _ = self.database.schema_changes.fetch_add(1, Ordering::SeqCst),
                 Event::Failed { ended, parsing } => self.statement_failed(ended, parsing),
                 Event::Ready(status) => self.ready(status)?,
                 Event::Parameter(name, value) => {

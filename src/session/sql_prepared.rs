@@ -59,7 +59,10 @@ impl Session {
                 by_sql: Some(made.name.as_bytes().into()),
                 types: Box::default(),
                 oids: made.types.clone().into(),
-                shape: Rc::new(Shape { statements: vec![made.inner.clone()], ..Shape::default() }),
+                shape: Rc::new(Shape {
+                    statements: vec![made.inner.clone()],
+                    mentions: Mentions { all: shape.mentions.all, ..Mentions::default() },
+                }),
                 unknown_table,
                 lexed,
                 variant,
@@ -225,6 +228,15 @@ impl Session {
         })
     }
 
+    /// May the held shard be without what this statement is about?
+    pub(super) fn is_elsewhere(&self, statement: &Prepared) -> bool {
+        let unsure = |statement: &Statement| matches!(statement.target, Target::Refused(..));
+        let held = self.held.as_ref().map(|held| held.shard);
+        held != Some(self.database.topology.home)
+            && !self.database.is_one_shard()
+            && (self.is_at_home(statement) || statement.shape.statements.iter().any(unsure))
+    }
+
     /// Does a server have this statement of the session's by the client's name?
     pub(super) fn is_by_name(&self, statement: &Prepared) -> bool {
         statement.by_sql.is_some() || statement.shape.mentions.all
@@ -265,16 +277,20 @@ impl Session {
             put_close(server, &mut self.relay, name);
         }
         let mut sent = !others.is_empty();
+        let mut all = mentions.all;
         let room = mentions.names.len();
         for name in &mentions.names {
             sent = true;
             match self.statement(name.as_bytes()) {
-                Ok(statement) => _ = self.bring_name(name.as_bytes(), &statement, room),
+                Ok(statement) => {
+                    all |= statement.shape.mentions.all;
+                    self.bring_name(name.as_bytes(), &statement, room);
+                }
                 // It is about to be prepared, or does not exist.
                 Err(_) => self.clear_name(name.as_bytes(), room),
             }
         }
-        if mentions.all {
+        if all {
             sent = true;
             self.bring_all()?;
         }
@@ -321,7 +337,7 @@ impl Session {
         if server.status == TxStatus::Failed || server.prepared.touch_named(name, statement.id) {
             return false;
         }
-        if let Some(evicted) = server.prepared.insert_named(name, statement.id, limit) {
+        for evicted in server.prepared.insert_named(name, statement.id, limit) {
             put_evicted(server, &mut self.relay, evicted);
         }
         put_close(server, &mut self.relay, name);
@@ -340,7 +356,7 @@ impl Session {
         let limit = self.directory.pool.prepared_statements.max(room);
         let Some(held) = &mut self.held else { return };
         let server = &mut *held.lease;
-        if let Some(evicted) = server.prepared.insert_named(name, 0, limit) {
+        for evicted in server.prepared.insert_named(name, 0, limit) {
             put_evicted(server, &mut self.relay, evicted);
         }
         put_close(server, &mut self.relay, name);

@@ -9,7 +9,7 @@ use super::state::Session;
 use crate::error::{ClientError, SqlState};
 use crate::sql::{Kind, Shape};
 use crate::txn::{Change, Phase};
-use crate::wire::{self, ColumnType};
+use crate::wire::{self, ColumnType, TxStatus};
 
 /// What pgring answers in a server's stead.
 pub(super) enum Own {
@@ -142,6 +142,8 @@ impl Session {
                 ClientError::error(SqlState("25001"), "DISCARD ALL cannot run inside a transaction block"),
             ),
             Kind::DiscardAll => self.discard_all().await?,
+            // In a failed transaction it is the server's to refuse.
+            Kind::Deallocate(_) if self.status() == TxStatus::Failed => Own::NotOurs,
             Kind::Deallocate(name) => self.deallocate(name.as_deref()),
             _ => Own::NotOurs,
         })

@@ -105,7 +105,8 @@ async fn clients_at_work_wait_and_go_on() {
         let before = done.load(Ordering::SeqCst);
         eventually("they work", || done.load(Ordering::SeqCst) > before + 50);
         let pause = if round == 0 { "PAUSE".to_owned() } else { format!("PAUSE {}", stage.name) };
-        admin.batch_execute(&pause).await.unwrap();
+        let paused = tokio::time::timeout(Duration::from_secs(10), admin.batch_execute(&pause)).await;
+        paused.expect("it becomes quiet").unwrap();
         // A server process takes note of its closed connection a moment later.
         let rows = stage.directly("SELECT count(*) FROM ticks");
         eventually("every server connection is closed", || stage.on_server() == "0");

@@ -3,7 +3,7 @@
 
 use pgring::demo::sample::APP;
 
-use super::stage::{BOTH, Protocol, SHARED, Stage, short};
+use super::stage::{BOTH, Protocol, SHARED, short};
 use crate::support::raw::{self, Frame, Raw};
 use crate::support::{self, Config, Proxy};
 
@@ -187,6 +187,72 @@ fn a_fresh_session_never_meets_anothers_stale_plan() {
     }
 }
 
+/// Who has changed the table without pgring is met once at most: the answer tells.
+#[test]
+fn a_stale_plan_is_not_met_again() {
+    let (proxy, mine, _) = one_shard(Config::new().set("pool", "size", "1"));
+    let login = || Raw::login(&proxy.address(), APP, &mine);
+    let text = ":s SELECT * FROM t WHERE n = 1";
+    let mut first = login();
+    step(Protocol::Simple, &mut first, text);
+    assert!(short(&step(Protocol::Simple, &mut first, "!s")).ends_with("SELECT 1 | I"));
+    support::servers(1)[0].psql(APP, &mine, "ALTER TABLE t ADD w int").unwrap();
+    assert_eq!(short(&step(Protocol::Simple, &mut first, "!s")), "E 0A000 | I");
+    for session in [&mut login(), &mut first] {
+        session.query("DEALLOCATE ALL");
+        step(Protocol::Simple, session, text);
+        assert!(short(&step(Protocol::Simple, session, "!s")).ends_with("SELECT 1 | I"));
+    }
+}
+
+/// Sessions with the same names for other statements, on fewer servers than there are sessions.
+#[test]
+fn names_never_stray_to_another_session() {
+    let config = Config::new().set("pool", "size", "3").set("pool", "prepared_statements", "4");
+    let (proxy, mine, _) = one_shard(config);
+    std::thread::scope(|scope| {
+        for client in 0..12_usize {
+            let (proxy, mine) = (&proxy, &mine);
+            scope.spawn(move || {
+                let mut session = Raw::login(&proxy.address(), APP, mine);
+                let mut random = client * 7919 + 1;
+                for round in 0..40 {
+                    let own = format!("{client}.{round}");
+                    session.query(&format!("PREPARE p (int) AS SELECT '{own}', 6 / $1"));
+                    session.send(&[raw::parse("s", &format!("SELECT '{own}'::text")), raw::sync()].concat());
+                    session.until(b'Z', 1);
+                    for _ in 0..6 {
+                        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        match random >> 33 & 7 {
+                            0 => assert_eq!(short(&session.query("EXECUTE p(0)")), "E 22012 | I"),
+                            1 => assert_eq!(short(&session.query("EXECUTE q")), "E 26000 | I"),
+                            2 => assert_eq!(short(&session.query("PREPARE s AS SELECT 1")), "E 42P05 | I"),
+                            3 => assert_eq!(
+                                session.value(
+                                    "SELECT string_agg(name, ',' ORDER BY name) FROM pg_prepared_statements"
+                                ),
+                                "p,s"
+                            ),
+                            4 => assert_eq!(session.value("EXECUTE s"), own),
+                            5 => assert_eq!(
+                                short(&step(Protocol::Simple, &mut session, "!p 2")),
+                                format!("{own},3 | SELECT 1 | I")
+                            ),
+                            6 => assert_eq!(
+                                short(&step(Protocol::Simple, &mut session, "!s")),
+                                format!("{own} | SELECT 1 | I")
+                            ),
+                            _ => assert_eq!(session.value("EXECUTE p(3)"), own),
+                        }
+                    }
+                    let all = ["DEALLOCATE ALL", "DISCARD ALL", "DEALLOCATE p"][random >> 40 & 1];
+                    session.query(all);
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn executing_is_routed_by_its_arguments() {
     let mut session = SHARED.session();
@@ -194,7 +260,7 @@ fn executing_is_routed_by_its_arguments() {
     session.query("PREPARE q (bigint, text) AS UPDATE users SET name = $2 WHERE id = $1");
     for user in ["{a}", "{b}", "{c}", "{a}"].map(|it| SHARED.fill(it)) {
         for protocol in BOTH {
-            for spelling in [user.to_string(), format!("'{user}'")] {
+            for spelling in [user.clone(), format!("'{user}'")] {
                 let answer = protocol.short(&mut session, &format!("EXECUTE p({spelling})"));
                 assert_eq!(answer, format!("{user} | SELECT 1 | I"));
             }
@@ -220,23 +286,25 @@ fn executing_is_routed_by_its_arguments() {
     assert_eq!(short(&session.query("EXECUTE nowhere(1)")), "E 26000 | I");
 }
 
-/// Of a `RowDescription`.
-fn column_names(described: &Frame) -> Vec<String> {
+/// A column of an answer.
+fn column(answer: &[Frame], name: &str) -> Vec<String> {
+    let described = answer.iter().find(|frame| frame.tag == b'T').unwrap();
     let mut rest = &described.body[2..];
     let mut names = Vec::new();
     while let Some(end) = rest.iter().position(|byte| *byte == 0) {
         names.push(String::from_utf8_lossy(&rest[..end]).into_owned());
         rest = &rest[end + 19..];
     }
-    names
+    let at = names.iter().position(|column| column == name).unwrap();
+    answer.iter().filter(|frame| frame.tag == b'D').map(|row| row.columns()[at].clone()).collect()
 }
 
 #[test]
 fn nothing_is_pinned_and_servers_keep_to_their_bound() {
     let config = Config::new().set("pool", "size", "1").set("pool", "prepared_statements", "3");
     let config = config.set("admin", "users", "[\"app\"]");
-    let stage = Stage::new(config);
-    let mut session = stage.session();
+    let (proxy, mine, _) = one_shard(config);
+    let mut session = Raw::login(&proxy.address(), APP, &mine);
     for number in 0..10 {
         session.query(&format!("PREPARE p{number} AS SELECT {number}"));
         session.send(
@@ -249,16 +317,21 @@ fn nothing_is_pinned_and_servers_keep_to_their_bound() {
         session.send(&[raw::bind("", &format!("s{number}"), &[]), raw::execute("", 0), raw::sync()].concat());
         assert_eq!(short(&session.until(b'Z', 1)), format!("{} | SELECT 1 | I", number + 1));
     }
-    let mut other = stage.session();
+    // Asked in a way that pgring does not see: the server's own view.
+    let count = "DO $$ DECLARE n int; BEGIN
+        EXECUTE 'SELECT count(*) FROM pg_prepared' || '_statements' INTO n; RAISE EXCEPTION 'has %', n; END $$";
+    #[track_caller]
+    fn has(session: &mut Raw, count: &str, number: usize) {
+        let answer = format!("{:?}", session.query(count));
+        assert!(answer.contains(&format!("has {number}")), "{answer}");
+    }
+    has(&mut session, count, 3);
+    let mut other = Raw::login(&proxy.address(), APP, &mine);
     assert_eq!(other.value("SELECT count(*) FROM pg_prepared_statements"), "0");
     assert_eq!(session.value("SELECT count(*) FROM pg_prepared_statements"), "20");
-    let mut console = Raw::login(&stage.proxy.address(), APP, "pgring");
-    let clients = console.query("SHOW CLIENTS");
-    let names: Vec<String> = column_names(clients.iter().find(|frame| frame.tag == b'T').unwrap());
-    let pinned = names.iter().position(|name| name == "pinned").unwrap();
-    for row in clients.iter().filter(|frame| frame.tag == b'D') {
-        assert_eq!(row.columns()[pinned], "", "{clients:?}");
-    }
-    // Only the one connection serves both.
-    assert_eq!(stage.connections(), 1);
+    session.query("PREPARE again AS SELECT 1");
+    has(&mut session, count, 3);
+    let mut console = Raw::login(&proxy.address(), APP, "pgring");
+    let pinned = column(&console.query("SHOW CLIENTS"), "pinned");
+    assert!(pinned.len() >= 2 && pinned.iter().all(String::is_empty), "{pinned:?}");
 }
