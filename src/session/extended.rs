@@ -360,6 +360,7 @@ impl Session {
             self.need_answers()?;
             // An error of what is under way would have this one ignored.
             self.answers_known().await?;
+            refuse_parameters(&names, &body[names.rest_at..])?;
             self.tally.binds.inc();
             let all_here = self.batch.deferred.iter().all(|deferred| {
                 let (asked, _) = deferred.statement();
@@ -454,7 +455,7 @@ impl Session {
     /// transaction not even the portal is left.
     fn own_has_run(&mut self, portal: &[u8], statement: &Prepared) {
         let kind = statement.shape.statements.first().map(|first| &first.kind);
-        if !matches!(kind, Some(Kind::Commit { .. } | Kind::Rollback { .. })) {
+        if !matches!(kind, Some(Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_))) {
             self.ran_here.push(portal.into());
         } else if portal.is_empty() {
             self.unnamed_portal = None;
@@ -870,4 +871,17 @@ impl Session {
 fn no_portal(name: &[u8]) -> ClientError {
     let name = String::from_utf8_lossy(name);
     ClientError::error(SqlState::NO_PORTAL, format!("portal \"{name}\" does not exist"))
+}
+
+/// No statement that pgring answers itself has any.
+fn refuse_parameters(names: &BindNames<'_>, rest: &[u8]) -> Result<(), ClientError> {
+    let count = Parameters::parse(rest, &[])?.count();
+    if count == 0 {
+        return Ok(());
+    }
+    let name = String::from_utf8_lossy(names.statement);
+    Err(ClientError::error(
+        SqlState::PROTOCOL,
+        format!("bind message supplies {count} parameters, but prepared statement \"{name}\" requires 0"),
+    ))
 }
