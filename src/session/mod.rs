@@ -19,6 +19,7 @@ mod copy;
 mod directory;
 mod extended;
 mod io;
+mod lookup;
 mod neighbours;
 mod own;
 mod pins;
@@ -39,6 +40,7 @@ mod worker;
 
 pub use console::{Answer, Console, ConsoleColumn, ConsoleCommand, TransactionStep};
 pub use directory::{Database, Directory, Greeting, User};
+pub use lookup::{Answer as LookupAnswer, AskDatabase, Lookup, LookupError, Role};
 pub use neighbours::{Home, Neighbours, SLOTS, cancel_on};
 pub use startup::{Accepted, serve};
 pub use state::{End, Session};
