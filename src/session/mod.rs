@@ -16,6 +16,7 @@ mod batch;
 mod cancel;
 mod console;
 mod copy;
+mod deferred;
 mod directory;
 mod extended;
 mod io;
