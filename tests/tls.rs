@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its stage has failed")]
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -43,8 +44,21 @@ impl Authority {
     }
 
     fn sign(&self, name: &str) -> Identity {
+        self.sign_changed(name, |_| {})
+    }
+
+    /// A certificate that was good for the year 2001.
+    fn sign_expired(&self, name: &str) -> Identity {
+        self.sign_changed(name, |params| {
+            params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        })
+    }
+
+    fn sign_changed(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.0).unwrap();
         Identity {
             certificate: certificate.pem(),
@@ -215,24 +229,39 @@ fn what_was_sent_before_the_handshake_is_not_taken_as_encrypted() {
     assert!(select_1(&proxy, &name, "localhost", "sslmode=require").ok);
 }
 
+/// Under `allow` that is so for those who encrypt.
 #[test]
 fn clients_need_a_certificate_when_an_authority_is_named() {
     let (authority, other) = (Authority::new(), Authority::new());
     let directory = tempfile::tempdir().unwrap();
     show(&directory, &authority.sign("localhost"));
     let ca = put(directory.path(), "client-ca.crt", &authority.pem());
-    let (config, name) = listening("require", &directory);
-    let proxy = Proxy::start(config.set("listen", "tls_client_ca", &format!("{ca:?}")));
-    for (signer, expect) in [(Some(&authority), true), (Some(&other), false), (None, false)] {
-        let mut parameters = "sslmode=require".to_owned();
-        if let Some(signer) = signer {
-            let client = signer.sign("client");
-            let certificate = put(directory.path(), "client.crt", &client.certificate);
-            let key = put(directory.path(), "client.key", &client.key);
-            parameters += &format!("&sslcert={certificate}&sslkey={key}");
+    let signed = |name: &str, identity: Identity| {
+        let certificate = put(directory.path(), &format!("{name}.crt"), &identity.certificate);
+        let key = put(directory.path(), &format!("{name}.key"), &identity.key);
+        format!("sslmode=require&sslcert={certificate}&sslkey={key}")
+    };
+    let good = signed("good", authority.sign("client"));
+    let strange = signed("strange", other.sign("client"));
+    let expired = signed("expired", authority.sign_expired("client"));
+    for (mode, rows) in [
+        ("require", [(&good, true), (&strange, false), (&expired, false)]),
+        ("allow", [(&good, true), (&strange, false), (&expired, false)]),
+    ] {
+        let (config, name) = listening(mode, &directory);
+        let proxy = Proxy::start(config.set("listen", "tls_client_ca", &format!("{ca:?}")));
+        for (parameters, expect) in rows {
+            let printed = select_1(&proxy, &name, "localhost", parameters);
+            assert_eq!(printed.ok, expect, "{mode} {parameters}: {}", printed.err);
         }
-        let printed = select_1(&proxy, &name, "localhost", &parameters);
-        assert_eq!(printed.ok, expect, "{parameters}: {}", printed.err);
+        let without = select_1(&proxy, &name, "localhost", "sslmode=require");
+        assert!(!without.ok, "{mode}: let in without a certificate");
+        let plain = select_1(&proxy, &name, "localhost", "sslmode=disable");
+        assert_eq!(plain.ok, mode == "allow", "{mode}: {}", plain.err);
+        // OpenSSL's client hears of it after its side of the handshake is over, if it hears of it.
+        for why in ["certificate expired", "UnknownIssuer", "peer sent no certificates"] {
+            eventually("the log says why", || proxy.log().contains(why));
+        }
     }
 }
 
@@ -258,11 +287,61 @@ fn a_reload_shows_new_clients_a_new_certificate_and_keeps_the_old_clients() {
     });
     assert_eq!(asked_over_tls(socket(&proxy), rustls_client(&old, alpn, None)), None);
     connected.read_exact(&mut answer).expect("the old connection goes on");
+}
 
-    std::fs::write(directory.path().join("server.crt"), "no certificate").unwrap();
-    proxy.signal(Signal::SIGHUP);
-    eventually("the failure shows", || proxy.metric("pgring_config_reload_success") == Some(0.0));
-    assert_eq!(asked_over_tls(socket(&proxy), rustls_client(&new, alpn, None)), Some(b'R'));
+/// Each broken file leaves what was shown before in force, and says which file it is.
+#[test]
+fn a_broken_certificate_is_reported_and_not_shown() {
+    let authority = Authority::new();
+    let directory = tempfile::tempdir().unwrap();
+    let good = authority.sign("localhost");
+    show(&directory, &good);
+    let ca = put(directory.path(), "client-ca.crt", &authority.pem());
+    let (config, name) = listening("allow", &directory);
+    let mut proxy = Proxy::start(config.set("listen", "tls_client_ca", &format!("{ca:?}")));
+    let certificate = put(directory.path(), "client.crt", &good.certificate);
+    let key = put(directory.path(), "client.key", &good.key);
+    let root = put(directory.path(), "root.crt", &authority.pem());
+    let parameters = format!("sslmode=verify-full&sslrootcert={root}&sslcert={certificate}&sslkey={key}");
+    let success = |proxy: &Proxy| proxy.metric("pgring_config_reload_success");
+    let shown = |proxy: &Proxy| select_1(proxy, &name, "localhost", &parameters);
+    assert!(shown(&proxy).ok, "{}", shown(&proxy).err);
+    let other = authority.sign("localhost");
+    let no_der = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (file, text) in [
+        ("server.crt", Some("no certificate")),
+        ("server.crt", Some(no_der)),
+        ("server.crt", Some(&other.certificate)),
+        ("server.crt", Some("")),
+        ("server.crt", None),
+        ("server.key", Some("no key")),
+        ("server.key", Some(&good.certificate)),
+        ("server.key", None),
+        ("client-ca.crt", Some("no authority")),
+        ("client-ca.crt", Some(no_der)),
+        ("client-ca.crt", None),
+    ] {
+        let row = format!("{file} {text:?}");
+        let path = directory.path().join(file);
+        let before = std::fs::read(&path).unwrap();
+        let logged = proxy.log().len();
+        match text {
+            Some(text) => std::fs::write(&path, text).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        proxy.signal(Signal::SIGHUP);
+        eventually(&row, || success(&proxy) == Some(0.0));
+        eventually(&row, || {
+            let log = proxy.log().split_off(logged);
+            log.lines().any(|line| line.contains("configuration not reloaded") && line.contains(file))
+        });
+        let after = shown(&proxy);
+        assert!(after.ok, "{row}: {}\n{}", after.err, proxy.log());
+        std::fs::write(&path, before).unwrap();
+        proxy.signal(Signal::SIGHUP);
+        eventually("it is whole again", || success(&proxy) == Some(1.0));
+    }
+    assert!(shown(&proxy).ok, "{}", shown(&proxy).err);
 }
 
 fn superuser(server: &Cluster, sql: &str) -> String {
@@ -368,6 +447,115 @@ fn servers_and_their_modes() {
                 );
             }
         }
+    }
+}
+
+/// Only who trusts nobody in particular takes a certificate that is over.
+#[test]
+fn servers_whose_certificate_is_over() {
+    let authority = Authority::new();
+    let directory = tempfile::tempdir().unwrap();
+    let root = put(directory.path(), "root.crt", &authority.pem());
+    let mut server = own_servers(1).remove(0);
+    let expired = authority.sign_expired("localhost");
+    let itself = put(directory.path(), "itself.crt", &expired.certificate);
+    give_tls(&server, &expired);
+    server.stop().unwrap();
+    server.restart().unwrap();
+    let name = database(&[&server], "");
+    for (tls, expect) in [
+        ("\"require\"".to_owned(), true),
+        (format!("\"verify-full\"\ntls_ca = {root:?}"), false),
+        (format!("\"require\"\ntls_ca = {root:?}"), false),
+        (format!("\"prefer\"\ntls_ca = {root:?}"), false),
+        (format!("\"verify-full\"\ntls_ca = {itself:?}"), false),
+    ] {
+        let proxy = Proxy::start_unready(at(&name, "localhost", server.port(), &tls));
+        if expect {
+            eventually("it is ready", || proxy.get("/readyz").0 == 200);
+        } else {
+            eventually("the log says why", || {
+                let log = proxy.log();
+                log.contains("invalid peer certificate") && log.contains("xpired")
+            });
+        }
+        let printed = psql_with(&proxy.dsn(APP, &name), &["-q", "-A", "-t", "-c", "SELECT 1"], "");
+        assert_eq!(printed.ok, expect, "{tls}: {}", printed.err);
+    }
+}
+
+/// Somebody in the middle who cannot end TLS, but adds bytes of their own behind the server's
+/// `S` while `stuffs`. Counts what did not begin with an `SSLRequest`.
+fn stuffing(server: u16, stuffs: Arc<AtomicBool>, plain: Arc<AtomicUsize>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let meet = move |mut near: TcpStream| -> std::io::Result<()> {
+        let mut request = [0; 8];
+        near.read_exact(&mut request)?;
+        if request != SSL_REQUEST {
+            plain.fetch_add(1, Ordering::SeqCst);
+        }
+        let mut far = TcpStream::connect(("127.0.0.1", server))?;
+        far.write_all(&request)?;
+        let mut answer = vec![0; 1];
+        far.read_exact(&mut answer)?;
+        if stuffs.load(Ordering::SeqCst) {
+            // A login that is over, and a value.
+            answer.extend(b"R\0\0\0\x08\0\0\0\0K\0\0\0\x0c\0\0\0\x01\0\0\0\x01Z\0\0\0\x05I");
+            answer.extend(b"D\0\0\0\x0b\0\x01\0\0\0\x01fC\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I");
+        }
+        near.write_all(&answer)?;
+        let (mut back, mut to) = (far.try_clone()?, near.try_clone()?);
+        std::thread::spawn(move || {
+            let copied = std::io::copy(&mut back, &mut to);
+            let _ = to.shutdown(std::net::Shutdown::Both);
+            copied
+        });
+        let copied = std::io::copy(&mut near, &mut far).map(|_| ());
+        let _ = far.shutdown(std::net::Shutdown::Both);
+        copied
+    };
+    std::thread::spawn(move || {
+        for near in listener.incoming() {
+            let meet = meet.clone();
+            // However it ends: pgring may have hung up.
+            std::thread::spawn(move || meet(near.unwrap()));
+        }
+    });
+    port
+}
+
+/// CVE-2021-23222: what somebody in the middle says right behind the server's `S` must not be
+/// taken for the server's, nor be dropped as if nothing had happened.
+#[test]
+fn what_follows_the_servers_yes_is_not_taken_as_encrypted() {
+    let mut server = own_servers(1).remove(0);
+    give_tls(&server, &Authority::new().sign("localhost"));
+    server.stop().unwrap();
+    server.restart().unwrap();
+    let name = database(&[&server], "");
+    let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    for tls in ["\"prefer\"", "\"require\""] {
+        let (stuffs, plain) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let middle = stuffing(server.port(), Arc::clone(&stuffs), Arc::clone(&plain));
+        let config = at(&name, "localhost", middle, tls);
+        let proxy = Proxy::start(config.clone());
+        let ask = |proxy: &Proxy| psql_with(&proxy.dsn(APP, &name), &["-q", "-A", "-t", "-c", sql], "");
+        assert_eq!(ask(&proxy).out.trim(), "t", "{tls}: {}", ask(&proxy).err);
+        drop(proxy);
+        // The control connection is open already: it is the client's that is met.
+        let proxy = Proxy::start(config.clone());
+        stuffs.store(true, Ordering::SeqCst);
+        let printed = ask(&proxy);
+        assert!(!printed.ok && printed.err.contains("cannot be reached"), "{tls}: {}", printed.err);
+        eventually("the log says why", || proxy.log().contains("received corrupt message"));
+        drop(proxy);
+        // pgring's own connections.
+        let proxy = Proxy::start_unready(config);
+        eventually("the log says why", || proxy.log().contains("received corrupt message"));
+        assert_ne!(proxy.get("/readyz").0, 200);
+        drop(proxy);
+        assert_eq!(plain.load(Ordering::SeqCst), 0, "{tls}: nothing is tried without encryption");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::schemas::Schemas;
 use super::serve::App;
-use crate::auth::{Verifier, VerifierError};
+use crate::auth::{Keyring, ServerLoginError, ServerSecret, Verifier, VerifierError};
 use crate::backend::tls::{TlsError, client_config};
 use crate::config::{self, ListenTls, Settings};
 use crate::pool::health::state::Purpose;
@@ -27,6 +27,8 @@ pub(super) enum BuildError {
     ListenTls(TlsError),
     #[error("user {0}: {1}")]
     Verifier(String, VerifierError),
+    #[error("user {0}: {1}")]
+    ServerPassword(String, ServerLoginError),
 }
 
 /// A database that runs, and the settings it was made from.
@@ -105,6 +107,7 @@ impl App {
             generation,
             databases: databases.collect(),
             users: users.iter().map(|(name, known)| (name.clone(), Arc::clone(&known.user))).collect(),
+            lookup: self.lookup(settings),
             mock_secret: Arc::clone(&self.mock_secret),
             listen: settings.listen.clone(),
             tcp: settings.tcp.clone(),
@@ -115,6 +118,14 @@ impl App {
             console: self.console(),
         };
         Ok(Built { directory, running: now_running, users })
+    }
+
+    /// Pools of users who are not in the file go when they are empty: there may be many such
+    /// users, and those who have vanished do not come back.
+    pub(super) fn forget_unused_pools(&self) {
+        let configured: BTreeSet<String> =
+            self.state().settings.users.iter().map(|user| user.name.clone()).collect();
+        self.registry.forget_unused(|label| !configured.contains(&label.user));
     }
 
     fn probe(&self, settings: &Settings, tls: &TlsConfigs) {
@@ -215,7 +226,8 @@ impl App {
         self.metrics.retain(&live);
         let users: BTreeSet<&str> = settings.users.iter().map(|user| user.name.as_str()).collect();
         self.registry.retain(|label| {
-            users.contains(label.user.as_str())
+            // Who is not in the file may be in the database.
+            (users.contains(label.user.as_str()) || settings.auth.source.is_some())
                 && live.contains(&EndpointLabel {
                     database: label.database.clone(),
                     shard: label.shard.clone(),
@@ -255,15 +267,28 @@ fn known_users(
             None => {
                 let verifier = Verifier::parse(user.password.reveal())
                     .map_err(|error| BuildError::Verifier(user.name.clone(), error))?;
-                let password = user.server_password.as_ref().unwrap_or(&user.password).clone();
-                let password = Some(password).filter(|password| !password.reveal().is_empty());
-                let server = ShardUser { name: user.name.clone(), password };
+                let server = ShardUser { name: user.name.clone(), keyring: keyring(user, &verifier)? };
                 KnownUser { settings: user.clone(), user: Arc::new(User { verifier, server }) }
             }
         };
         users.insert(user.name.clone(), entry);
     }
     Ok(users)
+}
+
+/// What a user of the file logs in to servers with: `server_password`, or else what is known of
+/// its password, which for a verifier is what its clients show.
+fn keyring(user: &config::User, verifier: &Verifier) -> Result<Arc<Keyring>, BuildError> {
+    let parsed = |secret: &config::Secret| {
+        ServerSecret::parse(secret.reveal())
+            .map_err(|error| BuildError::ServerPassword(user.name.clone(), error))
+    };
+    Ok(Arc::new(match &user.server_password {
+        Some(none) if none.reveal().is_empty() => Keyring::of_secret(None),
+        Some(password) => Keyring::of_secret(Some(parsed(password)?)),
+        None if Verifier::stored(user.password.reveal()).is_some() => Keyring::of_verifier(verifier),
+        None => Keyring::of_secret(Some(parsed(&user.password)?)),
+    }))
 }
 
 /// A database for the console's sessions, which have none.

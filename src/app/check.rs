@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::schema::{self, Catalog, DatabaseRules, Difference, SchemaError};
+use crate::auth::Verifier;
 use crate::backend::tls::{TlsError, client_config};
 use crate::config::{Endpoint, Settings};
 use crate::pool::health::board::Watched;
@@ -87,9 +88,11 @@ impl Plan {
             let (name, rules) = (database.name.clone(), DatabaseRules::from(database));
             databases.push(DatabasePlan { name, rules, home: database.home, shards });
         }
-        let users = settings.users.iter().map(|user| Login {
-            user: user.name.clone(),
-            password: Some(user.server_password.as_ref().unwrap_or(&user.password).clone()),
+        let users = settings.users.iter().filter_map(|user| {
+            let password = user.server_password.as_ref().unwrap_or(&user.password);
+            // A verifier logs in only with what a client shows.
+            let can_log_in = Verifier::stored(password.reveal()).is_none();
+            can_log_in.then(|| Login { user: user.name.clone(), password: Some(password.clone()) })
         });
         Ok(Plan {
             databases,

@@ -12,6 +12,7 @@ pub mod cli;
 mod console;
 mod handover;
 mod listeners;
+mod lookup;
 mod notify;
 mod overview;
 mod peers;

@@ -34,14 +34,16 @@ impl App {
         }
         let (effective, pending) = self.guarded(&old, new).await;
         {
-            let (running, users, generation) = {
+            let (running, users, generation, was_pending) = {
                 let mut state = self.state();
                 state.generation += 1;
-                state.pending = pending;
-                (state.running.clone(), state.users.clone(), state.generation)
+                let was_pending = std::mem::replace(&mut state.pending, pending);
+                (state.running.clone(), state.users.clone(), state.generation, was_pending)
             };
-            let built =
-                self.build(&effective, &running, &users, generation).map_err(|error| error.to_string())?;
+            let built = self.build(&effective, &running, &users, generation).map_err(|error| {
+                self.state().pending = was_pending;
+                error.to_string()
+            })?;
             self.directory.store(Arc::new(built.directory));
             let mut state = self.state();
             state.settings = effective;

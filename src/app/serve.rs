@@ -3,6 +3,7 @@
 use super::build::{BuildError, KnownUser, Running, client_count, console_database};
 use super::handover::{Handover, Inherited};
 use super::listeners::{ListenError, Listeners, Listening};
+use super::lookup::Keyrings;
 use super::notify::{READY, STOPPING, notify};
 use super::overview::Averages;
 use super::peers::{Peers, PeersError};
@@ -72,6 +73,8 @@ pub(super) struct App {
     pub(super) directory: Arc<ArcSwap<Directory>>,
     pub(super) console_database: Arc<Database>,
     pub(super) mock_secret: Arc<[u8]>,
+    /// Of users who are looked up.
+    pub(super) keyrings: Arc<Keyrings>,
     pub(super) clients: Arc<AtomicUsize>,
     /// Connections that are not clients yet.
     pub(super) arrivals: Arc<AtomicUsize>,
@@ -280,6 +283,7 @@ fn new_app(config_path: &Path, settings: &Settings) -> Result<Arc<App>, ServeErr
             generation: 0,
             databases: HashMap::new(),
             users: HashMap::new(),
+            lookup: None,
             mock_secret: Arc::from(mock_secret),
             listen: settings.listen.clone(),
             tcp: settings.tcp.clone(),
@@ -291,6 +295,7 @@ fn new_app(config_path: &Path, settings: &Settings) -> Result<Arc<App>, ServeErr
         })),
         console_database,
         mock_secret: Arc::from(mock_secret),
+        keyrings: Arc::default(),
         clients: Arc::default(),
         arrivals: Arc::default(),
         workers: OnceLock::new(),
@@ -396,7 +401,10 @@ async fn wait_for_the_end(app: &Arc<App>) -> Result<Stop, ServeError> {
             () = app.reload_asked.notified() => app.reload().await,
             _ = terminate.recv() => return Ok(Stop::Drain),
             _ = interrupt.recv() => return Ok(Stop::Now),
-            _ = tidy.tick() => app.tell_workers(|| WorkerMessage::Tidy),
+            _ = tidy.tick() => {
+                app.tell_workers(|| WorkerMessage::Tidy);
+                app.forget_unused_pools();
+            }
             changed = asked.wait_for(Option::is_some) => {
                 if let Ok(stop) = changed {
                     return Ok(stop.unwrap_or(Stop::Drain));

@@ -13,18 +13,22 @@
 //!    [`Md5Verifier::check`].
 //! 3. An [`AuthError`] ends the session; [`AuthError::client_error`] is what it is told.
 //!
-//! Towards a server, where pgring is the client: [`ServerSecret`] and [`ScramClient`].
+//! Towards a server, where pgring is the client: [`ServerSecret`] and [`ScramClient`]. What a
+//! user's pools have to log in with is on its [`Keyring`].
 //!
 //! Nothing here prints a secret: the types that hold one have a `Debug` without it.
 
 mod failure;
+mod keyring;
 pub mod md5;
+mod pass_through;
 mod scram_client;
 mod scram_server;
 mod tls_binding;
 mod verifier;
 
 pub use failure::AuthError;
+pub use keyring::{ClientKey, Keyring, ScramKeys};
 pub use md5::Md5Verifier;
 pub use scram_client::{ScramClient, ServerLoginError, ServerSecret};
 pub use scram_server::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramServer};

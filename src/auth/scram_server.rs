@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::verifier::keyed_hash;
-use super::{AuthError, ScramVerifier};
+use super::{AuthError, ClientKey, ScramVerifier};
 
 /// The mechanism without channel binding.
 pub const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
@@ -49,6 +49,7 @@ pub struct ScramServer {
 enum State {
     Start,
     Challenged(Challenge),
+    Proven(ClientKey),
     Over,
 }
 
@@ -97,11 +98,18 @@ impl ScramServer {
             return Err(AuthError::Nonce);
         }
         let auth_message = [challenge.transcript.as_bytes(), b",", answer.without_proof.as_bytes()];
-        if !self.proves(&answer.proof, &auth_message) {
-            return Err(AuthError::Refused);
-        }
+        let client_key = self.proven(&answer.proof, &auth_message).ok_or(AuthError::Refused)?;
+        self.state = State::Proven(client_key);
         let signature = keyed_hash(&self.verifier.server_key, &auth_message);
         Ok(format!("v={}", STANDARD.encode(signature)).into_bytes())
+    }
+
+    /// What a successful exchange has shown of the client: with it, pgring can be one itself.
+    pub fn client_key(&self) -> Option<ClientKey> {
+        match &self.state {
+            State::Proven(key) => Some(key.clone()),
+            _ => None,
+        }
     }
 
     fn challenge(&mut self, mechanism: &str, data: &[u8], server_nonce: &str) -> Result<Vec<u8>, AuthError> {
@@ -151,13 +159,13 @@ impl ScramServer {
     }
 
     /// `H(ClientProof XOR HMAC(StoredKey, AuthMessage)) = StoredKey`, in constant time.
-    fn proves(&self, proof: &[u8; 32], auth_message: &[&[u8]]) -> bool {
+    fn proven(&self, proof: &[u8; 32], auth_message: &[&[u8]]) -> Option<ClientKey> {
         let mut client_key = keyed_hash(&self.verifier.stored_key, auth_message);
         for (key, proof) in client_key.iter_mut().zip(proof) {
             *key ^= proof;
         }
         let fits = Sha256::digest(client_key).ct_eq(&self.verifier.stored_key);
-        bool::from(fits) & !self.verifier.mock
+        (bool::from(fits) & !self.verifier.mock).then_some(ClientKey(client_key))
     }
 }
 

@@ -70,6 +70,13 @@ impl Verifier {
         ScramVerifier::from_password(secret).map(Verifier::Scram)
     }
 
+    /// From what `pg_authid.rolpassword` says; `None` for what PostgreSQL lets nobody in with. It
+    /// never holds a password in clear, and one that somebody's function returns is not taken.
+    pub fn stored(secret: &str) -> Option<Verifier> {
+        let scram = || ScramVerifier::parse(secret).ok().map(Verifier::Scram);
+        Md5Verifier::parse(secret).map(Verifier::Md5).or_else(scram)
+    }
+
     /// For a user who does not exist. The salt is the same whenever `user` comes again, as a
     /// real user's is, and cannot be predicted without `secret` (PostgreSQL's
     /// `mock_scram_secret`). `secret` should be random, and be kept as long as the process
@@ -87,7 +94,7 @@ impl Verifier {
 }
 
 /// What `pg_authid` keeps of a password under SCRAM-SHA-256 (RFC 5802, section 3).
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ScramVerifier {
     pub(super) iterations: u32,
     pub(super) salt: Box<[u8]>,

@@ -2,7 +2,8 @@
 
 use super::login::login;
 use super::{Server, ServerError, Stream, tune};
-use crate::config::{Endpoint, Secret, Tcp, TlsMode};
+use crate::auth::Keyring;
+use crate::config::{Endpoint, Tcp, TlsMode};
 use crate::wire;
 use std::io;
 use std::sync::Arc;
@@ -27,8 +28,8 @@ pub struct Target {
     pub dbname: String,
     /// The role.
     pub user: String,
-    /// Its password.
-    pub password: Option<Secret>,
+    /// What it logs in with.
+    pub keyring: Arc<Keyring>,
     /// The most that reaching it and logging in may take.
     pub timeout: Duration,
     /// How silence on the way is noticed.
@@ -53,6 +54,12 @@ pub enum ConnectError {
     /// The server asks for what pgring cannot give.
     #[error("login to {0} as \"{1}\" failed: {2}")]
     Login(Endpoint, String, String),
+    /// The role's password is salted otherwise there than where the client's key comes from.
+    #[error("{0} has another password verifier for \"{1}\" than the first shard")]
+    OtherVerifier(Endpoint, String),
+    /// No client has shown the key of the verifier now in force.
+    #[error("no client has logged in as \"{1}\" with the present password yet, which {0} asks for")]
+    Unproven(Endpoint, String),
     /// The server said no.
     #[error("{0} refused the login as \"{1}\": {line}", line = wire::error_line(.2))]
     Refused(Endpoint, String, Vec<u8>),

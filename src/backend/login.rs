@@ -90,7 +90,9 @@ impl Login<'_> {
                 let Ok(salt) = salt.try_into() else {
                     return Err(self.broken(wire::BodyError("AuthenticationMD5Password").into()));
                 };
-                Ok(zero_terminated(self.secret()?.md5_response(&self.target.user, salt).as_bytes()))
+                self.secret()?
+                    .md5_response(&self.target.user, salt)
+                    .map(|hash| zero_terminated(hash.as_bytes()))
             }
             (10, offered) => self.sasl_start(offered),
             (11, data) => match &mut self.scram {
@@ -118,10 +120,7 @@ impl Login<'_> {
     fn sasl_start(&mut self, offered: &[u8]) -> Result<Vec<u8>, ServerLoginError> {
         let names: Vec<&str> =
             offered.split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok()).collect();
-        let secret = match &self.target.password {
-            Some(password) => ServerSecret::parse(password.reveal())?,
-            None => return Err(ServerLoginError::NoPassword),
-        };
+        let secret = self.target.keyring.secret().ok_or(ServerLoginError::NoPassword)?;
         let scram = self.scram.insert(secret.scram(&names, &self.binding)?);
         let (mechanism, first) = scram.initial_response()?;
         let mut answer = zero_terminated(mechanism.as_bytes());
@@ -132,12 +131,16 @@ impl Login<'_> {
     }
 
     fn secret(&self) -> Result<ServerSecret, ConnectError> {
-        let password = self.target.password.as_ref().ok_or(ServerLoginError::NoPassword);
-        password.and_then(|secret| ServerSecret::parse(secret.reveal())).map_err(|error| self.failed(&error))
+        self.target.keyring.secret().ok_or_else(|| self.failed(&ServerLoginError::NoPassword))
     }
 
     fn failed(&self, error: &ServerLoginError) -> ConnectError {
-        ConnectError::Login(self.target.endpoint.clone(), self.target.user.clone(), error.to_string())
+        let (endpoint, user) = (self.target.endpoint.clone(), self.target.user.clone());
+        match error {
+            ServerLoginError::OtherVerifier => ConnectError::OtherVerifier(endpoint, user),
+            ServerLoginError::Unproven => ConnectError::Unproven(endpoint, user),
+            error => ConnectError::Login(endpoint, user, error.to_string()),
+        }
     }
 
     fn broken(&self, error: ServerError) -> ConnectError {

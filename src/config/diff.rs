@@ -85,6 +85,7 @@ pub fn changes(old: &Settings, new: &Settings) -> Changes {
         ("listen", listen_changed),
         ("tcp", old.tcp != new.tcp),
         ("control", (&old.control.user, &old.control.password) != (&new.control.user, &new.control.password)),
+        ("auth", old.auth != new.auth),
         (
             "admin",
             (set(&old.admin.users), set(&old.admin.stats_users))

@@ -32,7 +32,20 @@ pub fn listing(settings: &Settings) -> Vec<Listed> {
 }
 
 fn values(settings: &Settings) -> Vec<(&'static str, String, &'static str)> {
-    let Settings { cluster, listen, tcp, http, control, admin, pool, health, routing, .. } = settings;
+    let Settings {
+        cluster,
+        listen,
+        tcp,
+        http,
+        control,
+        auth,
+        admin,
+        pool,
+        health,
+        routing,
+        users: _,
+        databases: _,
+    } = settings;
     let keepalive = tcp.keepalive.as_ref();
     let runtime_dir = match &listen.runtime_dir {
         RuntimeDir::Usual => String::new(),
@@ -69,6 +82,17 @@ fn values(settings: &Settings) -> Vec<(&'static str, String, &'static str)> {
         ),
         ("control.user", control.user.clone(), "pgring"),
         ("control.password", control.password.as_ref().map(Secret::to_string).unwrap_or_default(), ""),
+        ("auth.query", auth.source.is_some().to_string(), "false"),
+        (
+            "auth.function",
+            match &auth.source {
+                Some(UserSource::Function(function)) => function.to_string(),
+                _ => String::new(),
+            },
+            "",
+        ),
+        ("auth.cache", duration(auth.cache), "10s"),
+        ("auth.cache_size", auth.cache_size.to_string(), "10000"),
         ("admin.users", joined(&admin.users), ""),
         ("admin.stats_users", joined(&admin.stats_users), ""),
         (

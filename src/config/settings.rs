@@ -21,6 +21,8 @@ pub struct Settings {
     pub http: Http,
     /// pgring's own connections.
     pub control: Control,
+    /// Users who are not in the file.
+    pub auth: Auth,
     /// Who may use the console.
     pub admin: Admin,
     /// Pools of server connections.
@@ -29,7 +31,7 @@ pub struct Settings {
     pub health: Health,
     /// Where statements may go.
     pub routing: Routing,
-    /// Who may log in. Names are unique.
+    /// Who may log in. Names are unique; none only where others are looked up.
     pub users: Vec<User>,
     /// What clients may connect to. Names are unique; at least one.
     pub databases: Vec<Database>,
@@ -168,7 +170,42 @@ pub struct Control {
     pub given: bool,
 }
 
-/// `[admin]`: names of users that exist.
+/// `[auth]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Auth {
+    /// Where users are looked up who are not in the file; none: nowhere.
+    pub source: Option<UserSource>,
+    /// How long an answer is good for; zero: for the logins that wait for it.
+    pub cache: Duration,
+    /// How many answers are kept at most; at least one.
+    pub cache_size: usize,
+}
+
+/// Where users are looked up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum UserSource {
+    /// In `pg_authid`, which takes a superuser or a grant.
+    Catalog,
+    /// By a function of the database.
+    Function(FunctionName),
+}
+
+/// A function as a statement may name it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FunctionName {
+    /// As the catalog spells it.
+    pub schema: String,
+    /// As the catalog spells it.
+    pub name: String,
+}
+
+impl fmt::Display for FunctionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+/// `[admin]`: names of users that exist, or may exist in the database.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Admin {
     /// May do everything in the console.
@@ -274,7 +311,8 @@ pub struct User {
     pub name: String,
     /// Plain, a well-formed `SCRAM-SHA-256$…` verifier, or `md5` and 32 hexadecimal digits.
     pub password: Secret,
-    /// What pgring uses towards PostgreSQL; none: `password`, which is then plain.
+    /// What pgring uses towards PostgreSQL; none: `password`, or if that is a hash, what the
+    /// client shows.
     pub server_password: Option<Secret>,
 }
 

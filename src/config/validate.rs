@@ -19,19 +19,23 @@ const CONTROL_PASSWORD_VARIABLE: &str = "PGRING_CONTROL_PASSWORD";
 
 /// The whole file. What is reported on the way makes the result worthless.
 pub(super) fn settings(root: &mut Section<'_>) -> Settings {
-    let users = users(root);
+    let auth = auth(root.table("auth"));
+    let users = users(root, &auth);
     let names: BTreeSet<&str> = users.iter().map(|user| user.name.as_str()).collect();
+    // Whom the database knows is not known here.
+    let names = auth.source.is_none().then_some(&names);
     Settings {
         cluster: root.parsed("cluster", "pgring", plain_name).unwrap_or_else(|| "pgring".to_owned()),
         listen: listen(root.table("listen")),
         tcp: tcp(root.table("tcp")),
         http: http(root.table("http")),
         control: control(root.table("control")),
-        admin: admin(root.table("admin"), &names),
+        admin: admin(root.table("admin"), names),
         pool: pool(root.table("pool")),
         health: health(root.table("health")),
         routing: routing(root.table("routing")),
         databases: databases(root),
+        auth,
         users,
     }
 }
@@ -161,13 +165,31 @@ fn control(mut section: Section<'_>) -> Control {
     Control { user, password, given: section.is_given() }
 }
 
-fn admin(mut section: Section<'_>, names: &BTreeSet<&str>) -> Admin {
+fn auth(mut section: Section<'_>) -> Auth {
+    let given = section.has("query");
+    let query = section.boolean("query", false);
+    let function = section.parsed("function", "pgring.user_lookup", values::function_name);
+    if function.is_some() && given && !query {
+        section.report("function", wrong("is named, and query is false", "remove one of them"));
+    }
+    let source = match function {
+        Some(function) => Some(UserSource::Function(function)),
+        None => query.then_some(UserSource::Catalog),
+    };
+    Auth {
+        source,
+        cache: section.duration("cache", 10 * SECOND, Zero::Allowed),
+        cache_size: section.number("cache_size", 1..=10_000_000, 10_000),
+    }
+}
+
+fn admin(mut section: Section<'_>, names: Option<&BTreeSet<&str>>) -> Admin {
     let mut list = |key| {
         let items = section.items(key, "ops").unwrap_or_default();
         let mut unique = Unique::new("named");
         for item in &items {
             unique.check(item.text, item);
-            if !names.contains(item.text) {
+            if names.is_some_and(|names| !names.contains(item.text)) {
                 item.report(wrong(
                     format!("\"{}\" is no [[user]]", item.text),
                     format!("add a [[user]] with name = \"{}\", or remove it here", item.text),
@@ -236,9 +258,10 @@ fn routing(mut section: Section<'_>) -> Routing {
     }
 }
 
-fn users(root: &mut Section<'_>) -> Vec<User> {
+fn users(root: &mut Section<'_>, auth: &Auth) -> Vec<User> {
     let sections = root.tables("user");
-    if sections.is_empty() && (!root.has("user") || root.is_empty_list("user")) {
+    let needed = auth.source.is_none();
+    if needed && sections.is_empty() && (!root.has("user") || root.is_empty_list("user")) {
         root.report("user", wrong("is missing", "add a [[user]] with a name and a password"));
     }
     let mut names = Unique::new("a user's name");
@@ -265,14 +288,6 @@ fn user<'d>(mut section: Section<'d>, names: &mut Unique<&'d str>) -> User {
                 .report("password", wrong("must not be empty", "set it to the password clients log in with"));
         }
         Some(Err(wrong)) => section.report("password", wrong),
-        // A hash proves a client's password but cannot be used to log in with.
-        Some(Ok(PasswordForm::Hash)) if !section.has("server_password") => section.report(
-            "server_password",
-            wrong(
-                "is missing, and a hash as password cannot be used to log in to PostgreSQL",
-                "set it to the plain password, or to \"\" if PostgreSQL asks for none",
-            ),
-        ),
         _ => {}
     }
     User {

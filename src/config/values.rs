@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::settings::{Endpoint, ListenAddress};
+use super::settings::{Endpoint, FunctionName, ListenAddress};
 
 /// The port of PostgreSQL, where an endpoint names none.
 const POSTGRESQL_PORT: u16 = 5432;
@@ -205,6 +205,24 @@ fn socket_directory(text: &str, base: &Path, default_port: u16) -> Result<(PathB
         ));
     }
     Ok((dir, port))
+}
+
+/// `"schema.function"`: each a name that needs no quotes, so that there is one way to read it.
+pub(super) fn function_name(text: &str) -> Result<FunctionName, Wrong> {
+    const REMEDY: &str = "write one such as \"pgring.user_lookup\": a schema and a function, each of letters \
+                          in lower case, digits and \"_\"";
+    let plain = |name: &str| {
+        let begins = name.starts_with(|letter: char| letter.is_ascii_lowercase() || letter == '_');
+        let goes_on = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        begins && name.len() <= 63 && name.bytes().all(goes_on)
+    };
+    match text.split_once('.') {
+        Some((schema, name)) if plain(schema) && plain(name) => {
+            Ok(FunctionName { schema: schema.to_owned(), name: name.to_owned() })
+        }
+        Some(_) => Err(wrong(format!("\"{text}\" is not the name of a function"), REMEDY)),
+        None => Err(wrong(format!("\"{text}\" does not name its schema"), REMEDY)),
+    }
 }
 
 /// How a user's password is stored.

@@ -532,7 +532,9 @@ impl Relay {
             wire::put_sync(&mut server.outbox);
             self.expect(Expect::Sync { shown: true });
         }
-        events.push(Event::Failed { ended: !self.skipping, parsing });
+        // A Sync of pgring's own does not end what the client has begun.
+        let ended = matches!(self.expected.front(), Some(Expect::Sync { shown: true }));
+        events.push(Event::Failed { ended, parsing });
     }
 }
 

@@ -3,8 +3,9 @@
 use super::health::{NoPrimary, ShardBoard};
 use super::shared::{Label, Pool, PoolError};
 use super::{Gate, Lease, Local};
+use crate::auth::Keyring;
 use crate::backend::Target;
-use crate::config::{self, Endpoint, Secret, TlsMode};
+use crate::config::{self, Endpoint, TlsMode};
 use crate::telemetry::metrics::ShardMetrics;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ pub struct Registry {
     pools: Mutex<HashMap<Label, Arc<Pool>>>,
     settings: Arc<ArcSwap<config::Pool>>,
     slots: AtomicUsize,
+    free_slots: Arc<Mutex<Vec<usize>>>,
     gates: Mutex<Gates>,
 }
 
@@ -36,6 +38,7 @@ impl Registry {
             pools: Mutex::default(),
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             slots: AtomicUsize::new(0),
+            free_slots: Arc::default(),
             gates: Mutex::default(),
         }
     }
@@ -107,15 +110,16 @@ impl Registry {
             }
             pool.retire();
         }
-        let slot = self.slots.fetch_add(1, Ordering::Relaxed);
-        let gate = self.gate(&label.database);
+        let free = self.free_slots.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let slot = free.unwrap_or_else(|| self.slots.fetch_add(1, Ordering::Relaxed));
         let pool = Arc::new(Pool::new(
             label.clone(),
             target,
             slot,
             Arc::clone(&self.settings),
             metrics.clone(),
-            gate,
+            self.gate(&label.database),
+            Arc::clone(&self.free_slots),
         ));
         pools.insert(label.clone(), Arc::clone(&pool));
         pool
@@ -131,6 +135,18 @@ impl Registry {
             }
             kept
         });
+    }
+
+    /// Retires the pools of one user of a database.
+    pub fn retire_user(&self, database: &str, user: &str) {
+        self.retain(|label| label.database != database || label.user != user);
+    }
+
+    /// Forgets the pools without a connection that no session has in mind, if `may_go`.
+    pub fn forget_unused(&self, may_go: impl Fn(&Label) -> bool) {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever gets hold of a pool takes it from here, and so not meanwhile.
+        pools.retain(|label, pool| Arc::strong_count(pool) > 1 || pool.state().open > 0 || !may_go(label));
     }
 
     /// All of them, in no order.
@@ -150,7 +166,7 @@ fn same_login(a: &Target, b: &Target) -> bool {
         && same_tls
         && a.dbname == b.dbname
         && a.user == b.user
-        && a.password == b.password
+        && Arc::ptr_eq(&a.keyring, &b.keyring)
         && a.timeout == b.timeout
         && a.tcp == b.tcp
 }
@@ -186,12 +202,12 @@ pub struct Shard {
 }
 
 /// Whom sessions of a user log in as.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct ShardUser {
     /// The role.
     pub name: String,
-    /// Its password on the servers.
-    pub password: Option<Secret>,
+    /// What it logs in with.
+    pub keyring: Arc<Keyring>,
 }
 
 /// A session's memory of which pool is a shard's primary, good for one generation of its health.
@@ -283,7 +299,7 @@ impl Shard {
             tls_config: self.tls_config.clone(),
             dbname: self.dbname.clone(),
             user: user.name.clone(),
-            password: user.password.clone(),
+            keyring: Arc::clone(&user.keyring),
             timeout: self.connect_timeout,
             tcp: self.tcp.clone(),
         };

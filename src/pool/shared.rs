@@ -70,6 +70,14 @@ impl PoolError {
             )
             .with_hint("Shorten transactions, or raise pool.size."),
             PoolError::Connect(label, error) => match error.code() {
+                None if matches!(**error, ConnectError::OtherVerifier(..)) => {
+                    other_verifier(&label.shard, &label.user)
+                }
+                None if matches!(**error, ConnectError::Unproven(..)) => ClientError::error(
+                    SqlState::NOT_ALLOWED,
+                    format!("the password of \"{}\" has changed since this session began", label.user),
+                )
+                .with_hint("Connect again with the new password."),
                 Some(b"53300") => ClientError::error(
                     SqlState::TOO_MANY,
                     format!("shard \"{}\" has no connection slots left", label.shard),
@@ -107,6 +115,22 @@ impl PoolError {
     }
 }
 
+fn other_verifier(shard: &str, user: &str) -> ClientError {
+    ClientError::error(
+        SqlState::NOT_ALLOWED,
+        format!("shard \"{shard}\" has another password verifier for \"{user}\" than pgring"),
+    )
+    .with_detail(
+        "Even of the same password, two verifiers have different salts. A role that does not exist there, or whose \
+         password has ended, looks the same.",
+    )
+    .with_hint(format!(
+        "Copy rolpassword from pg_authid of the first shard: ALTER ROLE \"{}\" PASSWORD 'SCRAM-SHA-256$...' \
+         on shard \"{shard}\".",
+        user.replace('"', "\"\"")
+    ))
+}
+
 /// See the room's page.
 pub struct Pool {
     /// What it is called.
@@ -128,6 +152,15 @@ pub struct Pool {
     queue: Mutex<VecDeque<Waiter>>,
     generation: AtomicU64,
     retired: AtomicBool,
+    /// Where the slot goes when nobody has the pool any more.
+    free_slots: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // Each of its connections held it: no thread has one in the slot.
+        self.free_slots.lock().unwrap_or_else(PoisonError::into_inner).push(self.slot);
+    }
 }
 
 /// An entry of the queue.
@@ -195,6 +228,7 @@ impl Pool {
         settings: Arc<ArcSwap<config::Pool>>,
         metrics: ShardMetrics,
         gate: Arc<Gate>,
+        free_slots: Arc<Mutex<Vec<usize>>>,
     ) -> Pool {
         Pool {
             metrics,
@@ -209,6 +243,7 @@ impl Pool {
             queue: Mutex::default(),
             generation: AtomicU64::new(0),
             retired: AtomicBool::new(false),
+            free_slots,
         }
     }
 

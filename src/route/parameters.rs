@@ -84,6 +84,11 @@ impl<'a> Parameters<'a> {
         Ok(Parameters { formats, count: usize::from(count), values, types, offsets: OnceCell::new() })
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
     /// `$number`. `None`: there is none, or its bytes are not all here.
     pub fn get(&self, number: u16) -> Option<Value<'a>> {
         let index = usize::from(number).checked_sub(1).filter(|&index| index < self.count)?;

@@ -189,6 +189,7 @@ impl Session {
         let statements = server.settings.statements_towards(&wanted);
         // If that fails the connection is closed.
         server.settings = wanted;
+        self.batch.aligned = true;
         if statements.is_empty() {
             return;
         }
@@ -199,7 +200,6 @@ impl Session {
         }
         self.send_hidden("COMMIT", Some(ALIGNED));
         self.batch.aligning = true;
-        self.batch.aligned = true;
     }
 
     /// Has the held server run a statement whose answer the client does not see.

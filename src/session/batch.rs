@@ -180,6 +180,14 @@ impl Batch {
         } else {
             self.answering = self.number;
         }
+        // What was skipped is not confirmed by what comes later.
+        while self
+            .unconfirmed
+            .front()
+            .is_some_and(|entry| entry.batch.wrapping_sub(self.answering) > u32::MAX / 2)
+        {
+            self.unconfirmed.pop_front();
+        }
     }
 
     /// Nothing is under way that anything could depend on.
@@ -285,15 +293,16 @@ impl Session {
 
     fn take_back_if(&mut self, parsing: bool, meant: impl Fn(u32) -> bool) {
         let all = std::mem::take(&mut self.batch.unconfirmed);
-        let (lost, kept): (VecDeque<_>, VecDeque<_>) = all.into_iter().partition(|entry| meant(entry.batch));
+        let (lost, mut kept): (VecDeque<_>, VecDeque<_>) =
+            all.into_iter().partition(|entry| meant(entry.batch));
         let mut lost = lost;
         let failed_itself = if parsing { lost.pop_front() } else { None };
         for entry in lost.into_iter().rev() {
-            self.restore(entry.name, entry.before, &kept);
+            self.restore(entry.name, entry.before, &mut kept);
         }
         if let Some(entry) = failed_itself {
             let before = if entry.name.is_empty() { None } else { entry.before };
-            self.restore(entry.name, before, &kept);
+            self.restore(entry.name, before, &mut kept);
         }
         self.batch.unconfirmed = kept;
         self.control().prepared.set(self.statements.len());
@@ -303,10 +312,11 @@ impl Session {
         &mut self,
         name: Box<[u8]>,
         before: Option<(Rc<Prepared>, u64)>,
-        later: &VecDeque<Unconfirmed>,
+        later: &mut VecDeque<Unconfirmed>,
     ) {
-        if later.iter().any(|entry| entry.name == name) {
-            // A later batch has given the name anew.
+        if let Some(entry) = later.iter_mut().find(|entry| entry.name == name) {
+            // A later batch has given the name anew: this is what it did that to.
+            entry.before = before;
             return;
         }
         if name.is_empty() {

@@ -2,6 +2,7 @@
 //! publishes a new one, and sessions take it up between transactions.
 
 use super::console::Console;
+use super::lookup::Lookup;
 use super::tls::ServerTls;
 use crate::auth::Verifier;
 use crate::config;
@@ -25,6 +26,8 @@ pub struct Directory {
     pub databases: HashMap<String, Arc<Database>>,
     /// By name.
     pub users: HashMap<String, Arc<User>>,
+    /// Where users are looked up who are not among these; `None`: nowhere.
+    pub lookup: Option<Arc<Lookup>>,
     /// What unknown users are checked against.
     pub mock_secret: Arc<[u8]>,
     /// Limits and timeouts of clients.
@@ -44,6 +47,7 @@ pub struct Directory {
 }
 
 /// A user as clients know it.
+#[derive(Debug)]
 pub struct User {
     /// What its password is checked against.
     pub verifier: Verifier,

@@ -14,18 +14,15 @@ use super::prepared::Prepared;
 use super::ready::Effect;
 use super::settings::ConfigValues;
 use super::simple::lost_at_once;
-use super::sql_prepared::mixed;
 use super::state::{End, Session};
 use super::transaction::Own;
-use crate::backend::PreparedNames;
 use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
 use crate::route::{self, Parameters};
-use crate::sql::{Kind, Lexed};
+use crate::sql::Kind;
 use crate::txn::Phase;
 use crate::wire::{self, BindNames, Execute, Header, Named, Parse, TxStatus};
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 
 impl Session {
     pub(super) async fn extended(&mut self, head: Header, frame: &[u8]) -> Result<(), End> {
@@ -153,20 +150,6 @@ impl Session {
         Ok(())
     }
 
-    fn say_parsed(&mut self) {
-        self.say_confirming(&wire::PARSE_COMPLETE);
-    }
-
-    /// Answers a message about a statement, at its place.
-    fn say_confirming(&mut self, bytes: &'static [u8]) {
-        if self.relay.is_busy() {
-            self.relay.expect(Expect::Confirm(bytes));
-        } else {
-            self.outbox.put(bytes);
-            self.batch.confirmed();
-        }
-    }
-
     /// Settings that statements still under way may change decide how the next text is read, and
     /// what SQL prepares or deallocates decides what a name stands for: their answers are waited
     /// for.
@@ -244,88 +227,6 @@ impl Session {
         Ok(())
     }
 
-    /// A text as a statement, analysed at most once.
-    fn prepare(&mut self, text: &[u8], types: &[u8]) -> Result<Rc<Prepared>, ClientError> {
-        let variant = self.variant(text);
-        let statement = self.prepare_variant(text, types, variant)?;
-        match self.executed_id(&statement.shape) {
-            Some(id) => self.prepare_variant(text, types, variant ^ mixed(id)),
-            None => Ok(statement),
-        }
-    }
-
-    fn prepare_variant(
-        &mut self,
-        text: &[u8],
-        types: &[u8],
-        variant: u64,
-    ) -> Result<Rc<Prepared>, ClientError> {
-        let context = self.context()?;
-        let worker = Rc::clone(&self.worker);
-        let mut interner = worker.interner.borrow_mut();
-        interner.intern(text, types, (context, variant), || {
-            let mut lexed = Lexed::default();
-            let shape = self.shape_with(text, &mut lexed, context)?;
-            let unknown_table = self.unknown_table.replace(false);
-            let oids = types.as_chunks::<4>().0.iter().map(|oid| u32::from_be_bytes(*oid)).collect();
-            let id = worker.new_number();
-            let (text, types) = (text.into(), types.into());
-            let by_sql = None;
-            Ok(Prepared { id, text, by_sql, types, oids, shape, lexed, unknown_table, variant, context })
-        })
-    }
-
-    /// What a server makes of a text when it parses it depends on settings too: a string that
-    /// becomes a timestamp is read in the session's time zone and date style, there and then.
-    /// Texts with such strings are shared only between sessions whose settings are alike, and not
-    /// at all if they may stand for a moment (`'now'`, `'today'`). And what was prepared before the
-    /// schema changed is not what the same text means now.
-    pub(super) fn variant(&self, text: &[u8]) -> u64 {
-        let schema = mixed(self.database.schema_changes.load(Ordering::SeqCst));
-        if !text.contains(&b'\'') && !text.contains(&b'$') {
-            return schema;
-        }
-        let moment = [&b"now"[..], b"today", b"tomorrow", b"yesterday"];
-        let mentions = |word: &&[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
-        if !self.tx.changes().is_empty() || (text.contains(&b'\'') && moment.iter().any(mentions)) {
-            return self.worker.new_number();
-        }
-        self.settings.fingerprint_without("application_name") ^ schema
-    }
-
-    /// The statement of this name; analysed anew if the schema or the search path have changed.
-    pub(super) fn statement(&mut self, name: &[u8]) -> Result<Rc<Prepared>, Unattached> {
-        if self.relay.awaits_ready() && self.batch.hangs(name) {
-            return Err(Unattached::Later);
-        }
-        let found = if name.is_empty() { self.unnamed.clone() } else { self.statements.get(name).cloned() };
-        let Some(found) = found else {
-            return Err(if name.is_empty() {
-                ClientError::error(SqlState::NO_STATEMENT, "unnamed prepared statement does not exist")
-            } else {
-                let name = String::from_utf8_lossy(name);
-                ClientError::error(
-                    SqlState::NO_STATEMENT,
-                    format!("prepared statement \"{name}\" does not exist"),
-                )
-            }
-            .into());
-        };
-        if found.context == self.context()? {
-            return Ok(found);
-        }
-        let renewed = match found.by_sql {
-            Some(_) => self.made_by_sql(&found.text)?,
-            None => self.prepare(&found.text, &found.types)?,
-        };
-        if name.is_empty() {
-            self.unnamed = Some(Rc::clone(&renewed));
-        } else {
-            self.statements.insert(name.into(), Rc::clone(&renewed));
-        }
-        Ok(renewed)
-    }
-
     /// Can a `Bind` whose beginning lies in the inbox be sent on before its end has come? Where
     /// it goes must not depend on what is still to come.
     pub(super) fn can_bind_in_parts(&self) -> bool {
@@ -360,6 +261,7 @@ impl Session {
             self.need_answers()?;
             // An error of what is under way would have this one ignored.
             self.answers_known().await?;
+            refuse_parameters(&names, &body[names.rest_at..])?;
             self.tally.binds.inc();
             let all_here = self.batch.deferred.iter().all(|deferred| {
                 let (asked, _) = deferred.statement();
@@ -408,31 +310,6 @@ impl Session {
         if self.relay.awaits_ready() { Err(Unattached::Later) } else { Ok(()) }
     }
 
-    /// Whether the server has the statements that are about to be used must not hang on an
-    /// earlier batch: after an error it would have skipped their `Parse`.
-    fn need_settled(&self, next: Option<(&Rc<Prepared>, bool)>) -> Result<(), Unattached> {
-        if !self.relay.awaits_ready() {
-            return Ok(());
-        }
-        let is_parsed_here = self
-            .batch
-            .deferred
-            .iter()
-            .any(|deferred| matches!(deferred, Deferred::Parse { named: false, .. }));
-        let unsettled = |(statement, named): (&Rc<Prepared>, bool)| {
-            if !statement.shape.mentions.is_empty() || statement.by_sql.is_some() {
-                // What a server has by the client's own names is known when all is answered.
-                true
-            } else if named {
-                self.relay.is_unsettled(statement.id)
-            } else {
-                !is_parsed_here && self.relay.is_unsettled(0)
-            }
-        };
-        let mut used = self.batch.deferred.iter().map(Deferred::statement).chain(next);
-        if used.any(unsettled) { Err(Unattached::Later) } else { Ok(()) }
-    }
-
     /// What `set_config()` is given as parameters.
     fn config_values(&self, statement: &Prepared, rest: &[u8]) -> ConfigValues {
         match (&statement.shape.statements[..], Parameters::parse(rest, &statement.oids)) {
@@ -454,7 +331,7 @@ impl Session {
     /// transaction not even the portal is left.
     fn own_has_run(&mut self, portal: &[u8], statement: &Prepared) {
         let kind = statement.shape.statements.first().map(|first| &first.kind);
-        if !matches!(kind, Some(Kind::Commit { .. } | Kind::Rollback { .. })) {
+        if !matches!(kind, Some(Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_))) {
             self.ran_here.push(portal.into());
         } else if portal.is_empty() {
             self.unnamed_portal = None;
@@ -486,174 +363,6 @@ impl Session {
             kind @ (Kind::Set { .. } | Kind::Reset { .. } | Kind::ResetAll) => self.is_reworded_or_kept(kind),
             Kind::ShowOwn(_) | Kind::DiscardAll => true,
             Kind::Deallocate(_) => self.status() != TxStatus::Failed,
-            _ => false,
-        }
-    }
-
-    /// Has the held server have the statement; `shown` when the client waits for the
-    /// `ParseComplete`.
-    fn prepare_on_held(
-        &mut self,
-        statement: &Rc<Prepared>,
-        named: bool,
-        ticket: u64,
-        shown: bool,
-    ) -> Result<(), Unattached> {
-        let mut brought = self.bring_names(&statement.shape.mentions)?;
-        let by_name = named && self.is_by_name(statement);
-        if by_name && let Some(name) = &statement.by_sql {
-            brought |= self.bring_name(name, statement, 1);
-        }
-        if brought {
-            self.batch.send();
-        }
-        let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
-        let server = &mut *held.lease;
-        // In a failed transaction a Parse is refused, even of what is known already.
-        let may_be_failed = self.tx.phase() == Phase::Open && self.relay.awaits_ready();
-        let ask = shown && (server.status == TxStatus::Failed || may_be_failed);
-        if by_name && !ask {
-            if shown {
-                self.say_parsed();
-            }
-            return Ok(());
-        }
-        if named {
-            if server.prepared.touch(statement.id) {
-                if ask {
-                    wire::put_parse(&mut server.outbox, b"", &statement.text, &statement.types);
-                    server.unnamed = 0;
-                    self.relay.expect(Expect::Parse { id: 0, shown });
-                    self.batch.send();
-                } else if shown {
-                    self.say_parsed();
-                }
-                return Ok(());
-            }
-            let name = PreparedNames::name(statement.id);
-            // What it executes has to stay beside it.
-            let limit = self.directory.pool.prepared_statements.max(statement.shape.mentions.names.len() + 1);
-            for evicted in server.prepared.insert(statement.id, limit) {
-                super::sql_prepared::put_evicted(server, &mut self.relay, evicted);
-            }
-            self.tally.server_parses.inc();
-            wire::put_parse(&mut server.outbox, name.as_bytes(), &statement.text, &statement.types);
-            self.relay.expect(Expect::Parse { id: statement.id, shown });
-        } else {
-            // Each Parse of a client's is one of its own, and reaches the server: what a text
-            // means may depend on when it is parsed.
-            if server.unnamed == ticket && !ask {
-                if shown {
-                    self.say_parsed();
-                }
-                return Ok(());
-            }
-            server.unnamed = ticket;
-            self.tally.server_parses.inc();
-            wire::put_parse(&mut server.outbox, b"", &statement.text, &statement.types);
-            self.relay.expect(Expect::Parse { id: 0, shown });
-        }
-        self.batch.send();
-        Ok(())
-    }
-
-    /// Sends what was put off to the held server.
-    fn flush_deferred_to_held(&mut self, next: Option<&Rc<Prepared>>) -> Result<(), Unattached> {
-        for deferred in std::mem::take(&mut self.batch.deferred) {
-            match deferred {
-                // What has its tables elsewhere is prepared, and checked, where it is used.
-                Deferred::Parse { statement, .. }
-                    if next.is_some_and(|next| !Rc::ptr_eq(next, &statement))
-                        && self.is_parsed_elsewhere(&statement) =>
-                {
-                    self.say_parsed();
-                }
-                Deferred::Parse { named, statement, ticket } => {
-                    self.prepare_on_held(&statement, named, ticket, true)?;
-                }
-                Deferred::Describe { named, statement, ticket } => {
-                    self.prepare_on_held(&statement, named, ticket, false)?;
-                    let name = self.name_on_server(&statement, named);
-                    let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
-                    wire::put_describe_statement(&mut held.lease.outbox, &name);
-                    self.relay.expect(Expect::Describe);
-                    self.batch.send();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn is_parsed_elsewhere(&self, statement: &Prepared) -> bool {
-        let own = |first: &crate::sql::Statement| Session::is_always_own(&first.kind);
-        self.is_elsewhere(statement) || statement.shape.statements.first().is_some_and(own)
-    }
-
-    /// Answers what was put off without a server, as far as it concerns statements that pgring
-    /// answers itself.
-    fn flush_deferred_here(&mut self) {
-        for deferred in std::mem::take(&mut self.batch.deferred) {
-            match deferred {
-                Deferred::Parse { .. } => self.say_parsed(),
-                Deferred::Describe { statement, .. } => {
-                    self.say_with(|out| wire::put_frame(out, b't', |out| out.put(&[0, 0])));
-                    self.describe_own(&statement);
-                }
-            }
-        }
-    }
-
-    fn describe_own(&mut self, statement: &Prepared) {
-        match statement.shape.statements.first().map(|first| &first.kind) {
-            Some(Kind::ShowOwn(name)) => {
-                let name = name.clone();
-                self.say_with(|out| {
-                    wire::put_row_description(
-                        out,
-                        [(name.as_str(), wire::ColumnType::Text, wire::Format::Text)].into_iter(),
-                    );
-                });
-            }
-            _ => self.say(&wire::NO_DATA),
-        }
-    }
-
-    /// The client wants to know what was put off before it binds: any shard that has the tables
-    /// can tell.
-    pub(super) async fn flush_deferred_anywhere(&mut self) -> Result<(), Unattached> {
-        if !self.batch.has_deferred() {
-            return Ok(());
-        }
-        let all_own = self.batch.deferred.iter().all(|deferred| {
-            let (statement, _) = deferred.statement();
-            statement.shape.statements.first().is_some_and(|s| Session::is_always_own(&s.kind))
-        });
-        if all_own {
-            self.flush_deferred_here();
-            return Ok(());
-        }
-        let at_home = self.batch.deferred.iter().any(|deferred| self.is_at_home(deferred.statement().0));
-        let shard = match &self.held {
-            Some(held) if self.tx.phase() == Phase::Open || self.batch.has_run() => held.shard,
-            _ if at_home => self.database.topology.home,
-            Some(held) => held.shard,
-            None => self.nearest(),
-        };
-        // The transaction does not begin for a description: it may go on elsewhere.
-        self.attach_to_describe(shard).await?;
-        self.need_settled(None)?;
-        self.flush_deferred_to_held(None)
-    }
-
-    fn is_always_own(kind: &Kind) -> bool {
-        match kind {
-            Kind::Begin
-            | Kind::Commit { .. }
-            | Kind::Rollback { .. }
-            | Kind::ShowOwn(_)
-            | Kind::DiscardAll => true,
-            Kind::Savepoint(_) | Kind::RollbackTo(_) | Kind::Release(_) => true,
-            Kind::Set { name, .. } | Kind::Reset { name } => name.starts_with("pgring."),
             _ => false,
         }
     }
@@ -870,4 +579,17 @@ impl Session {
 fn no_portal(name: &[u8]) -> ClientError {
     let name = String::from_utf8_lossy(name);
     ClientError::error(SqlState::NO_PORTAL, format!("portal \"{name}\" does not exist"))
+}
+
+/// No statement that pgring answers itself has any.
+fn refuse_parameters(names: &BindNames<'_>, rest: &[u8]) -> Result<(), ClientError> {
+    let count = Parameters::parse(rest, &[])?.count();
+    if count == 0 {
+        return Ok(());
+    }
+    let name = String::from_utf8_lossy(names.statement);
+    Err(ClientError::error(
+        SqlState::PROTOCOL,
+        format!("bind message supplies {count} parameters, but prepared statement \"{name}\" requires 0"),
+    ))
 }

@@ -172,7 +172,8 @@ impl Session {
         let answer = held.lease.ask(QUESTION).await;
         held.lease.unnamed = 0;
         match answer {
-            Ok(answer) => held.pins = held.pins.as_answered(&answer.unwrap_or_default()),
+            Ok(Some(answer)) => held.pins = held.pins.as_answered(&answer),
+            Ok(None) => tracing::debug!("a pin could not be checked: no answer"),
             // It stays pinned, with whatever limit or lack of rights made it say no.
             Err(ServerError::Refused { line, .. }) => tracing::debug!("a pin could not be checked: {line}"),
             // The next statement finds the connection lost, and tells the client so.

@@ -4,11 +4,16 @@
 //! A text is analysed once a thread however many sessions prepare it. Its number is what server
 //! connections know it by ([`PreparedNames`](crate::backend::PreparedNames)).
 
+use super::attach::Unattached;
+use super::sql_prepared::mixed;
+use super::state::Session;
+use crate::error::{ClientError, SqlState};
 use crate::execute::ClientNames;
 use crate::sql::{Lexed, Shape};
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
+use std::sync::atomic::Ordering;
 
 /// A statement as a client prepared it.
 pub(super) struct Prepared {
@@ -95,5 +100,89 @@ impl Interner {
             self.known.retain(|_, statement| statement.strong_count() > 0);
         }
         Ok(prepared)
+    }
+}
+
+impl Session {
+    /// A text as a statement, analysed at most once.
+    pub(super) fn prepare(&mut self, text: &[u8], types: &[u8]) -> Result<Rc<Prepared>, ClientError> {
+        let variant = self.variant(text);
+        let statement = self.prepare_variant(text, types, variant)?;
+        match self.executed_id(&statement.shape) {
+            Some(id) => self.prepare_variant(text, types, variant ^ mixed(id)),
+            None => Ok(statement),
+        }
+    }
+
+    pub(super) fn prepare_variant(
+        &mut self,
+        text: &[u8],
+        types: &[u8],
+        variant: u64,
+    ) -> Result<Rc<Prepared>, ClientError> {
+        let context = self.context()?;
+        let worker = Rc::clone(&self.worker);
+        let mut interner = worker.interner.borrow_mut();
+        interner.intern(text, types, (context, variant), || {
+            let mut lexed = Lexed::default();
+            let shape = self.shape_with(text, &mut lexed, context)?;
+            let unknown_table = self.unknown_table.replace(false);
+            let oids = types.as_chunks::<4>().0.iter().map(|oid| u32::from_be_bytes(*oid)).collect();
+            let id = worker.new_number();
+            let (text, types) = (text.into(), types.into());
+            let by_sql = None;
+            Ok(Prepared { id, text, by_sql, types, oids, shape, lexed, unknown_table, variant, context })
+        })
+    }
+
+    /// What a server makes of a text when it parses it depends on settings too: a string that
+    /// becomes a timestamp is read in the session's time zone and date style, there and then.
+    /// Texts with such strings are shared only between sessions whose settings are alike, and not
+    /// at all if they may stand for a moment (`'now'`, `'today'`). And what was prepared before the
+    /// schema changed is not what the same text means now.
+    pub(super) fn variant(&self, text: &[u8]) -> u64 {
+        let schema = mixed(self.database.schema_changes.load(Ordering::SeqCst));
+        if !text.contains(&b'\'') && !text.contains(&b'$') {
+            return schema;
+        }
+        let moment = [&b"now"[..], b"today", b"tomorrow", b"yesterday"];
+        let mentions = |word: &&[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+        if !self.tx.changes().is_empty() || (text.contains(&b'\'') && moment.iter().any(mentions)) {
+            return self.worker.new_number();
+        }
+        self.settings.fingerprint_without("application_name") ^ schema
+    }
+
+    /// The statement of this name; analysed anew if the schema or the search path have changed.
+    pub(super) fn statement(&mut self, name: &[u8]) -> Result<Rc<Prepared>, Unattached> {
+        if self.relay.awaits_ready() && self.batch.hangs(name) {
+            return Err(Unattached::Later);
+        }
+        let found = if name.is_empty() { self.unnamed.clone() } else { self.statements.get(name).cloned() };
+        let Some(found) = found else {
+            return Err(if name.is_empty() {
+                ClientError::error(SqlState::NO_STATEMENT, "unnamed prepared statement does not exist")
+            } else {
+                let name = String::from_utf8_lossy(name);
+                ClientError::error(
+                    SqlState::NO_STATEMENT,
+                    format!("prepared statement \"{name}\" does not exist"),
+                )
+            }
+            .into());
+        };
+        if found.context == self.context()? {
+            return Ok(found);
+        }
+        let renewed = match found.by_sql {
+            Some(_) => self.made_by_sql(&found.text)?,
+            None => self.prepare(&found.text, &found.types)?,
+        };
+        if name.is_empty() {
+            self.unnamed = Some(Rc::clone(&renewed));
+        } else {
+            self.statements.insert(name.into(), Rc::clone(&renewed));
+        }
+        Ok(renewed)
     }
 }

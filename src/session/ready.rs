@@ -151,6 +151,7 @@ impl Session {
     /// The transaction has ended before the `Sync`: an error after it is not one of its own.
     fn ended(&mut self, how: fn(&mut Session)) {
         how(self);
+        self.tx.has_ended();
         self.batch.opened = false;
     }
 

@@ -391,6 +391,8 @@ impl Session {
     pub(super) fn aim_past(&mut self, shape: &Shape) {
         let [only] = &shape.statements[..] else { return };
         let wanted = match &only.kind {
+            // What is set of it leaves the other half as it is.
+            Kind::Set { name, .. } if name == "datestyle" => return,
             Kind::Set { name, local: false, .. } | Kind::Reset { name } => self.settings.without(name),
             Kind::ResetAll => {
                 let mut settings = (*self.settings).clone();

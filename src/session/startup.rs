@@ -2,6 +2,7 @@
 
 use super::cancel::Control;
 use super::directory::{Directory, User};
+use super::lookup::{Found, Lookup};
 use super::state::{End, Session};
 use super::worker::Worker;
 use crate::auth::{ChannelBinding, ScramServer, Verifier, md5};
@@ -13,7 +14,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsAcceptor;
@@ -368,15 +369,14 @@ async fn admit(
     let database_name =
         startup.parameter("database").filter(|name| !name.is_empty()).unwrap_or(&user_name).to_owned();
     let minor = negotiate(door, startup);
-    let user = directory.users.get(&user_name).cloned();
-    if let Err(turned) = authenticate(directory, door, &user_name, user.as_deref()).await {
-        if let Turned::Away(_) = turned {
-            worker.metrics.login_failures.inc();
+    let user = match identify(directory, door, &user_name, &database_name).await {
+        Ok(user) => user,
+        Err(turned) => {
+            if let Turned::Away(_) = turned {
+                worker.metrics.login_failures.inc();
+            }
+            return Err(turned);
         }
-        return Err(turned);
-    }
-    let Some(user) = user else {
-        return Err(ClientError::fatal(SqlState::PASSWORD, "password authentication failed").into());
     };
     refuse_replication(startup)?;
     // Only those who have proven who they are learn which databases there are.
@@ -424,6 +424,64 @@ fn secret_len(minor: u16) -> usize {
     if minor >= 2 { 32 } else { 4 }
 }
 
+/// Who the client is: a user of the file, or of the database if users are looked up there.
+async fn identify(
+    directory: &Directory,
+    door: &mut Door,
+    name: &str,
+    database: &str,
+) -> Result<Arc<User>, Turned> {
+    if let Some(user) = directory.users.get(name) {
+        authenticate(directory, door, name, Some(user)).await?;
+        return Ok(Arc::clone(user));
+    }
+    let found = look_up(directory, name, database).await?;
+    let role = found.as_ref().and_then(|(_, found)| found.role.as_ref());
+    let expired = role.and_then(|role| role.expires).is_some_and(|end| end <= Instant::now());
+    // PostgreSQL does not tell these from a wrong password either (`get_role_password`).
+    let known = role.filter(|_| !expired).and_then(|role| role.user.as_ref());
+    let authenticated = authenticate(directory, door, name, known.map(|user| &**user)).await;
+    if let Err(Turned::Away(_)) = &authenticated {
+        match role {
+            Some(_) if expired => tracing::info!(user = name, "the role's password has expired"),
+            Some(role) if role.user.is_none() => {
+                tracing::info!(user = name, "the role has no usable password")
+            }
+            _ => {}
+        }
+        if let Some((lookup, found)) = &found {
+            lookup.doubt(found);
+        }
+    }
+    authenticated?;
+    match (known, role) {
+        (Some(_), Some(role)) if !role.can_login => {
+            let told = format!("role \"{name}\" is not permitted to log in");
+            Err(ClientError::fatal(SqlState::NOT_ALLOWED, told).into())
+        }
+        (Some(user), _) => Ok(Arc::clone(user)),
+        (None, _) => Err(crate::auth::AuthError::Refused.client_error(name).into()),
+    }
+}
+
+/// What the database says of a user; `None` where nobody is asked. A database that does not exist
+/// has no users: who is none learns no more.
+async fn look_up<'a>(
+    directory: &'a Directory,
+    name: &str,
+    database: &str,
+) -> Result<Option<(&'a Lookup, Found)>, Turned> {
+    let Some(lookup) = &directory.lookup else { return Ok(None) };
+    let home = if database == CONSOLE_DATABASE { &lookup.console } else { database };
+    let Some(database) = directory.databases.get(home) else { return Ok(None) };
+    // So that the client hears why before its login has taken too long.
+    let patience = directory.listen.login_timeout.mul_f32(0.8);
+    match lookup.find(database, name, patience).await {
+        Ok(found) => Ok(Some((lookup, found))),
+        Err(error) => Err(error.client_error().into()),
+    }
+}
+
 async fn authenticate(
     directory: &Directory,
     door: &mut Door,
@@ -466,6 +524,9 @@ async fn authenticate(
             door.ask(11, &challenge).await?;
             let last = door.password_message().await?;
             let proof = scram.client_final(&last).map_err(failed)?;
+            if let (Some(user), Some(key)) = (user, scram.client_key()) {
+                user.server.keyring.learn(verifier, key);
+            }
             door.ask(12, &proof).await?;
         }
     }

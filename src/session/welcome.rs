@@ -259,14 +259,21 @@ async fn greeting(
     let mut lease = any_server(worker, database, user).await?;
     // A connection that has served others has their settings; what it began with is asked for.
     lease.align(&Arc::default()).await.map_err(|error| lost(&error))?;
-    let search_path = lease.ask("SHOW search_path").await.map_err(|error| lost(&error))?;
+    let asked = lease.ask("SHOW search_path").await;
+    let search_path = asked
+        .and_then(|answer| answer.ok_or(ServerError::Protocol("no answer to SHOW search_path".to_owned())))
+        .map_err(|error| lost(&error))?;
     let greeting = Arc::new(Greeting {
         reported: lease.reported.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
-        search_path: search_path.unwrap_or_default(),
+        search_path,
         taken: Instant::now(),
     });
     worker.local.give_back(lease);
     let mut greetings = database.greetings.lock().unwrap_or_else(PoisonError::into_inner);
+    if greetings.len() == greetings.capacity() {
+        // Users of the database come and go.
+        greetings.retain(|_, known| known.taken.elapsed() < Greeting::LASTS);
+    }
     greetings.insert(user.name.clone(), Arc::clone(&greeting));
     Ok(greeting)
 }
@@ -420,11 +427,19 @@ impl Session {
                 format!("{what} was removed from the configuration"),
             ))
         };
-        let Some(user) = directory.users.get(&self.user_name) else { return Err(gone("the user")) };
+        // Who was looked up stays whom the database let in, as long as users are looked up.
+        let was_looked_up = !self.directory.users.contains_key(&self.user_name);
+        let user = match directory.users.get(&self.user_name) {
+            Some(user) => Some(user),
+            None if was_looked_up && directory.lookup.is_some() => None,
+            None => return Err(gone("the user")),
+        };
         let Some(database) = directory.databases.get(&self.database.name).cloned() else {
             return Err(gone("the database"));
         };
-        self.user = Arc::new(user.server.clone());
+        if let Some(user) = user {
+            self.user = Arc::new(user.server.clone());
+        }
         if !Arc::ptr_eq(&database, &self.database) {
             self.access = database.shards.iter().map(|_| ShardAccess::default()).collect();
             self.favourite =

@@ -101,6 +101,11 @@ impl Transaction {
         self.failed = self.phase != Phase::Idle;
     }
 
+    /// Its end has come, before the batch's: what follows is not refused any more.
+    pub fn has_ended(&mut self) {
+        self.failed = false;
+    }
+
     /// No server has the transaction any more: the client's is failed, and nowhere.
     pub fn lost(&mut self) {
         let characteristics = std::mem::take(&mut self.characteristics);

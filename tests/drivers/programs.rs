@@ -50,7 +50,7 @@ matrix! {
     django: python("django_session.py"), Keyed Whole;
     node_postgres: node("node_postgres.js"), Keyed Whole;
     postgres_js: node("postgres_js.js"), Keyed Whole;
-    sqlx: sqlx, Keyed Whole;
+    sqlx: sqlx_program, Keyed Whole;
 }
 
 /// What only several shards have: refusals, and transactions that stay on one.
@@ -63,7 +63,7 @@ fn psycopg_on_three_shards() {
 }
 
 /// The program is a crate of its own: what sqlx depends on is not pgring's to build.
-fn sqlx(dsn: &str, scope: Scope) -> Printed {
+fn sqlx_program(dsn: &str, scope: Scope) -> Printed {
     static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
         let (manifest, target) =
             (root().join("tests/drivers/sqlx/Cargo.toml"), root().join("target/drivers"));

@@ -210,7 +210,7 @@ fn the_sample_has_every_key() {
 fn every_key_is_listed() {
     let origin = Path::new("pgring.toml");
     let (_, known) = section::read(SAMPLE, origin, &environment, validate::settings);
-    let tables = ["listen", "tcp", "http", "control", "admin", "pool", "health", "routing"];
+    let tables = ["listen", "tcp", "http", "control", "auth", "admin", "pool", "health", "routing"];
     let outside = |key: &&String| {
         let section = key.split('.').next().unwrap_or_default();
         section != "user" && section != "database" && !tables.contains(&key.as_str())

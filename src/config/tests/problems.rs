@@ -45,6 +45,14 @@ fn wrong_values() {
         ),
         ("[admin]\nstats_users = \"eve\"", &["2: admin.stats_users: \"eve\" is no [[user]]"]),
         ("[admin]\nusers = [\"app\", \"app\"]", &["2: admin.users[1]: already named on line 2"]),
+        ("[auth]\nfunction = \"lookup\"", &["2: auth.function: does not name its schema"]),
+        ("[auth]\nfunction = \"a.b.c\"", &["2: auth.function: not the name of a function"]),
+        ("[auth]\nfunction = \"a.b(); DROP TABLE x; --\"", &["2: auth.function: not the name of a function"]),
+        ("[auth]\nfunction = \"a.B\"", &["2: auth.function: not the name of a function"]),
+        ("[auth]\nfunction = \"a.\"", &["2: auth.function: not the name of a function"]),
+        ("[auth]\nquery = false\nfunction = \"a.b\"", &["3: auth.function: is named, and query is false"]),
+        ("[auth]\nquery = \"yes\"", &["2: auth.query: must be a boolean"]),
+        ("[auth]\ncache_size = 0", &["2: auth.cache_size: at least 1"]),
         ("[control]\npassword = { env = \"ABSENT\" }", &["2: control.password.env: ABSENT is not set"]),
         (
             "[control]\npassword = \"md50123456789abcdef0123456789abcdef\"",
@@ -134,10 +142,6 @@ fn users() {
         ),
         (user("password = { env = \"A\", file = \"b\" }"), &["3: user[0].password: has two sources"]),
         (user("password = \"SCRAM-SHA-256$4096:x\""), &["3: user[0].password: begins like a SCRAM verifier"]),
-        (
-            user(&format!("password = \"{verifier}\"")),
-            &["1: user[0].server_password: is missing, and a hash; plain password"],
-        ),
         (
             user(&format!("password = \"x\"\nserver_password = \"{verifier}\"")),
             &["4: user[0].server_password: is a hash"],

@@ -1,0 +1,224 @@
+//! What is put off until a server is known: `Parse`, and `Describe` before `Bind`. Where a statement
+//! goes is decided at its `Bind`; a `Flush` or `Sync` before that shows that the client wants the
+//! answers first, and any shard that has the tables can give them.
+
+use super::attach::Unattached;
+use super::batch::Deferred;
+use super::prepared::Prepared;
+use super::simple::lost_at_once;
+use super::state::Session;
+use crate::backend::PreparedNames;
+use crate::execute::Expect;
+use crate::sql::Kind;
+use crate::txn::Phase;
+use crate::wire::{self, TxStatus};
+use std::rc::Rc;
+
+impl Session {
+    /// Whether the server has the statements that are about to be used must not hang on an
+    /// earlier batch: after an error it would have skipped their `Parse`.
+    pub(super) fn need_settled(&self, next: Option<(&Rc<Prepared>, bool)>) -> Result<(), Unattached> {
+        if !self.relay.awaits_ready() {
+            return Ok(());
+        }
+        let is_parsed_here = self
+            .batch
+            .deferred
+            .iter()
+            .any(|deferred| matches!(deferred, Deferred::Parse { named: false, .. }));
+        let unsettled = |(statement, named): (&Rc<Prepared>, bool)| {
+            if !statement.shape.mentions.is_empty() || statement.by_sql.is_some() {
+                // What a server has by the client's own names is known when all is answered.
+                true
+            } else if named {
+                self.relay.is_unsettled(statement.id)
+            } else {
+                !is_parsed_here && self.relay.is_unsettled(0)
+            }
+        };
+        let mut used = self.batch.deferred.iter().map(Deferred::statement).chain(next);
+        if used.any(unsettled) { Err(Unattached::Later) } else { Ok(()) }
+    }
+
+    /// Has the held server have the statement; `shown` when the client waits for the
+    /// `ParseComplete`.
+    pub(super) fn prepare_on_held(
+        &mut self,
+        statement: &Rc<Prepared>,
+        named: bool,
+        ticket: u64,
+        shown: bool,
+    ) -> Result<(), Unattached> {
+        let mut brought = self.bring_names(&statement.shape.mentions)?;
+        let by_name = named && self.is_by_name(statement);
+        if by_name && let Some(name) = &statement.by_sql {
+            brought |= self.bring_name(name, statement, 1);
+        }
+        if brought {
+            self.batch.send();
+        }
+        let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
+        let server = &mut *held.lease;
+        // In a failed transaction a Parse is refused, even of what is known already.
+        let may_be_failed = self.tx.phase() == Phase::Open && self.relay.awaits_ready();
+        let ask = shown && (server.status == TxStatus::Failed || may_be_failed);
+        if by_name && !ask {
+            if shown {
+                self.say_parsed();
+            }
+            return Ok(());
+        }
+        if named {
+            if server.prepared.touch(statement.id) {
+                if ask {
+                    wire::put_parse(&mut server.outbox, b"", &statement.text, &statement.types);
+                    server.unnamed = 0;
+                    self.relay.expect(Expect::Parse { id: 0, shown });
+                    self.batch.send();
+                } else if shown {
+                    self.say_parsed();
+                }
+                return Ok(());
+            }
+            let name = PreparedNames::name(statement.id);
+            // What it executes has to stay beside it.
+            let limit = self.directory.pool.prepared_statements.max(statement.shape.mentions.names.len() + 1);
+            for evicted in server.prepared.insert(statement.id, limit) {
+                super::sql_prepared::put_evicted(server, &mut self.relay, evicted);
+            }
+            self.tally.server_parses.inc();
+            wire::put_parse(&mut server.outbox, name.as_bytes(), &statement.text, &statement.types);
+            self.relay.expect(Expect::Parse { id: statement.id, shown });
+        } else {
+            // Each Parse of a client's is one of its own, and reaches the server: what a text
+            // means may depend on when it is parsed.
+            if server.unnamed == ticket && !ask {
+                if shown {
+                    self.say_parsed();
+                }
+                return Ok(());
+            }
+            server.unnamed = ticket;
+            self.tally.server_parses.inc();
+            wire::put_parse(&mut server.outbox, b"", &statement.text, &statement.types);
+            self.relay.expect(Expect::Parse { id: 0, shown });
+        }
+        self.batch.send();
+        Ok(())
+    }
+
+    /// Sends what was put off to the held server.
+    pub(super) fn flush_deferred_to_held(&mut self, next: Option<&Rc<Prepared>>) -> Result<(), Unattached> {
+        for deferred in std::mem::take(&mut self.batch.deferred) {
+            match deferred {
+                // What has its tables elsewhere is prepared, and checked, where it is used.
+                Deferred::Parse { statement, .. }
+                    if !next.is_some_and(|next| Rc::ptr_eq(next, &statement))
+                        && self.is_parsed_elsewhere(&statement) =>
+                {
+                    self.say_parsed();
+                }
+                Deferred::Parse { named, statement, ticket } => {
+                    self.prepare_on_held(&statement, named, ticket, true)?;
+                }
+                Deferred::Describe { named, statement, ticket } => {
+                    self.prepare_on_held(&statement, named, ticket, false)?;
+                    let name = self.name_on_server(&statement, named);
+                    let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
+                    wire::put_describe_statement(&mut held.lease.outbox, &name);
+                    self.relay.expect(Expect::Describe);
+                    self.batch.send();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_parsed_elsewhere(&self, statement: &Prepared) -> bool {
+        let own = |first: &crate::sql::Statement| Session::is_always_own(&first.kind);
+        self.is_elsewhere(statement) || statement.shape.statements.first().is_some_and(own)
+    }
+
+    /// Answers what was put off without a server, as far as it concerns statements that pgring
+    /// answers itself.
+    pub(super) fn flush_deferred_here(&mut self) {
+        for deferred in std::mem::take(&mut self.batch.deferred) {
+            match deferred {
+                Deferred::Parse { .. } => self.say_parsed(),
+                Deferred::Describe { statement, .. } => {
+                    self.say_with(|out| wire::put_frame(out, b't', |out| out.put(&[0, 0])));
+                    self.describe_own(&statement);
+                }
+            }
+        }
+    }
+
+    pub(super) fn describe_own(&mut self, statement: &Prepared) {
+        match statement.shape.statements.first().map(|first| &first.kind) {
+            Some(Kind::ShowOwn(name)) => {
+                let name = name.clone();
+                self.say_with(|out| {
+                    wire::put_row_description(
+                        out,
+                        [(name.as_str(), wire::ColumnType::Text, wire::Format::Text)].into_iter(),
+                    );
+                });
+            }
+            _ => self.say(&wire::NO_DATA),
+        }
+    }
+
+    /// The client wants to know what was put off before it binds: any shard that has the tables
+    /// can tell.
+    pub(super) async fn flush_deferred_anywhere(&mut self) -> Result<(), Unattached> {
+        if !self.batch.has_deferred() {
+            return Ok(());
+        }
+        let all_own = self.batch.deferred.iter().all(|deferred| {
+            let (statement, _) = deferred.statement();
+            statement.shape.statements.first().is_some_and(|s| Session::is_always_own(&s.kind))
+        });
+        if all_own {
+            self.flush_deferred_here();
+            return Ok(());
+        }
+        let at_home = self.batch.deferred.iter().any(|deferred| self.is_at_home(deferred.statement().0));
+        let shard = match &self.held {
+            Some(held) if self.tx.phase() == Phase::Open || self.batch.has_run() => held.shard,
+            _ if at_home => self.database.topology.home,
+            Some(held) => held.shard,
+            None => self.nearest(),
+        };
+        // The transaction does not begin for a description: it may go on elsewhere.
+        self.attach_to_describe(shard).await?;
+        self.need_settled(None)?;
+        self.flush_deferred_to_held(None)
+    }
+
+    pub(super) fn is_always_own(kind: &Kind) -> bool {
+        match kind {
+            Kind::Begin
+            | Kind::Commit { .. }
+            | Kind::Rollback { .. }
+            | Kind::ShowOwn(_)
+            | Kind::DiscardAll => true,
+            Kind::Savepoint(_) | Kind::RollbackTo(_) | Kind::Release(_) => true,
+            Kind::Set { name, .. } | Kind::Reset { name } => name.starts_with("pgring."),
+            _ => false,
+        }
+    }
+
+    pub(super) fn say_parsed(&mut self) {
+        self.say_confirming(&wire::PARSE_COMPLETE);
+    }
+
+    /// Answers a message about a statement, at its place.
+    pub(super) fn say_confirming(&mut self, bytes: &'static [u8]) {
+        if self.relay.is_busy() {
+            self.relay.expect(Expect::Confirm(bytes));
+        } else {
+            self.outbox.put(bytes);
+            self.batch.confirmed();
+        }
+    }
+}
