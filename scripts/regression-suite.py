@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""PostgreSQL's own regression suite, directly and through pgring, compared file by file.
+"""PostgreSQL's own regression suite, directly and through pgring, compared file by file; and its
+own program for libpq's pipelines, test by test, with what libpq traces of the protocol.
 
 What a file printed through pgring has to be, byte for byte, what it printed over a direct
 connection to an equal server. Comparing with the suite's expected output alone would not do:
@@ -57,6 +58,13 @@ DATABASE_SETTINGS = {
 # before it closes the old.
 POOL_SIZE = 50
 SUITE_PATIENCE = 1800
+PIPELINES_PATIENCE = 60
+# Those whose trace the program's own test compares (t/001_libpq_pipeline.pl); what the others
+# send depends on how fast answers come.
+TRACED = {
+    "simple_pipeline", "nosync", "multi_pipelines", "prepared", "singlerow", "pipeline_abort",
+    "pipeline_idle", "transaction", "disallowed_in_pipeline",
+}  # fmt: skip
 
 
 def say(text):
@@ -110,16 +118,16 @@ def output(*command):
 
 
 def fetch(installation):
-    """The suite's directory and the one with its C functions, compiled for the server here."""
+    """The suite's directory, its C functions compiled for the server here, and libpq_pipeline."""
     place = CACHE / installation.version.replace(":", "_").replace("~", "_")
-    done = place / "done"
+    done = place / "done-with-pipelines"
     if not done.exists():
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         unpack_source(installation, place)
         compile_functions(installation, place)
         done.touch()
-    return place / "suite", place / "regress.so"
+    return place / "suite", place / "regress.so", place / "libpq_pipeline"
 
 
 def apt_options(place):
@@ -165,15 +173,21 @@ def unpack_source(installation, place):
     # tar would need a program for the compression.
     with tarfile.open(archive) as source:
         for member in source:
-            root, _, path = member.name.partition("/src/test/regress")
-            if path and "/" not in root:
-                member.name = f"suite{path}"
+            root, _, path = member.name.partition("/src/test/")
+            if "/" in root:
+                continue
+            if path == "regress" or path.startswith("regress/"):
+                member.name = f"suite{path.removeprefix('regress')}"
+                source.extract(member, place, filter="data")
+            elif path == "modules/libpq_pipeline/libpq_pipeline.c":
+                member.name = "libpq_pipeline.c"
                 source.extract(member, place, filter="data")
 
 
 def compile_functions(installation, place):
     package = f"postgresql-server-dev-{installation.major}"
     headers = Path(f"/usr/include/postgresql/{installation.major}/server")
+    archives = installation.libraries
     if not headers.exists():
         # The package would bring compilers of its own along; its headers are all that is needed.
         downloads = place / "headers"
@@ -187,12 +201,19 @@ def compile_functions(installation, place):
         (archive,) = downloads.glob("*.deb")
         subprocess.run(["dpkg", "-x", archive, downloads], check=True)
         headers = downloads / headers.relative_to("/")
+        archives = downloads / archives.relative_to("/")
     # pg_config.h and its kin lie with libpq's headers.
     subprocess.run(
         ["cc", "-O2", "-fPIC", "-shared", "-w", "-D_GNU_SOURCE", f"-I{headers}", "-I/usr/include/postgresql"]
         + ["-o", place / "regress.so", place / "suite/regress.c"],
         check=True,
     )
+    if (place / "libpq_pipeline.c").exists():  # since PostgreSQL 14
+        subprocess.run(
+            ["cc", "-O2", "-w", f"-I{headers}", "-I/usr/include/postgresql", f"-L{archives}"]
+            + ["-o", place / "libpq_pipeline", place / "libpq_pipeline.c", "-lpq", "-lpgcommon", "-lpgport"],
+            check=True,
+        )
 
 
 # One server, one proxy
@@ -307,7 +328,8 @@ class Suite:
         self.installation = installation
         self.place = place
         self.schedule = place / "schedule"
-        source, functions = fetch(installation)
+        source, functions, pipelines = fetch(installation)
+        self.pipelines = pipelines if pipelines.exists() and not arguments.only else None
         self.input = place / "suite"
         shutil.copytree(source, self.input)
         # The tests load those of contrib/spi from the same directory.
@@ -372,7 +394,34 @@ class Suite:
                 logs.mkdir()
                 port = stack.enter_context(proxy(program, self.installation, logs, port, mode))
             self.regress(name, directory, port)
-        return {file.stem: file.read_bytes() for file in (directory / "out/results").glob("*.out")}
+            results = {file.stem: file.read_bytes() for file in (directory / "out/results").glob("*.out")}
+            return results | self.run_pipelines(name, port)
+
+    def run_pipelines(self, name, port):
+        """Each test of libpq_pipeline: how it ended, what it complains of, what libpq has traced."""
+        if self.pipelines is None:
+            return {}
+        traces = self.place / f"{name}-pipelines"
+        traces.mkdir()
+        connection = f"host=127.0.0.1 port={port} user={SUPERUSER} password={SUPERUSER} dbname={DATABASE}"
+        results = {}
+        for test in output(self.pipelines, "tests").split():
+            trace = traces / test
+            ran = subprocess.run(
+                ["timeout", str(PIPELINES_PATIENCE), self.pipelines, "-r", "700"]
+                + (["-t", trace] if test in TRACED else [])
+                + [test, connection],
+                capture_output=True,
+                env=self.installation.environment(),
+            )
+            traced = trace.read_bytes() if trace.exists() else b""
+            # An error of pgring's own has no place in PostgreSQL's source.
+            traced = traced.replace(b' F "SSSS" L "SSSS" R "SSSS"', b"")
+            complaint = f"ended with {ran.returncode}\n".encode() + (ran.stderr if ran.returncode else b"")
+            results[f"libpq_pipeline {test}"] = complaint + traced
+        failed = [test for test, result in results.items() if not result.startswith(b"ended with 0\n")]
+        say(f"{name}: {len(results) - len(failed)} of {len(results)} tests of libpq_pipeline pass")
+        return results
 
     def regress(self, name, directory, port):
         say(f"running the suite: {name}")
@@ -465,17 +514,19 @@ def main():
 
 def report(baseline, verdicts, restricted):
     allowed = {"session": set(), "transaction": excused()}
-    bad = False
+    # What fails directly shows nothing.
+    failed = re.compile(rb"ended with (?!0\n)")
+    bad = any(failed.match(result) for test, result in baseline.items() if test.startswith("libpq_pipeline "))
     unknown = allowed["transaction"] - baseline.keys()
     if unknown and not restricted:
         bad = True
         print(f"docs/compatibility.md names files that did not run: {', '.join(sorted(unknown))}")
     for mode, differing in verdicts.items():
-        print(f"\n{mode} mode: {len(baseline) - len(differing)} of {len(baseline)} files the same")
+        print(f"\n{mode} mode: {len(baseline) - len(differing)} of {len(baseline)} files and tests the same")
         for file, lines in differing.items():
             reason = "may differ: docs/compatibility.md" if file in allowed[mode] else "NOT EXPLAINED"
             bad |= file not in allowed[mode]
-            print(f"  {file:24} {lines:5} lines  {reason}")
+            print(f"  {file:38} {lines:5} lines  {reason}")
     return bad
 
 

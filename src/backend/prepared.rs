@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub struct PreparedNames {
     shared: HashMap<u64, Tick>,
     named: HashMap<Box<[u8]>, (u64, Tick)>,
+    /// Those of them that have been asked for and may not be there yet.
+    asked: Vec<Box<[u8]>>,
     tick: Tick,
     /// How many there are, for those who look on from other threads.
     shown: Arc<AtomicUsize>,
@@ -102,7 +104,17 @@ impl PreparedNames {
     /// A statement is being prepared by the client's name; returns what to close so that no
     /// more than `limit` are kept. Whoever prepares closes the name first: it may be there after
     /// an error in spite of what is known.
-    pub fn insert_named(&mut self, name: &[u8], id: u64, limit: usize) -> Vec<Evicted> {
+    pub fn ask_named(&mut self, name: &[u8], id: u64, limit: usize) -> Vec<Evicted> {
+        self.asked.push(name.into());
+        self.put_named(name, id, limit)
+    }
+
+    /// A statement has been prepared by the client's name.
+    pub fn insert_named(&mut self, name: &[u8], id: u64) {
+        self.put_named(name, id, usize::MAX);
+    }
+
+    fn put_named(&mut self, name: &[u8], id: u64, limit: usize) -> Vec<Evicted> {
         let evicted = if self.named.contains_key(name) { Vec::new() } else { self.make_room(limit) };
         let now = self.now();
         self.named.insert(name.into(), (id, now));
@@ -116,10 +128,20 @@ impl PreparedNames {
         self.show();
     }
 
+    /// Everything that was asked has been answered without an error.
+    pub fn settle_named(&mut self) {
+        self.asked.clear();
+    }
+
     /// An error: what was asked behind it was not done, and which that was cannot be told. What
-    /// there is by clients' names is prepared again before it is used.
-    pub fn doubt_all_named(&mut self) {
-        self.named.values_mut().for_each(|(id, _)| *id = UNKNOWN);
+    /// was asked by clients' names is prepared again before it is used. Not so what was there
+    /// before: it keeps its plan, and what it was planned for.
+    pub fn doubt_asked(&mut self) {
+        for name in std::mem::take(&mut self.asked) {
+            if let Some((id, _)) = self.named.get_mut(&name) {
+                *id = UNKNOWN;
+            }
+        }
     }
 
     /// Is anything there by clients' names?
@@ -159,6 +181,7 @@ impl PreparedNames {
     pub fn clear(&mut self) {
         self.shared.clear();
         self.named.clear();
+        self.asked.clear();
         self.show();
     }
 
@@ -203,16 +226,27 @@ mod tests {
     fn clients_names_count_and_are_doubted_after_an_error() {
         let mut names = PreparedNames::default();
         assert_eq!(names.insert(1, 2), []);
-        assert_eq!(names.insert_named(b"a", 7, 2), []);
+        assert_eq!(names.ask_named(b"a", 7, 2), []);
         assert!(names.touch_named(b"a", 7) && !names.touch_named(b"a", 8) && !names.touch_named(b"b", 7));
-        assert_eq!(names.insert_named(b"b", 8, 2), [Evicted::Shared(1)]);
-        assert_eq!(names.insert_named(b"b", 9, 2), []);
-        assert_eq!(names.insert_named(b"c", 10, 2), [Evicted::Named((*b"a").into())]);
+        assert_eq!(names.ask_named(b"b", 8, 2), [Evicted::Shared(1)]);
+        assert_eq!(names.ask_named(b"b", 9, 2), []);
+        assert_eq!(names.ask_named(b"c", 10, 2), [Evicted::Named((*b"a").into())]);
         assert_eq!(names.len(), 2);
-        names.doubt_all_named();
+        names.doubt_asked();
         assert!(!names.touch_named(b"b", 9) && names.has_named());
         assert_eq!(names.take_named_unless(|name, _| name == b"b"), [(*b"c").into()]);
         assert_eq!(names.len(), 1);
+    }
+
+    #[test]
+    fn what_was_there_before_an_error_is_there_after_it() {
+        let mut names = PreparedNames::default();
+        names.insert_named(b"a", 7);
+        assert_eq!(names.ask_named(b"b", 8, 9), []);
+        names.settle_named();
+        assert_eq!(names.ask_named(b"c", 9, 9), []);
+        names.doubt_asked();
+        assert!(names.touch_named(b"a", 7) && names.touch_named(b"b", 8) && !names.touch_named(b"c", 9));
     }
 
     #[test]

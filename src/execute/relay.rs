@@ -475,7 +475,11 @@ impl Relay {
         self.copying_in = false;
         self.cancelled = None;
         self.results = 0;
-        match self.pop() {
+        let asked = self.pop();
+        if self.expected.is_empty() {
+            server.prepared.settle_named();
+        }
+        match asked {
             Some(Expect::Query { .. } | Expect::Function | Expect::Sync { shown: true }) => {
                 events.push(Event::Ready(status));
                 Ok(())
@@ -487,12 +491,14 @@ impl Relay {
 
     /// The server skips to the next `Sync`, and so does what is expected of it.
     fn failed(&mut self, server: &mut Server, events: &mut Vec<Event>) {
-        server.prepared.doubt_all_named();
         self.copying_in = false;
         if matches!(self.expected.front(), Some(Expect::Query { .. } | Expect::Function)) {
+            // What was sent ahead of it has been answered.
+            server.prepared.settle_named();
             events.push(Event::Failed { ended: true, parsing: false });
             return;
         }
+        server.prepared.doubt_asked();
         let parsing = matches!(self.expected.front(), Some(Expect::Parse { shown: true, .. }));
         // Does the client know of a batch? Then the server ignores its Query like everything else up
         // to its Sync, and the client knows that too.

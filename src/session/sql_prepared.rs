@@ -87,7 +87,7 @@ impl Session {
         let Some(name) = statement.by_sql.clone() else { return };
         if let Some(held) = &mut self.held {
             // Room has been made when it was sent.
-            held.lease.prepared.insert_named(&name, statement.id, usize::MAX);
+            held.lease.prepared.insert_named(&name, statement.id);
         }
         self.statements.insert(name, statement);
         self.control().prepared.set(self.statements.len());
@@ -297,6 +297,23 @@ impl Session {
         Ok(sent)
     }
 
+    /// As [`Session::bring_names`], for those that a string may execute: `SELECT run('EXECUTE p')`.
+    /// Several shards do not all have what a statement is about, and a string is not routed by.
+    pub(super) fn bring_names_in_strings(&mut self, mentions: &Mentions, text: &[u8]) {
+        if self.statements.is_empty() || !mentions.is_empty() || !self.database.is_one_shard() {
+            return;
+        }
+        let says = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+        if !text.contains(&b'\'') && !text.contains(&b'$') || !says(b"execute") {
+            return;
+        }
+        let meant = self.statements.iter().filter(|(name, known)| known.by_sql.is_some() && says(name));
+        let meant: Vec<_> = meant.map(|(name, known)| (name.clone(), Rc::clone(known))).collect();
+        for (name, statement) in &meant {
+            self.bring_name(name, statement, meant.len());
+        }
+    }
+
     /// All of the session's statements, by their names, and no others.
     fn bring_all(&mut self) -> Result<(), Unattached> {
         let Some(held) = &mut self.held else { return Ok(()) };
@@ -337,7 +354,7 @@ impl Session {
         if server.status == TxStatus::Failed || server.prepared.touch_named(name, statement.id) {
             return false;
         }
-        for evicted in server.prepared.insert_named(name, statement.id, limit) {
+        for evicted in server.prepared.ask_named(name, statement.id, limit) {
             put_evicted(server, &mut self.relay, evicted);
         }
         put_close(server, &mut self.relay, name);
@@ -356,7 +373,7 @@ impl Session {
         let limit = self.directory.pool.prepared_statements.max(room);
         let Some(held) = &mut self.held else { return };
         let server = &mut *held.lease;
-        for evicted in server.prepared.insert_named(name, 0, limit) {
+        for evicted in server.prepared.ask_named(name, 0, limit) {
             put_evicted(server, &mut self.relay, evicted);
         }
         put_close(server, &mut self.relay, name);
