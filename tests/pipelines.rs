@@ -7,5 +7,7 @@ mod support;
 
 #[path = "pipelines/random.rs"]
 mod random;
+#[path = "pipelines/refusals.rs"]
+mod refusals;
 #[path = "pipelines/trips.rs"]
 mod trips;

@@ -208,6 +208,10 @@ impl Server {
                     refused = Some(ServerError::Refused { line: wire::error_line(body), body: body.to_vec() })
                 }
                 b'A' => self.asides.put(&self.inbox.filled()[..head.len]),
+                b'S' => {
+                    let (name, value) = wire::parameter_status(body)?;
+                    self.reported.insert(lossy(name), lossy(value));
+                }
                 b'Z' => {
                     self.status = TxStatus::read(body)?;
                     self.inbox.consume(head.len);

@@ -124,9 +124,13 @@ impl Settings {
 
 impl Settings {
     /// Has a connection with these settings some that it may refuse to let go of for `wanted`? What
-    /// one role may set another may not reset.
+    /// one role may set another may not reset; of those that anybody may, the usual ones are known.
     pub fn cling_to(&self, wanted: &Settings) -> bool {
-        self.made_by.iter().any(|(name, statement)| wanted.get(name) != Some(statement) && is_identity(name))
+        self.made_by.iter().any(|(name, statement)| match wanted.get(name) {
+            Some(same) if same == statement => false,
+            Some(_) => is_identity(name),
+            None => !(name.contains('.') || ANYBODYS.contains(&name.as_str())),
+        })
     }
 
     /// What both have.
@@ -146,6 +150,32 @@ impl Settings {
         settings
     }
 }
+
+/// What drivers set, and everybody may set and reset (`PGC_USERSET` in `guc_tables.c`).
+const ANYBODYS: [&str; 22] = [
+    "application_name",
+    "bytea_output",
+    "client_encoding",
+    "client_min_messages",
+    "datestyle",
+    "default_transaction_deferrable",
+    "default_transaction_isolation",
+    "default_transaction_read_only",
+    "enable_seqscan",
+    "extra_float_digits",
+    "idle_in_transaction_session_timeout",
+    "intervalstyle",
+    "jit",
+    "lock_timeout",
+    "maintenance_work_mem",
+    "row_security",
+    "search_path",
+    "standard_conforming_strings",
+    "statement_timeout",
+    "synchronous_commit",
+    "timezone",
+    "work_mem",
+];
 
 /// In the order they are taken on.
 const IDENTITY: [&str; 2] = ["session_authorization", "role"];

@@ -504,6 +504,8 @@ impl Relay {
         // to its Sync, and the client knows that too.
         let mut in_batch = false;
         let mut lost_query = false;
+        // What was to make room and then to be prepared again has never gone.
+        let mut kept = Vec::new();
         loop {
             match self.expected.front() {
                 None => {
@@ -512,12 +514,15 @@ impl Relay {
                 }
                 Some(Expect::Sync { .. }) => break,
                 Some(Expect::Parse { id, .. }) => {
-                    server.prepared.remove(*id);
+                    if !kept.contains(id) {
+                        server.prepared.remove(*id);
+                    }
                     server.unnamed = 0;
                 }
                 // It is still there.
                 Some(Expect::Close { evicted: Some(id), .. }) => {
                     drop(server.prepared.insert(*id, usize::MAX));
+                    kept.push(*id);
                 }
                 Some(_) => {}
             }

@@ -46,6 +46,7 @@ impl Session {
         if self.relay.awaits_ready() {
             return self.stay_attached(shard);
         }
+        self.refuse_beside_aimed()?;
         if let Some(held) = &self.held {
             if held.shard == shard {
                 if self.batch.is_sent()
@@ -179,13 +180,26 @@ impl Session {
         Ok(())
     }
 
+    /// What comes after a statement that has let the server miss a setting must not run without it.
+    fn refuse_beside_aimed(&self) -> Result<(), Unattached> {
+        if !self.batch.has_aimed() {
+            return Ok(());
+        }
+        let error = ClientError::refused(
+            "a setting of the session's cannot be had any more, and is just being left",
+            "Send a Sync after the SET or RESET.",
+        );
+        Err(error.into())
+    }
+
     /// Sends ahead what brings the held server's settings in line with the session's: a
     /// transaction of its own, so that nothing later undoes it, and without Sync, so that the
     /// server skips what follows if it fails.
     fn align_ahead(&mut self) {
         let Some(held) = &mut self.held else { return };
         let server = &mut *held.lease;
-        let wanted = self.batch.take_aim().unwrap_or_else(|| Arc::clone(&self.settings));
+        let aim = self.batch.take_aim();
+        let wanted = aim.unwrap_or_else(|| Arc::clone(&self.settings));
         let statements = server.settings.statements_towards(&wanted);
         // If that fails the connection is closed.
         server.settings = wanted;
@@ -320,6 +334,7 @@ impl Session {
             self.relay.expect(Expect::Sync { shown: false });
             self.finish_relay().await?;
             self.batch.sent_is_done();
+            self.settle_hidden_sync()?;
             if self.batch.is_skipping() || self.held.is_none() {
                 return Err(Unattached::Told);
             }
@@ -448,6 +463,7 @@ impl Session {
         self.portals.clear();
         self.ran_here.clear();
         self.unnamed_portal = None;
+        self.take_back_all();
         self.batch.answered(false);
         self.batch.is_sure();
         self.began = None;
@@ -459,7 +475,6 @@ impl Session {
             return Err(End::Fatal(ClientError { severity: crate::error::Severity::Fatal, ..told }));
         }
         if awaited || in_batch || copying {
-            self.take_back_all();
             if !committed {
                 wire::put_error(&mut self.outbox, &told);
             }

@@ -38,6 +38,7 @@ pub(super) struct Batch {
     unsure: bool,
     /// What the server is to be brought in line with, if not with the session's settings.
     wanted: Option<Arc<Settings>>,
+    aimed: bool,
     /// A statement has failed since the last `ReadyForQuery`.
     pub(super) failed: bool,
     /// The transaction was begun on the server since the last `ReadyForQuery`.
@@ -94,6 +95,7 @@ impl Default for Batch {
             skipping: false,
             unsure: false,
             wanted: None,
+            aimed: false,
             failed: false,
             opened: false,
             aligning: false,
@@ -164,6 +166,7 @@ impl Batch {
         self.run = false;
         self.skipping = false;
         self.wanted = None;
+        self.aimed = false;
         self.number = self.number.wrapping_add(1);
     }
 
@@ -232,7 +235,14 @@ impl Batch {
     }
 
     pub(super) fn take_aim(&mut self) -> Option<Arc<Settings>> {
-        self.wanted.take()
+        let wanted = self.wanted.take();
+        self.aimed |= wanted.is_some();
+        wanted
+    }
+
+    /// Has the server been brought in line with something else than the session's settings?
+    pub(super) fn has_aimed(&self) -> bool {
+        self.aimed
     }
 
     /// Something is sent whose outcome what follows depends on.

@@ -14,7 +14,18 @@ use crate::txn::Phase;
 use crate::wire::{self, TxStatus};
 use std::rc::Rc;
 
+/// So many are put off at most.
+const MOST: usize = 256;
+
 impl Session {
+    /// Asks for what was put off before there is too much of it.
+    pub(super) async fn bound_deferred(&mut self) -> Result<(), Unattached> {
+        if self.batch.deferred.len() < MOST {
+            return Ok(());
+        }
+        Box::pin(self.flush_deferred_anywhere()).await
+    }
+
     /// Whether the server has the statements that are about to be used must not hang on an
     /// earlier batch: after an error it would have skipped their `Parse`.
     pub(super) fn need_settled(&self, next: Option<(&Rc<Prepared>, bool)>) -> Result<(), Unattached> {

@@ -91,6 +91,12 @@ impl Session {
         } else {
             self.refused();
         }
+        if self.batch.is_sent()
+            && let Some(held) = &mut self.held
+        {
+            // An error is told at once, and so is what stands before it.
+            wire::put_flush(&mut held.lease.outbox);
+        }
         Ok(())
     }
 
@@ -135,9 +141,7 @@ impl Session {
             self.finish_relay().await?;
         }
         self.batch.sent_is_done();
-        if self.batch.misaligned {
-            self.drop_held();
-        }
+        self.settle_hidden_sync()?;
         if self.tx.phase() == Phase::Idle {
             if self.batch.failed {
                 self.undone();
@@ -213,6 +217,7 @@ impl Session {
             )
             .into());
         }
+        self.bound_deferred().await?;
         self.tally.client_parses.inc();
         if named {
             self.batch.changes(parse.name, None);
@@ -371,6 +376,7 @@ impl Session {
         match named {
             Named::Statement(name) => {
                 let statement = self.statement(name)?;
+                self.bound_deferred().await?;
                 let ticket = self.unnamed_ticket;
                 self.batch.deferred.push(Deferred::Describe { named: !name.is_empty(), statement, ticket });
                 Ok(())
@@ -458,12 +464,15 @@ impl Session {
             }
         }
         if self.tx.is_failed() && self.tx.phase() == Phase::Open {
-            self.end_failed_on_server(&statement);
+            self.end_failed_on_server(execute.portal, &statement);
         }
         if !statement.shape.mentions.is_empty() {
             self.need_answers()?;
             // What it executes may have changed since it was bound.
             self.bring_names(&statement.shape.mentions)?;
+        }
+        if self.batch.has_deferred() {
+            Box::pin(self.flush_deferred_anywhere()).await?;
         }
         let values = self.config_values.get(execute.portal).cloned().unwrap_or_default();
         let note = self.plan_effects(&statement.shape, &statement.text, &values);
@@ -475,17 +484,19 @@ impl Session {
 
     /// A `COMMIT` of a transaction that only pgring knows to have failed must not commit: the
     /// portal about to be executed is made anew as a `ROLLBACK`.
-    fn end_failed_on_server(&mut self, statement: &Prepared) {
-        let commits =
-            matches!(statement.shape.statements.first().map(|s| &s.kind), Some(Kind::Commit { .. }));
+    fn end_failed_on_server(&mut self, portal: &[u8], statement: &Prepared) {
+        let rollback = match statement.shape.statements.first().map(|first| &first.kind) {
+            Some(Kind::Commit { chain: false }) => "ROLLBACK",
+            Some(Kind::Commit { chain: true }) => "ROLLBACK AND CHAIN",
+            _ => return,
+        };
         let Some(held) = &mut self.held else { return };
-        if !commits || self.unnamed_portal.is_none() {
-            return;
-        }
         let server = &mut *held.lease;
-        wire::put_parse(&mut server.outbox, b"", b"ROLLBACK", &[]);
-        wire::put_bind_plain(&mut server.outbox, b"", b"");
+        wire::put_close_portal(&mut server.outbox, portal);
+        wire::put_parse(&mut server.outbox, b"", rollback.as_bytes(), &[]);
+        wire::put_bind_plain(&mut server.outbox, portal, b"");
         server.unnamed = 0;
+        self.relay.expect(Expect::Close { evicted: None, shown: false });
         self.relay.expect(Expect::Parse { id: 0, shown: false });
         self.relay.expect(Expect::Bind { shown: false });
     }

@@ -8,7 +8,7 @@
 use super::state::{End, Session};
 use crate::backend::ServerError;
 use crate::error::{ClientError, SqlState};
-use crate::execute::Progress;
+use crate::execute::{Progress, Relay};
 use crate::txn::Phase;
 use crate::wire::{self, Header};
 use std::io;
@@ -108,6 +108,14 @@ impl Session {
 
     /// Waits until there is something to do: a frame of the client's, or an event of the relay's.
     pub(super) async fn io(&mut self) -> Result<(), End> {
+        if self.relay.is_long()
+            && !self.relay.awaits_ready()
+            && let Some(held) = &mut self.held
+            && held.lease.outbox.is_empty()
+        {
+            // Nobody else asks the server for the answers that make room.
+            wire::put_flush(&mut held.lease.outbox);
+        }
         let until = if self.is_crowded() { Until::Room } else { Until::News };
         let outcome = match self.deadline() {
             None => std::future::poll_fn(|cx| self.poll_io(cx, until)).await,
@@ -129,7 +137,16 @@ impl Session {
     /// As [`Session::io`] until the relay has nothing outstanding, leaving the client's messages
     /// alone.
     pub(super) async fn finish_relay(&mut self) -> Result<(), End> {
-        while self.relay.is_busy() {
+        self.finish_relay_unless(Relay::is_copying_in).await?;
+        if self.relay.is_copying_in() {
+            // The server waits for data, and something else has come.
+            return Err(End::Fatal(ClientError::protocol("unexpected message type during COPY from stdin")));
+        }
+        Ok(())
+    }
+
+    async fn finish_relay_unless(&mut self, stop: fn(&Relay) -> bool) -> Result<(), End> {
+        while self.relay.is_busy() && !stop(&self.relay) {
             match std::future::poll_fn(|cx| self.poll_io(cx, Until::Answered)).await {
                 Ok(()) => {}
                 Err(Stop::Client(end)) => return Err(end),
@@ -179,6 +196,7 @@ impl Session {
                 }
                 Poll::Ready(Ok(n)) => {
                     self.tally.received_bytes.inc_by(n as u64);
+                    self.idle_since = Instant::now();
                     progressed = true;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Stop::Client(error.into()))),
@@ -291,7 +309,7 @@ impl Session {
         let pool = &self.directory.pool;
         let (limit, since, late) = if self.relay.awaits_ready() {
             (pool.query_timeout?, self.began?.0, Late::Query)
-        } else if self.relay.is_busy() || self.batch.is_begun() {
+        } else if self.relay.is_busy() {
             return None;
         } else if self.tx.phase() != Phase::Idle {
             (pool.idle_transaction_timeout?, self.idle_since, Late::Transaction)
@@ -321,7 +339,7 @@ impl Session {
                 wire::put_error(&mut words, &error);
                 self.relay.cancelled_with(words.filled().into());
                 self.registration.control.cancel_running().await;
-                match tokio::time::timeout(GRACE, self.finish_relay()).await {
+                match tokio::time::timeout(GRACE, self.finish_relay_unless(|_| false)).await {
                     Ok(outcome) => outcome,
                     Err(_) => Err(End::Fatal(ClientError::fatal(
                         SqlState::CANCELED,

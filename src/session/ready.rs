@@ -93,6 +93,7 @@ impl Session {
         }
         if note == ALIGNED {
             self.batch.aligning = false;
+            self.lost_setting &= self.batch.has_aimed();
             return;
         }
         let Some(effect) = self.effects.get_mut(note as usize) else { return };
@@ -189,6 +190,7 @@ impl Session {
                 "a server's settings cannot be brought in line with a session's"
             );
             self.batch.misaligned = true;
+            self.lost_setting = true;
         }
         if self.tx.phase() == Phase::Idle {
             // An implicit transaction is undone as a whole.
@@ -219,6 +221,17 @@ impl Session {
             self.tx.finish();
         } else {
             self.tx.lost();
+        }
+        Ok(())
+    }
+
+    /// After a `Sync` that the client has not asked for: what its answer means for the session.
+    pub(super) fn settle_hidden_sync(&mut self) -> Result<(), End> {
+        if self.batch.misaligned {
+            self.close_misaligned()?;
+        } else if self.batch.failed && self.tx.phase() == Phase::Pending {
+            self.tx.fail();
+            self.take_back_told();
         }
         Ok(())
     }
@@ -261,6 +274,7 @@ impl Session {
                 self.complete_datestyle();
                 if last {
                     self.portals.clear();
+                    self.config_values.clear();
                     self.ran_here.clear();
                     self.unnamed_portal = None;
                 }

@@ -342,6 +342,10 @@ impl Session {
             }
             self.effects.push(effect);
         }
+        if self.effects[note as usize..].iter().all(|effect| matches!(effect, Effect::None)) {
+            self.effects.truncate(note as usize);
+            return None;
+        }
         Some(note)
     }
 
@@ -401,7 +405,7 @@ impl Session {
             }
             _ => return,
         };
-        if self.tx.phase() == Phase::Idle && wanted != *self.settings {
+        if self.lost_setting && self.tx.phase() == Phase::Idle && wanted != *self.settings {
             self.batch.aim_for(Some(Arc::new(wanted)));
         }
     }

@@ -88,6 +88,8 @@ pub struct Session {
     pub(super) pins_to_check: bool,
     /// `currval()` and `lastval()` have been asked for: the session keeps its server.
     pub(super) keeps_sequences: bool,
+    /// A server has refused a setting of the session's.
+    pub(super) lost_setting: bool,
 
     // simple, extended
     pub(super) statements: Statements,

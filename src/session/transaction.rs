@@ -357,6 +357,8 @@ impl Session {
 /// What a `SET`, as its client wrote it, changes.
 pub(super) fn changes(kind: &Kind, source: &str) -> Vec<Change> {
     match kind {
+        // These end with the transaction, whatever the words.
+        Kind::Set { name, .. } if name.starts_with("transaction_") => Vec::new(),
         // Three parameters in one.
         Kind::Set { name, .. } if name == "session characteristics" => characteristics(source),
         Kind::Set { name, default: true, local: false, .. } => vec![Change::Reset(name.clone())],
