@@ -188,3 +188,32 @@ fn pgrings_own_settings_end_with_their_transaction() {
         protocol.ask(&mut session, "COMMIT");
     }
 }
+
+#[test]
+fn a_session_can_leave_a_role_that_was_dropped_meanwhile() {
+    let stage = Stage::single(Config::new().set("pool", "size", "1"));
+    for protocol in BOTH {
+        for (leave, answer) in [
+            ("RESET ROLE", "RESET | I"),
+            ("SET ROLE NONE", "SET | I"),
+            ("RESET SESSION AUTHORIZATION", "RESET | I"),
+            ("DISCARD ALL", "DISCARD ALL | I"),
+        ] {
+            stage.directly(0, "CREATE ROLE going; GRANT going TO app");
+            let (mut session, mut other) = (stage.session(), stage.session());
+            assert_eq!(protocol.short(&mut session, "SET ROLE going"), "SET | I");
+            assert_eq!(protocol.short(&mut session, "SELECT current_user"), "going | SELECT 1 | I");
+            // The server is the other's now.
+            assert_eq!(protocol.short(&mut other, "SELECT current_user"), "app | SELECT 1 | I");
+            stage.directly(0, "DROP ROLE going");
+            let refused = protocol.ask(&mut session, "SELECT 'not as anybody else'");
+            assert_eq!(short(&refused), "E 22023 | I", "{refused:?}");
+            assert_eq!(protocol.short(&mut other, "SELECT current_user"), "app | SELECT 1 | I");
+            assert_eq!(protocol.short(&mut session, "BEGIN"), "BEGIN | T");
+            assert_eq!(short(&protocol.ask(&mut session, "SELECT 1")), "E 22023 | E");
+            assert_eq!(protocol.short(&mut session, "ROLLBACK"), "ROLLBACK | I");
+            assert_eq!(protocol.short(&mut session, leave), answer, "{leave}");
+            assert_eq!(protocol.short(&mut session, "SELECT current_user"), "app | SELECT 1 | I", "{leave}");
+        }
+    }
+}
