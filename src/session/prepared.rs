@@ -178,6 +178,13 @@ impl Session {
             Some(_) => self.made_by_sql(&found.text)?,
             None => self.prepare(&found.text, &found.types)?,
         };
+        if let Some(held) = &mut self.held
+            && found.by_sql.is_some()
+            && held.lease.prepared.touch_named(name, found.id)
+        {
+            // The server analyses its own anew where it has to.
+            held.lease.prepared.insert_named(name, renewed.id);
+        }
         if name.is_empty() {
             self.unnamed = Some(Rc::clone(&renewed));
         } else {

@@ -19,7 +19,8 @@ pub(crate) const POOL: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(100);
 
 pub(crate) struct Stage {
-    pub(crate) proxy: Proxy,
+    /// Runs for as long as the stage is there.
+    _proxy: Proxy,
     /// The database without pgring.
     pub(crate) direct: String,
     pub(crate) one: String,
@@ -49,7 +50,7 @@ impl Stage {
             one: proxy.dsn(APP, &one),
             three: proxy.dsn(APP, &three),
             name: three,
-            proxy,
+            _proxy: proxy,
         }
     }
 }

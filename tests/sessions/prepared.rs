@@ -33,7 +33,7 @@ const CONVERSATIONS: &[&str] = &[
     "PREPARE p AS SELECT 1¦DISCARD ALL¦EXECUTE p¦PREPARE p AS SELECT 2¦DISCARD PLANS¦EXECUTE p",
     "CREATE FUNCTION pg_temp.run(text) RETURNS SETOF text LANGUAGE plpgsql AS $$BEGIN RETURN QUERY EXECUTE $1; END$$¦PREPARE p AS SELECT 'ran'::text¦SELECT pg_temp.run('EXECUTE p')",
     // An error does not touch what was prepared before it.
-    "CREATE TABLE changing (n int)¦PREPARE p AS SELECT * FROM changing¦PREPARE s AS SELECT * FROM changing¦BEGIN¦EXECUTE p¦EXECUTE s¦ALTER TABLE changing ADD m int¦SAVEPOINT s¦EXECUTE p¦ROLLBACK TO s¦EXECUTE s¦ROLLBACK TO s¦EXECUTE p¦ROLLBACK¦EXECUTE p¦DROP TABLE changing",
+    "CREATE TABLE changing (n int)¦PREPARE p AS SELECT * FROM changing¦BEGIN¦EXECUTE p¦ALTER TABLE changing ADD m int¦SAVEPOINT s¦EXECUTE p¦ROLLBACK TO s¦EXECUTE p¦ROLLBACK¦EXECUTE p¦DROP TABLE changing",
     // One space of names.
     ":s SELECT $1::int + 1¦EXECUTE s(2)¦!s 5¦PREPARE s AS SELECT 1¦DEALLOCATE s¦!s 5¦EXECUTE s(1)",
     "PREPARE s (int) AS SELECT $1 + 1¦!s 5¦:s SELECT 1¦-s¦EXECUTE s(1)¦:s SELECT 2¦!s",
