@@ -102,12 +102,24 @@ impl Island {
         assert!(self.ip(&["link", "set", &self.cable('t'), "up"]));
     }
 
-    fn psql(&self, port: u16, name: &str) -> Child {
+    fn psql(&self, port: u16, name: &str) -> Psql {
         let dsn = format!("postgres://{}:{}@{}:{port}/{name}", APP.name, APP.password, Island::HERE);
         let psql = Binaries::find().unwrap().program("psql");
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name]).arg(psql).args(["-X", "-q", "-d", &dsn]);
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Psql(command.spawn().unwrap())
+    }
+}
+
+/// Ended with the test, however that ends: it would keep its namespace.
+struct Psql(Child);
+
+impl Drop for Psql {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -151,7 +163,7 @@ fn a_client_that_falls_silent_does_not_keep_its_transaction() {
     for (config, last) in [(keepalive, ""), (user_timeout, speaks)] {
         let proxy = Proxy::start(config.clone());
         let mut psql = island.psql(config.port, &name);
-        let mut stdin = psql.stdin.take().unwrap();
+        let mut stdin = psql.0.stdin.take().unwrap();
         stdin.write_all(b"BEGIN;\nSELECT 1;\n").unwrap();
         eventually("the transaction is open", || in_transaction(shards[0], &name) == 1);
         stdin.write_all(last.as_bytes()).unwrap();
@@ -160,11 +172,10 @@ fn a_client_that_falls_silent_does_not_keep_its_transaction() {
             eventually("it was asked", || shards[0].psql(APP, &name, asked).unwrap().trim() == "1");
         }
         island.cut();
-        eventually_within(Duration::from_secs(20), "the client is given up", || {
+        eventually_within(Duration::from_secs(20), &format!("the client is given up {last:?}"), || {
             in_transaction(shards[0], &name) == 0
         });
-        psql.kill().unwrap();
-        psql.wait().unwrap();
+        drop(psql);
         island.mend();
         drop(proxy);
     }
