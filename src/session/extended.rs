@@ -580,7 +580,8 @@ impl Session {
             return Ok(());
         }
         self.ready_without_server();
-        if self.tx.phase() == Phase::Idle {
+        if self.tx.phase() != Phase::Open {
+            // A transaction that has only prepared statements keeps nobody waiting.
             self.detach_if_free();
         }
         Ok(())

@@ -302,7 +302,14 @@ impl Session {
     /// `RESET` goes back to what the session began with. A server that others use too does not
     /// know that value, and among other statements it cannot be put in other words.
     fn refuse_reset_to_start(&self, shape: &Shape) -> Result<(), ClientError> {
-        let at_start = shape.statements.iter().any(|statement| match &statement.kind {
+        let (last, before) = match shape.statements.split_last() {
+            // Nothing of the message runs behind it, and the next one finds the value the session
+            // began with. (It is how asyncpg's pool takes a connection back.)
+            Some((last, before)) if self.tx.phase() == Phase::Idle => (Some(last), before),
+            _ => (None, &shape.statements[..]),
+        };
+        let undone = last.filter(|last| !matches!(last.kind, Kind::Reset { .. } | Kind::ResetAll));
+        let at_start = before.iter().chain(undone).any(|statement| match &statement.kind {
             Kind::Reset { name } | Kind::Set { name, default: true, .. } => self.initial.get(name).is_some(),
             Kind::ResetAll => self.initial.has_more_than("application_name"),
             _ => false,

@@ -16,7 +16,7 @@ struct Bench {
 /// Panics at an error of any of its 16 clients.
 fn pgbench(dsn: &str, arguments: &[&str]) {
     let mut command = Account::own().command(&Binaries::find().unwrap().program("pgbench"));
-    let printed = run(command.args(["-n", "-c", "16", "-j", "2"]).args(arguments).arg(dsn));
+    let printed = run(command.args(["-n", "-c", "16", "-j", "16"]).args(arguments).arg(dsn));
     assert!(printed.ok && !printed.err.contains("error"), "{arguments:?}\n{printed:?}");
     assert!(printed.out.contains("number of failed transactions: 0 "), "{arguments:?}\n{printed:?}");
 }

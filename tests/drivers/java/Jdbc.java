@@ -82,7 +82,7 @@ class Jdbc {
             }
             say("prepared on the server", onServer);
             ResultSetMetaData described = statement.getMetaData();
-            say("described", described.getColumnName(2), described.getColumnTypeName(4), described.getTableName(1));
+            say("described", described.getColumnName(2), described.getColumnTypeName(4));
             say("parameter", statement.getParameterMetaData().getParameterTypeName(1));
         }
         say("row", ask(connection, select, 7L));
