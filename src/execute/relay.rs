@@ -427,7 +427,11 @@ impl Relay {
                 return Ok(());
             }
             b'N' => self.expected.front().is_none_or(is_shown),
-            b'A' | b'H' | b'c' => true,
+            b'A' => {
+                wire::put_notifications(out, frame, server.cancel_key.pid, told.pid());
+                return Ok(());
+            }
+            b'H' | b'c' => true,
             b'G' => {
                 // Syncs that were sent before the data are ignored by the server (manual,
                 // section 55.2.6).

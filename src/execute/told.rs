@@ -12,6 +12,8 @@ pub type Reported = (String, String);
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Told {
+    /// As which process the client knows itself.
+    pid: u32,
     /// What all sessions of the user are told at first.
     base: Arc<[Reported]>,
     /// Where this one's differ.
@@ -19,9 +21,9 @@ pub struct Told {
 }
 
 impl Told {
-    /// A client that was told `base`, and then `own`.
-    pub fn new(base: Arc<[Reported]>, own: impl IntoIterator<Item = Reported>) -> Told {
-        let mut told = Told { base, own: Vec::new() };
+    /// The client of cancel key `pid` that was told `base`, and then `own`.
+    pub fn new(pid: u32, base: Arc<[Reported]>, own: impl IntoIterator<Item = Reported>) -> Told {
+        let mut told = Told { pid, base, own: Vec::new() };
         for (name, value) in own {
             told.tell(&name, &value);
         }
@@ -41,6 +43,11 @@ impl Told {
         true
     }
 
+    /// As which process the client knows itself.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// What it was told last.
     pub fn get(&self, name: &str) -> Option<&str> {
         let of = |pairs: &'_ [Reported]| pairs.iter().position(|(known, _)| known == name);
@@ -58,7 +65,7 @@ mod tests {
     #[test]
     fn only_news_is_told() {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let mut told = Told::new(Arc::from([pair("TimeZone", "UTC")]), [pair("application_name", "x")]);
+        let mut told = Told::new(1, Arc::from([pair("TimeZone", "UTC")]), [pair("application_name", "x")]);
         assert!(!told.tell("TimeZone", "UTC") && !told.tell("application_name", "x"));
         assert!(told.tell("TimeZone", "Asia/Tokyo") && !told.tell("TimeZone", "Asia/Tokyo"));
         assert!(told.tell("TimeZone", "UTC"));

@@ -394,7 +394,8 @@ impl Session {
             return;
         }
         if !held.lease.asides.is_empty() {
-            self.outbox.put(held.lease.asides.filled());
+            let (server, pid) = (held.lease.cancel_key.pid, self.told.pid());
+            wire::put_notifications(&mut self.outbox, held.lease.asides.filled(), server, pid);
             held.lease.asides.clear();
         }
         if control.is_being_cancelled() {

@@ -10,6 +10,7 @@
 
 use super::attach::Unattached;
 use super::batch::Deferred;
+use super::pins::asks_for_sequences;
 use super::prepared::Prepared;
 use super::ready::Effect;
 use super::settings::ConfigValues;
@@ -260,7 +261,9 @@ impl Session {
         self.refuse_if_failed(&statement.shape)?;
         let values = self.config_values(&statement, &body[names.rest_at..]);
         self.refuse_unknown_settings(&statement.shape, &statement.text, &values)?;
-        Box::pin(self.refuse_or_keep_sequences(&statement.shape)).await?;
+        if asks_for_sequences(&statement.shape) {
+            Box::pin(self.refuse_or_keep_sequences()).await?;
+        }
         self.remember_config_values(names.portal, &statement, values);
         if self.is_own_now(&statement) {
             self.need_answers()?;

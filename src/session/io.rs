@@ -223,7 +223,8 @@ impl Session {
         let Some(held) = &mut self.held else { return Ok(false) };
         let server = &mut *held.lease;
         if !server.asides.is_empty() && !self.relay.is_mid_frame() {
-            self.outbox.put(server.asides.filled());
+            let (server_pid, pid) = (server.cancel_key.pid, self.told.pid());
+            wire::put_notifications(&mut self.outbox, server.asides.filled(), server_pid, pid);
             server.asides.clear();
         }
         if let Poll::Ready(Err(error)) = server.poll_drain(cx) {

@@ -185,13 +185,17 @@ impl Session {
     }
 }
 
+/// Does it call `currval()` or `lastval()`?
+pub(super) fn asks_for_sequences(shape: &Shape) -> bool {
+    shape.statements.iter().any(|statement| statement.pin == Some(Pin::Sequence))
+}
+
 /// Sequences.
 impl Session {
     /// `currval()` and `lastval()` tell what happened on their connection. A session that asks for
     /// them is refused once, and from then on keeps one that knows of nobody else's past.
-    pub(super) async fn refuse_or_keep_sequences(&mut self, shape: &Shape) -> Result<(), Unattached> {
-        let asks = shape.statements.iter().any(|statement| statement.pin == Some(Pin::Sequence));
-        if !asks || self.directory.pool.mode == PoolMode::Session {
+    pub(super) async fn refuse_or_keep_sequences(&mut self) -> Result<(), Unattached> {
+        if self.directory.pool.mode == PoolMode::Session {
             return Ok(());
         }
         if !self.database.is_one_shard() {

@@ -1,6 +1,7 @@
 //! `Query`: one message, any number of statements.
 
 use super::attach::Unattached;
+use super::pins::asks_for_sequences;
 use super::ready::Effect;
 use super::settings::{ConfigValues, may_leave_state, statement_texts};
 use super::state::{End, Session};
@@ -125,7 +126,9 @@ impl Session {
         }
         self.refuse_if_failed(&shape)?;
         self.refuse_unknown_settings(&shape, text, &ConfigValues::default())?;
-        Box::pin(self.refuse_or_keep_sequences(&shape)).await?;
+        if asks_for_sequences(&shape) {
+            Box::pin(self.refuse_or_keep_sequences()).await?;
+        }
         refuse_own_among_others(&shape)?;
         self.refuse_unfollowed_names(&shape, text)?;
         let mut instead = None;

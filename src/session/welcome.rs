@@ -138,7 +138,7 @@ pub(super) fn welcome_to_console(
         search_path: Rc::from([]),
         standard_conforming_strings: true,
         same_encoding: true,
-        told: Told::new(Arc::from([]), []),
+        told: Told::new(0, Arc::from([]), []),
     })
 }
 
@@ -219,6 +219,7 @@ pub(super) async fn welcome(
         },
         None => Rc::clone(&default_path),
     };
+    let pid = registration.control.pid;
     Ok(Admitted {
         worker: Rc::clone(worker),
         directory: Arc::clone(directory),
@@ -233,7 +234,7 @@ pub(super) async fn welcome(
         default_path_text: greeting.search_path.clone(),
         standard_conforming_strings,
         same_encoding,
-        told: Told::new(Arc::clone(&greeting.reported), reported),
+        told: Told::new(pid, Arc::clone(&greeting.reported), reported),
     })
 }
 

@@ -130,6 +130,24 @@ pub fn put_complete(out: &mut Buffer, tag: &str) {
     put_frame(out, b'C', |out| put_cstr(out, tag.as_bytes()));
 }
 
+/// Appends `NotificationResponse`s. One that server process `server` has sent itself is its client's
+/// own, who knows itself as process `client` (`BackendKeyData`) and may tell its own by that.
+pub fn put_notifications(out: &mut Buffer, mut frames: &[u8], server: u32, client: u32) {
+    const PID: usize = super::HEADER_LEN + 4;
+    while let Ok(Some(head)) = super::header(frames) {
+        let (frame, rest) = frames.split_at(head.len.min(frames.len()));
+        match frame.get(super::HEADER_LEN..PID) {
+            Some(pid) if pid == server.to_be_bytes() => {
+                out.put(&frame[..super::HEADER_LEN]);
+                out.put(&client.to_be_bytes());
+                out.put(&frame[PID..]);
+            }
+            _ => out.put(frame),
+        }
+        frames = rest;
+    }
+}
+
 /// `ParameterStatus`.
 pub fn put_parameter(out: &mut Buffer, name: &str, value: &str) {
     put_frame(out, b'S', |out| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::{self, Config};
 
 use super::stage::{BOTH, ONE, Protocol, SHARED, Stage, short};
-use crate::support::raw::{self, Raw};
+use crate::support::raw::{self, Frame, Raw};
 use pgring::demo::sample::APP;
 
 #[test]
@@ -431,4 +431,19 @@ fn currval_is_refused_once_and_then_right() {
     }
     let answer = short(&SHARED.session().query("SELECT lastval()"));
     assert_eq!(answer, "E 0A000 | I");
+}
+
+#[test]
+fn a_listener_knows_its_own_notifications_by_its_process_id() {
+    let (mut session, mut other) = (ONE.session(), ONE.session());
+    session.query("LISTEN whose");
+    let heard = |frames: Vec<Frame>| {
+        let notification = frames.iter().find(|frame| frame.tag == b'A').unwrap();
+        u32::from_be_bytes(notification.body[..4].try_into().unwrap())
+    };
+    let own = session.query("NOTIFY whose, 'mine'");
+    assert_eq!(heard(own), session.pid, "as its BackendKeyData says");
+    other.query("NOTIFY whose, 'yours'");
+    assert_ne!(heard(session.until(b'A', 1)), session.pid);
+    session.query("DISCARD ALL");
 }
