@@ -120,10 +120,16 @@ impl Session {
         let outcome = match self.deadline() {
             None => std::future::poll_fn(|cx| self.poll_io(cx, until)).await,
             Some((deadline, late)) => {
-                let waiting = std::future::poll_fn(|cx| self.poll_io(cx, until));
+                // The timer's steps are milliseconds, and in less a client that works without a
+                // pause has its next statement here: what is due has come without it.
+                let due = deadline <= Instant::now();
+                let waiting = std::future::poll_fn(|cx| match self.poll_io(cx, until) {
+                    Poll::Pending if due => Poll::Ready(None),
+                    waited => waited.map(Some),
+                });
                 match tokio::time::timeout_at(deadline.into(), waiting).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => return Box::pin(self.out_of_time(late)).await,
+                    Ok(Some(outcome)) => outcome,
+                    Ok(None) | Err(_) => return Box::pin(self.out_of_time(late)).await,
                 }
             }
         };
