@@ -43,6 +43,7 @@ fn main() {
 
 fn schema() -> Schema {
     let table = |name: &str, columns: &[&str], key: usize| Table {
+        detail: pgring::sql::TableDetail::default(),
         schema: "public".to_owned(),
         name: name.to_owned(),
         columns: columns.iter().map(|&column| column.to_owned()).collect(),

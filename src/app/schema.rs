@@ -16,7 +16,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use twox_hash::XxHash3_64;
 
 use crate::config;
-use crate::sql::{Function, KeyType, Schema, Table, TableKind};
+use crate::sql::{Function, KeyType, Schema, Table, TableDetail, TableKind};
 
 /// A database's rules: its part of the configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -365,7 +365,13 @@ impl<'a> Judge<'a> {
             },
         };
         let columns = relation.columns.iter().map(|column| column.name.clone()).collect();
-        Some(Table { schema: relation.schema.clone(), name: relation.name.clone(), columns, kind })
+        Some(Table {
+            schema: relation.schema.clone(),
+            name: relation.name.clone(),
+            columns,
+            kind,
+            detail: TableDetail::default(),
+        })
     }
 
     fn sharded(&mut self, relation: &Relation, key: &str) -> Option<TableKind> {
@@ -442,7 +448,8 @@ impl<'a> Judge<'a> {
                     (vec![key.clone()], TableKind::Sharded { key: 0, key_type: KeyType::Integer })
                 }
             };
-            absent.push(Table { schema: schema.to_owned(), name: name.to_owned(), columns, kind });
+            let detail = TableDetail::default();
+            absent.push(Table { schema: schema.to_owned(), name: name.to_owned(), columns, kind, detail });
         }
         absent
     }

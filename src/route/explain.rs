@@ -210,7 +210,7 @@ pub fn refusal(shape: &Shape, decision: &Decision) -> ClientError {
 
 fn unknown_key(shape: &Shape, statement: u32) -> Option<(&str, &str)> {
     match &shape.statements.get(usize::try_from(statement).ok()?)?.target {
-        Target::Everywhere { table, column } => Some((table, column)),
+        Target::Everywhere { table, column, .. } => Some((table, column)),
         _ => None,
     }
 }

@@ -164,7 +164,7 @@ fn heap_bytes(shape: &Shape) -> usize {
 fn target_bytes(statement: &Statement) -> usize {
     match &statement.target {
         Target::Keys { keys, .. } => size_of_val(keys.as_slice()),
-        Target::Everywhere { table, column } => table.len() + column.len(),
+        Target::Everywhere { table, column, .. } => table.len() + column.len(),
         Target::Refused(message, hint) => message.len() + hint.len(),
         _ => 0,
     }

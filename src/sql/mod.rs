@@ -4,6 +4,7 @@
 
 mod analyze;
 mod cache;
+pub mod distribute;
 mod hints;
 mod lexer;
 mod schema;
@@ -13,5 +14,5 @@ pub use analyze::{Context, analyze};
 pub use cache::PlanCache;
 pub use hints::{Hints, ReadHint};
 pub use lexer::{LexError, LexFault, Lexed, Literal, Token, TokenKind, tokenize};
-pub use schema::{Function, Schema, Table, TableKind};
+pub use schema::{ColumnDetail, Function, Schema, Table, TableDetail, TableKind, TextOrder};
 pub use shape::*;

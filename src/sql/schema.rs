@@ -33,6 +33,54 @@ pub struct Table {
     pub columns: Vec<String>,
     /// Where its rows are.
     pub kind: TableKind,
+    /// What statements for several shards have to know beside that.
+    pub detail: TableDetail,
+}
+
+/// What the catalogs say of a table that routing alone does not need.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TableDetail {
+    /// Parallel to [`Table::columns`]; empty where it is not known.
+    pub columns: Vec<ColumnDetail>,
+    /// The primary key's columns, as indexes in [`Table::columns`]; empty without one.
+    pub primary_key: Vec<usize>,
+    /// Triggers or rules may do something else than a statement says.
+    pub has_triggers: bool,
+}
+
+/// What the catalogs say of a column.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ColumnDetail {
+    /// As `format_type` shows it with an empty `search_path`: `numeric(10,2)`, `public.mood`.
+    pub type_name: String,
+    /// It is a type of PostgreSQL's own, with the same OID everywhere, and so are its elements.
+    pub builtin: bool,
+    /// How its values are ordered, if it is a text.
+    pub text_order: TextOrder,
+    /// Its collation is the database's default one, or it has none.
+    pub default_collation: bool,
+    /// `NOT NULL`
+    pub not_null: bool,
+    /// The default's text, or a generated column's expression.
+    pub default: Option<String>,
+    /// `GENERATED ALWAYS AS (…) STORED`: cannot be written.
+    pub generated: bool,
+    /// `GENERATED … AS IDENTITY`
+    pub identity: bool,
+}
+
+/// How a column's values are ordered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TextOrder {
+    /// It is no text: its type says.
+    ByType,
+    /// By their bytes: collation `C`, `POSIX`, `ucs_basic`, `C.UTF-8` of the builtin provider or of
+    /// libc.
+    Bytes,
+    /// As a language does; equal is still identical.
+    Language,
+    /// Different texts may be equal.
+    Nondeterministic,
 }
 
 /// Where a table's rows are.

@@ -245,6 +245,10 @@ pub enum Target {
         table: String,
         /// Its key column, for the hint.
         column: String,
+        /// The statement is the union of what each shard answers.
+        colocated: bool,
+        /// Tables of the home shard stand beside the sharded ones.
+        home: bool,
     },
     /// DDL and maintenance on sharded or reference objects: each shard has to run it.
     EachShard,

@@ -96,7 +96,12 @@ fn keys(wanted: &[KeySlot]) -> Target {
 }
 
 fn everywhere() -> Target {
-    Target::Everywhere { table: "jobs".to_owned(), column: "user_id".to_owned() }
+    Target::Everywhere {
+        table: "jobs".to_owned(),
+        column: "user_id".to_owned(),
+        colocated: true,
+        home: false,
+    }
 }
 
 fn refused() -> Target {

@@ -10,7 +10,7 @@
 
 use std::collections::HashSet;
 
-use super::super::shape::{KeySource, KeyType, Target};
+use super::super::shape::{KeySource, KeyType};
 
 /// A node's number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -39,7 +39,7 @@ pub(super) enum Outcome {
     /// Every sharded table's key is known; `connected`: all through one another.
     Known { keys: Vec<KeySource>, connected: bool },
     /// This table's is not.
-    Missing(Target),
+    Missing { table: String, column: String, connected: bool },
 }
 
 impl Facts {
@@ -119,7 +119,8 @@ impl Facts {
         for (index, node) in self.nodes.iter().enumerate() {
             let Some((table, column)) = &node.table else { continue };
             let Some(seed) = known[index] else {
-                return Outcome::Missing(Target::Everywhere { table: table.clone(), column: column.clone() });
+                let connected = self.connected();
+                return Outcome::Missing { table: table.clone(), column: column.clone(), connected };
             };
             if used.insert(seed) {
                 keys.append(&mut seeds[seed].1);

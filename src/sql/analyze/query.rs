@@ -183,11 +183,16 @@ impl<'a> Analyzer<'a> {
                 let refusal = Refusal::sharded_into_reference();
                 Target::Refused(refusal.message, refusal.hint)
             }
-            Outcome::Missing(Target::Everywhere { table, column }) if touched.home => {
+            Outcome::Missing { table, column, .. } if touched.home => {
                 let refusal = Refusal::home_beside_unknown(&table, &column);
                 Target::Refused(refusal.message, refusal.hint)
             }
-            Outcome::Missing(target) => target,
+            Outcome::Missing { table, column, connected } => Target::Everywhere {
+                table,
+                column,
+                colocated: connected && !self.apart && self.outermost_sharded,
+                home: false,
+            },
             Outcome::Known { keys, connected } => Target::Keys {
                 keys,
                 colocated: connected && !self.apart && self.outermost_sharded && !touched.home,

@@ -1,7 +1,7 @@
 //! One table a topic: a statement, what it must mean, and why.
 
 use super::super::lexer::Lexed;
-use super::super::schema::{Function, Schema, Table, TableKind};
+use super::super::schema::{Function, Schema, Table, TableDetail, TableKind};
 use super::super::shape::{KeySlot, KeyType, Kind, Pin, Shape, Target, ValueSlot};
 use super::{Context, analyze};
 
@@ -23,6 +23,7 @@ pub(super) fn schema() -> Schema {
             name: name.to_owned(),
             columns: columns.iter().map(|&column| column.to_owned()).collect(),
             kind,
+            detail: TableDetail::default(),
         }
     }
     let by = |key| TableKind::Sharded { key, key_type: KeyType::Integer };
@@ -112,7 +113,7 @@ fn describe(target: &Target) -> String {
             }
             text
         }
-        Target::Everywhere { table, column } => format!("everywhere {table}.{column}"),
+        Target::Everywhere { table, column, .. } => format!("everywhere {table}.{column}"),
         Target::EachShard => "each".to_owned(),
         Target::Refused(message, _) => format!("refused: {message}"),
     }

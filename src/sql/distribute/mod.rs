@@ -1,0 +1,53 @@
+//! How a statement that needs several shards is answered: what each of them runs, and how one
+//! answer is made of theirs.
+//!
+//! Pure: a text and a [`Schema`](super::Schema) in, a [`Plan`] out. Three tiers, the cheapest that
+//! is exact wins:
+//!
+//! - [`Merge`]: each shard's rows are rows of the answer. They stream through, in order where an
+//!   order is asked for, and are counted off where there is a limit.
+//! - [`Combine`]: each shard folds its rows into partial results (a sum and a count for an average,
+//!   say), and one PostgreSQL folds those into the answer. So an expression over aggregates, the
+//!   scale of a quotient or the order of groups is always PostgreSQL's own.
+//! - [`Gather`]: the rows and columns that matter are copied into temporary tables on one
+//!   PostgreSQL, which runs the statement there.
+//!
+//! Writes: [`Each`] shard runs the statement on its own rows, or an `INSERT` is [`Split`] by the
+//! owners of its rows.
+//!
+//! Texts are cut and joined by tokens, never printed from a tree: what a shard runs has the
+//! client's own words wherever it is the client's own statement.
+
+mod plan;
+
+pub use plan::*;
+
+use super::analyze::Context;
+
+mod gather;
+mod select;
+mod writes;
+
+/// How a text of one statement is answered by several shards. The text's target is known to need
+/// them.
+///
+/// # Errors
+/// It cannot be.
+pub fn plan(text: &[u8], cx: &Context<'_>) -> Result<Plan, Impossible> {
+    if let Some(outcome) = writes::plan(text, cx) {
+        return outcome;
+    }
+    match select::plan(text, cx) {
+        Some(plan) => Ok(plan),
+        None => gather::plan(text, cx).map(Plan::Gather),
+    }
+}
+
+/// The last resort, also for what a cheaper plan turns out not to be exact for once the types of its
+/// columns are known.
+///
+/// # Errors
+/// It cannot be done over copies either.
+pub fn gather(text: &[u8], cx: &Context<'_>) -> Result<Gather, Impossible> {
+    gather::plan(text, cx)
+}
