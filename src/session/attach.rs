@@ -170,7 +170,8 @@ impl Session {
     /// Has the held server's settings be the session's before anything else runs there.
     async fn bring_in_line(&mut self) -> Result<(), Unattached> {
         let Some(held) = &self.held else { return Ok(()) };
-        if self.batch.is_sent() || held.lease.is_aligned(&self.settings) {
+        let in_transaction = held.lease.status != TxStatus::Idle;
+        if in_transaction || self.batch.is_sent() || held.lease.is_aligned(&self.settings) {
             return Ok(());
         }
         if held.lease.settings.cling_to(&self.settings) {
@@ -286,13 +287,19 @@ impl Session {
 
     /// Sends ahead what the transaction has to begin with.
     fn begin_on_server(&mut self) {
-        if self.tx.phase() != Phase::Pending {
-            return;
-        }
-        if self.held.is_none() {
-            return;
-        }
-        for statement in self.tx.open() {
+        let Some(held) = &self.held else { return };
+        let statements = match self.tx.phase() {
+            Phase::Pending if self.database.is_one_shard() => self.tx.open(),
+            Phase::Pending => self.tx.open_for_several(),
+            // It has begun elsewhere, and this one joins.
+            Phase::Open
+                if held.lease.status == TxStatus::Idle && !self.batch.is_sent() && !self.relay.is_busy() =>
+            {
+                self.tx.open_for_several()
+            }
+            _ => return,
+        };
+        for statement in statements {
             // Under the extended protocol without Sync: should one of them fail, the server
             // skips what follows instead of running it outside the transaction.
             self.send_hidden(&statement, Some(OPENED));
@@ -304,18 +311,8 @@ impl Session {
     async fn let_go_for(&mut self, shard: ShardId) -> Result<(), Unattached> {
         let Some(held) = &self.held else { return Ok(()) };
         let topology = &self.database.topology;
-        if self.tx.phase() == Phase::Open {
-            return Err(ClientError::refused(
-                format!(
-                    "the transaction is on shard \"{}\" and cannot go on to shard \"{}\"",
-                    topology.name(held.shard),
-                    topology.name(shard)
-                ),
-                "Transactions that span shards are not supported yet: commit first, or keep to one key.",
-            )
-            .into());
-        }
-        if self.batch.has_run() {
+        let open = self.tx.phase() == Phase::Open;
+        if self.batch.has_run() && !open {
             return Err(ClientError::refused(
                 format!(
                     "a pipeline without Sync is one transaction: it is on shard \"{}\" and cannot go on to shard \"{}\"",
@@ -327,7 +324,7 @@ impl Session {
             .into());
         }
         if self.batch.is_sent() {
-            // So far only descriptions were asked for there.
+            // Only descriptions were asked for there, or the transaction stays open.
             if let Some(held) = &mut self.held {
                 wire::put_sync(&mut held.lease.outbox);
             }
@@ -338,6 +335,10 @@ impl Session {
             if self.batch.is_skipping() || self.held.is_none() {
                 return Err(Unattached::Told);
             }
+        }
+        if open {
+            self.park();
+            return Ok(());
         }
         self.park_or_give_back();
         Ok(())
@@ -371,13 +372,17 @@ impl Session {
 
     fn park_or_give_back(&mut self) {
         self.detach_if_free();
+        self.park();
+    }
+
+    fn park(&mut self) {
         if let Some(held) = self.held.take() {
             self.registration.control.detached();
             self.parked.push(held);
         }
     }
 
-    fn give_back_held(&mut self) {
+    pub(super) fn give_back_held(&mut self) {
         let Some(mut held) = self.held.take() else { return };
         let control = &self.registration.control;
         control.detached();
@@ -539,7 +544,9 @@ impl Session {
         if busy {
             self.end_running().await;
         }
-        let mut leases: Vec<Held> = self.parked.drain(..).collect();
+        // A part of a transaction is closed, and PostgreSQL rolls it back.
+        let mut leases: Vec<Held> =
+            self.parked.drain(..).filter(|held| held.lease.status == TxStatus::Idle).collect();
         // In the middle of a batch its work would be the next client's.
         let unsynced = self.batch.is_sent() || self.relay.is_skipping();
         self.registration.control.cancels_done().await;

@@ -10,6 +10,7 @@
 
 use super::attach::Unattached;
 use super::batch::Deferred;
+use super::distributed::Destination;
 use super::pins::asks_for_sequences;
 use super::prepared::Prepared;
 use super::ready::Effect;
@@ -20,7 +21,7 @@ use super::transaction::Own;
 use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
 use crate::route::{self, Parameters};
-use crate::sql::Kind;
+use crate::sql::{KeySlot, Kind, Statement, Target};
 use crate::txn::Phase;
 use crate::wire::{self, BindNames, Execute, Header, Named, Parse, TxStatus};
 use std::rc::Rc;
@@ -130,6 +131,21 @@ impl Session {
     /// Before pgring answers a `Query` itself: what was sent before has to be answered first.
     pub(super) async fn undo_nothing_but_sync(&mut self) -> Result<(), End> {
         self.sync_quietly().await
+    }
+
+    /// Before several servers are asked together: what was only described has its answers.
+    pub(super) async fn settle_unsynced(&mut self) -> Result<(), Unattached> {
+        if !self.batch.is_sent() {
+            return Ok(());
+        }
+        if let Some(held) = &mut self.held {
+            wire::put_sync(&mut held.lease.outbox);
+            self.relay.expect(Expect::Sync { shown: false });
+            self.finish_relay().await?;
+        }
+        self.batch.sent_is_done();
+        self.settle_hidden_sync()?;
+        if self.batch.is_skipping() { Err(Unattached::Told) } else { Ok(()) }
     }
 
     async fn sync_quietly(&mut self) -> Result<(), End> {
@@ -247,6 +263,10 @@ impl Session {
             self.statements.get(names.statement)
         };
         let Some(statement) = statement else { return false };
+        if !self.database.is_one_shard() && !statement.shape.statements.iter().all(has_one_key) {
+            // It may need several shards.
+            return false;
+        }
         let Ok(parameters) = Parameters::parse(&body[names.rest_at..], &statement.oids) else { return false };
         match route::needs_parameters(&statement.shape) {
             Some(highest) if !self.database.is_one_shard() => parameters.get(highest).is_some(),
@@ -286,11 +306,21 @@ impl Session {
             return Ok(());
         }
         let rest = &body[names.rest_at..];
-        let shard = {
+        let destination = {
             let parameters = Parameters::parse(rest, &statement.oids)
                 .map_err(|error| ClientError::error(SqlState::PROTOCOL, error.to_string()))?;
             self.route_by_name(&statement.shape, &statement.text, &statement.lexed, &parameters)?
         };
+        let shard = match destination {
+            Destination::One(shard) => shard,
+            Destination::Several(shards, why) => {
+                let whole = body.len() == head.len - wire::HEADER_LEN;
+                return Box::pin(self.bind_distributed(names.portal, statement, rest, whole, shards, why))
+                    .await;
+            }
+        };
+        self.refuse_beside_company()?;
+        self.forget_distributed(names.portal);
         self.aim_past(&statement.shape);
         self.attach(shard).await?;
         let named = !names.statement.is_empty();
@@ -314,7 +344,7 @@ impl Session {
     }
 
     /// Pgring's own answers depend on what came before.
-    fn need_answers(&self) -> Result<(), Unattached> {
+    pub(super) fn need_answers(&self) -> Result<(), Unattached> {
         if self.relay.awaits_ready() { Err(Unattached::Later) } else { Ok(()) }
     }
 
@@ -348,7 +378,7 @@ impl Session {
         }
     }
 
-    fn remember_portal(&mut self, name: &[u8], statement: &Rc<Prepared>) {
+    pub(super) fn remember_portal(&mut self, name: &[u8], statement: &Rc<Prepared>) {
         self.ran_here.retain(|ran| **ran != *name);
         if name.is_empty() {
             self.unnamed_portal = Some(Rc::clone(statement));
@@ -363,6 +393,7 @@ impl Session {
         let elsewhere = self.tx.phase() == Phase::Open || self.batch.has_run();
         let pending = self.tx.phase() == Phase::Pending;
         match &first.kind {
+            kind if self.concerns_company(kind) => true,
             Kind::Begin => !elsewhere,
             Kind::Commit { .. } => !elsewhere && (self.tx.changes().is_empty() || self.tx.is_failed()),
             Kind::Rollback { .. } => !elsewhere,
@@ -385,6 +416,9 @@ impl Session {
                 Ok(())
             }
             Named::Portal(name) => {
+                if self.is_distributed(name) {
+                    return Box::pin(self.describe_distributed(name)).await;
+                }
                 match self.portal(name) {
                     Ok(statement) if self.is_own_now(&statement) => {
                         if self.batch.has_deferred() {
@@ -443,6 +477,9 @@ impl Session {
             let name = String::from_utf8_lossy(execute.portal);
             let error = ClientError::error(SqlState("55000"), format!("portal \"{name}\" cannot be run"));
             return Err(error.into());
+        }
+        if self.is_distributed(execute.portal) {
+            return Box::pin(self.execute_distributed(execute, &statement)).await;
         }
         if self.is_own_now(&statement) {
             self.need_answers()?;
@@ -518,12 +555,13 @@ impl Session {
                 self.say_confirming(&wire::CLOSE_COMPLETE);
             }
             Named::Portal(name) => {
+                let distributed = self.forget_distributed(name);
                 let known = if name.is_empty() {
                     self.unnamed_portal.take().is_some()
                 } else {
                     self.portals.remove(name).is_some()
                 };
-                if self.held.is_some() && (known || self.may_have_cursors()) {
+                if !distributed && self.held.is_some() && (known || self.may_have_cursors()) {
                     self.pass_to_portal(name, frame).await?;
                     self.relay.expect(Expect::Close { evicted: None, shown: true });
                 } else {
@@ -551,6 +589,9 @@ impl Session {
         if self.relay.awaits_ready() && !self.batch.is_sent() && !self.batch.has_deferred() {
             self.postpone();
             return Ok(());
+        }
+        if self.tx.phase() == Phase::Idle && self.has_company() && !self.relay.awaits_ready() {
+            Box::pin(self.end_implicit_company()).await?;
         }
         if !self.batch.is_skipping() {
             match self.flush_deferred_anywhere().await {
@@ -588,6 +629,19 @@ impl Session {
             self.detach_if_free();
         }
         Ok(())
+    }
+}
+
+/// Does a statement belong to one shard, whatever its parameters are?
+fn has_one_key(statement: &Statement) -> bool {
+    match &statement.target {
+        Target::Nothing | Target::Catalog | Target::Home => true,
+        Target::Keys { keys, home, .. } => {
+            !home
+                && keys.len() == 1
+                && !matches!(keys[0].slot, KeySlot::ParamArray(_) | KeySlot::LiteralArray(_))
+        }
+        _ => false,
     }
 }
 

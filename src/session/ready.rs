@@ -24,6 +24,8 @@ pub(super) enum Effect {
     Commit,
     Rollback,
     Ddl,
+    /// A server that joins the transaction has to run this too.
+    Note(String),
     Prepare(Rc<Prepared>),
     Deallocate(String),
     ForgetPrepared,
@@ -97,7 +99,17 @@ impl Session {
             return;
         }
         let Some(effect) = self.effects.get_mut(note as usize) else { return };
-        match std::mem::replace(effect, Effect::None) {
+        let effect = std::mem::replace(effect, Effect::None);
+        self.take_effect_of(effect, rolled_back);
+    }
+
+    /// What a statement has done that ran on several servers.
+    pub(super) fn take_effect_now(&mut self, effect: Effect) {
+        self.take_effect_of(effect, false);
+    }
+
+    fn take_effect_of(&mut self, effect: Effect, rolled_back: bool) {
+        match effect {
             Effect::None => {}
             Effect::Changes(changes) => {
                 for change in changes {
@@ -127,6 +139,7 @@ impl Session {
                 self.batch.schema_changed = true;
                 self.database.schema_changes.fetch_add(1, Ordering::SeqCst);
             }
+            Effect::Note(statement) => self.tx.note(statement),
             Effect::Prepare(statement) => self.prepared_by_sql(statement),
             Effect::Deallocate(name) => self.deallocated_by_sql(&name),
             Effect::ForgetPrepared => {
@@ -288,7 +301,13 @@ impl Session {
                 self.detach_if_free();
                 self.hold_listener();
             }
-            TxStatus::Open | TxStatus::Failed => self.tx.is_open(),
+            TxStatus::Open | TxStatus::Failed => {
+                self.tx.is_open();
+                if status == TxStatus::Failed && self.has_company() {
+                    // The others do not know.
+                    self.tx.fail();
+                }
+            }
         }
         self.finish_measuring(status);
         if last {

@@ -1,6 +1,7 @@
 //! `Query`: one message, any number of statements.
 
 use super::attach::Unattached;
+use super::distributed::Destination;
 use super::pins::asks_for_sequences;
 use super::ready::Effect;
 use super::settings::{ConfigValues, may_leave_state, statement_texts};
@@ -25,6 +26,7 @@ impl Session {
         let frame = &inbox.filled()[..head.len.min(inbox.len())];
         let outcome = self.message(head, frame, whole).await;
         if self.postponed {
+            inbox.put(self.inbox.filled());
             self.inbox = inbox;
             return outcome;
         }
@@ -38,6 +40,8 @@ impl Session {
             }
             inbox.clear();
         }
+        // What has come while several servers were at work.
+        inbox.put(self.inbox.filled());
         self.inbox = inbox;
         outcome
     }
@@ -130,6 +134,7 @@ impl Session {
             Box::pin(self.refuse_or_keep_sequences()).await?;
         }
         refuse_own_among_others(&shape)?;
+        self.refuse_control_among_others(&shape)?;
         self.refuse_unfollowed_names(&shape, text)?;
         let mut instead = None;
         if let [only] = &shape.statements[..]
@@ -149,10 +154,17 @@ impl Session {
                 }
             }
         }
-        let shard = {
+        let destination = {
             let worker = Rc::clone(&self.worker);
             let lexed = worker.lexed.borrow();
             self.route_by_name(&shape, text, &lexed, &Parameters::none())?
+        };
+        let shard = match destination {
+            Destination::One(shard) => shard,
+            Destination::Several(shards, why) => {
+                self.stand_alone().await?;
+                return Box::pin(self.query_distributed(&shape, text, shards, why)).await;
+            }
         };
         self.aim_past(&shape);
         self.attach(shard).await?;
@@ -393,6 +405,7 @@ impl Session {
             Kind::Commit { .. } => Effect::Commit,
             Kind::Rollback { .. } => Effect::Rollback,
             Kind::Ddl => Effect::Ddl,
+            Kind::SetTransaction if !self.database.is_one_shard() => Effect::Note(source),
             Kind::Deallocate(Some(name)) => Effect::Deallocate(name.clone()),
             Kind::Deallocate(None) => Effect::ForgetPrepared,
             Kind::DiscardAll => Effect::DiscardAll,
@@ -477,6 +490,7 @@ fn has_effect(kind: &Kind) -> bool {
             | Kind::Commit { .. }
             | Kind::Rollback { .. }
             | Kind::Ddl
+            | Kind::SetTransaction
             | Kind::Prepare(_)
             | Kind::Deallocate(_)
             | Kind::DiscardAll

@@ -63,6 +63,9 @@ impl Session {
         let pending = phase == Phase::Pending;
         // An implicit transaction of a pipeline becomes the explicit one: its server's business.
         let elsewhere = phase == Phase::Open || self.batch.has_run();
+        if self.concerns_company(&statement.kind) {
+            return self.control_company(statement, source()).await;
+        }
         Ok(match &statement.kind {
             Kind::Begin if elsewhere => Own::NotOurs,
             Kind::Begin if pending => Own::Warned(

@@ -64,6 +64,7 @@ impl Admitted {
             held: None,
             parked: Vec::new(),
             relay: Default::default(),
+            distributed: Default::default(),
             told: self.told,
             favourite,
             tx: Default::default(),
