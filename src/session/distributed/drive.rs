@@ -312,6 +312,7 @@ fn advance(
     let server = &mut *held.lease;
     let mut progressed = false;
     let mut ended = branch.outcome.is_some();
+    let was_ready = branch.ready.is_some();
     loop {
         match branch.advance(server).map_err(|error| Halt::Lost(at, error))? {
             Step::Row(head) => {
@@ -347,7 +348,7 @@ fn advance(
                     flow.end(at);
                     return Ok(true);
                 }
-                return Ok(progressed);
+                return Ok(progressed || !was_ready);
             }
         }
     }
