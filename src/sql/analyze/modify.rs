@@ -32,6 +32,7 @@ impl<'a> Analyzer<'a> {
     /// A statement that is no query.
     pub(super) fn modification(&mut self, statement: &Statement, env: &Env<'_>) {
         self.writes = true;
+        self.changes = true;
         match statement {
             Statement::Insert(insert) => self.insert(insert, env),
             Statement::Update(update) => self.update(update, env),

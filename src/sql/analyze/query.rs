@@ -15,6 +15,7 @@ use sqlparser::ast::{
     SelectItemQualifiedWildcardKind, SetExpr, Statement, WildcardAdditionalOptions,
 };
 
+use super::super::schema::Table;
 use super::super::shape::{KeySource, KeyType, Pin, Target};
 use super::Context;
 use super::bridge::{self, Depth};
@@ -74,8 +75,32 @@ pub(super) struct Touched {
     pub(super) reference_written: bool,
 }
 
+/// What a name in `FROM` turned out to be.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sql) enum Met<'a> {
+    /// A table, view or sequence of the snapshot; a sharded table's place among the facts.
+    Table(&'a Table, Option<NodeId>),
+    /// A system catalog.
+    Catalog,
+    /// Not in the snapshot.
+    Unknown,
+    /// A query in `WITH`.
+    Query,
+}
+
+/// What the analysis of a statement that reads says of its parts, not of the whole.
+#[derive(Debug)]
+pub(in crate::sql) struct Findings<'a> {
+    /// By the [`address`] of the name in the tree.
+    pub(in crate::sql) met: HashMap<usize, Met<'a>>,
+    /// By [`NodeId::index`]: the keys beyond which no row of that table matters.
+    pub(in crate::sql) keys: Vec<Option<Vec<KeySource>>>,
+    /// Rows are modified or locked.
+    pub(in crate::sql) changes: bool,
+}
+
 /// The analysis of one statement.
-pub(super) struct Analyzer<'a> {
+pub(in crate::sql) struct Analyzer<'a> {
     pub(super) cx: &'a Context<'a>,
     literals: Literals<'a>,
     pub(super) facts: Facts,
@@ -86,6 +111,9 @@ pub(super) struct Analyzer<'a> {
     /// The outermost query's own tables are sharded.
     pub(super) outermost_sharded: bool,
     pub(super) writes: bool,
+    /// Rows are modified or locked.
+    pub(super) changes: bool,
+    pub(super) met: HashMap<usize, Met<'a>>,
     pub(super) pin: Option<Pin>,
     /// `SELECT … INTO`: is the table temporary?
     pub(super) into: Option<bool>,
@@ -101,12 +129,12 @@ pub(super) struct Analyzer<'a> {
 }
 
 /// A tree node's identity, for as long as the tree stands.
-pub(super) fn address<T>(node: &T) -> usize {
+pub(in crate::sql) fn address<T>(node: &T) -> usize {
     std::ptr::from_ref(node) as usize
 }
 
 impl<'a> Analyzer<'a> {
-    pub(super) fn new(cx: &'a Context<'a>, literals: Literals<'a>) -> Analyzer<'a> {
+    pub(in crate::sql) fn new(cx: &'a Context<'a>, literals: Literals<'a>) -> Analyzer<'a> {
         Analyzer {
             cx,
             literals,
@@ -116,6 +144,8 @@ impl<'a> Analyzer<'a> {
             apart: false,
             outermost_sharded: false,
             writes: false,
+            changes: false,
+            met: HashMap::new(),
             pin: None,
             into: None,
             outputs: HashMap::new(),
@@ -129,7 +159,7 @@ impl<'a> Analyzer<'a> {
     }
 
     /// The whole statement. Call once.
-    pub(super) fn read(&mut self, statement: &Statement) {
+    pub(in crate::sql) fn read(&mut self, statement: &Statement) {
         match statement {
             Statement::Query(query) => {
                 let output = self.query(query, None, &Env::EMPTY);
@@ -154,8 +184,8 @@ impl<'a> Analyzer<'a> {
         }
     }
 
-    /// Where the statement may run.
-    pub(super) fn target(mut self) -> Target {
+    /// What is known at the end of the tree.
+    fn conclude(&mut self) -> Option<Refusal> {
         for cte in &self.ctes {
             if cte.references == 1 && cte.output.as_ref().is_some_and(|output| output.plain) {
                 for (copy, original) in &cte.copies {
@@ -166,7 +196,20 @@ impl<'a> Analyzer<'a> {
         for (view, depth) in std::mem::take(&mut self.views) {
             bridge::with_stack(depth, || drop(view));
         }
-        if let Some(Refusal { message, hint }) = self.refusals.first() {
+        self.refusals.first()
+    }
+
+    /// What is known of the statement's parts.
+    pub(in crate::sql) fn findings(mut self) -> Result<Findings<'a>, Refusal> {
+        match self.conclude() {
+            Some(refusal) => Err(refusal),
+            None => Ok(Findings { met: self.met, keys: self.facts.keys(), changes: self.changes }),
+        }
+    }
+
+    /// Where the statement may run.
+    pub(super) fn target(mut self) -> Target {
+        if let Some(Refusal { message, hint }) = self.conclude() {
             return Target::Refused(message, hint);
         }
         let touched = self.touched;
@@ -183,15 +226,15 @@ impl<'a> Analyzer<'a> {
                 let refusal = Refusal::sharded_into_reference();
                 Target::Refused(refusal.message, refusal.hint)
             }
-            Outcome::Missing { table, column, .. } if touched.home => {
+            Outcome::Missing { table, column, .. } if touched.home && self.changes => {
                 let refusal = Refusal::home_beside_unknown(&table, &column);
                 Target::Refused(refusal.message, refusal.hint)
             }
             Outcome::Missing { table, column, connected } => Target::Everywhere {
                 table,
                 column,
-                colocated: connected && !self.apart && self.outermost_sharded,
-                home: false,
+                colocated: connected && !self.apart && self.outermost_sharded && !touched.home,
+                home: touched.home,
             },
             Outcome::Known { keys, connected } => Target::Keys {
                 keys,
@@ -227,6 +270,7 @@ impl<'a> Analyzer<'a> {
             self.refusals.unreadable();
         }
         self.writes |= !locks.is_empty();
+        self.changes |= !locks.is_empty();
         let mut names = Vec::new();
         if let Some(with) = with {
             if self.ctes.len() + with.cte_tables.len() > MOST_CTES {

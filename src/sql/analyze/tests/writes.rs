@@ -60,6 +60,9 @@ fn insert_select() {
         ("INSERT INTO app_settings SELECT name, status FROM jobs WHERE user_id = 7", "keys[lit0] home", "into the home shard"),
         ("INSERT INTO app_settings SELECT name, status FROM jobs", "refused: home shard", "from all shards"),
         ("INSERT INTO plans SELECT id, name FROM jobs WHERE user_id = 7", "refused: reference", "into all shards"),
+        ("DELETE FROM jobs j USING app_settings s WHERE s.key = j.name", "refused: home shard", "where the others cannot see it"),
+        ("WITH d AS (DELETE FROM jobs RETURNING name) SELECT * FROM d, app_settings", "refused: home shard", "a write"),
+        ("SELECT * FROM jobs, app_settings FOR UPDATE", "refused: home shard", "locks are no copies'"),
         ("INSERT INTO plans SELECT 1, key FROM app_settings", "refused: reference", "the others cannot read it"),
         ("INSERT INTO plans SELECT id + 1, name FROM plans", "reference", "each from its own copy"),
     ]);
