@@ -169,7 +169,7 @@ fn location(index: usize) -> Location {
 }
 
 /// The number of the token at a position of the tree.
-pub(super) fn index_of(span: Span) -> Option<usize> {
+pub(in crate::sql) fn index_of(span: Span) -> Option<usize> {
     if span.start.line != 1 {
         return None;
     }

@@ -14,10 +14,10 @@ use super::super::schema::{Table, TableKind};
 use super::super::shape::{KeySlot, KeySource, KeyType};
 use super::facts::NodeId;
 use super::names::{Named, ident, object, resolve};
+use super::opened::first_part;
 use super::query::{Analyzer, Env, Output, joined_inner};
 use super::refusals::Refusal;
 use super::scope::{Level, Scope, Source};
-use super::tokens::Name;
 
 /// A sharded table that is written to.
 struct Target<'t> {
@@ -433,12 +433,6 @@ impl<'a> Analyzer<'a> {
             }
         }
     }
-}
-
-/// The column an assignment or a column list names: `a`, `a.field`, `a[1]`.
-fn first_part(name: &ObjectName) -> Option<String> {
-    let first = ObjectName(name.0.first().cloned().into_iter().collect());
-    object(&first).map(|Name { name, .. }| name)
 }
 
 /// A query's body, through parentheses, if no clause around it matters to its rows' values.

@@ -96,6 +96,8 @@ pub(super) struct Analyzer<'a> {
     pub(super) into: Option<bool>,
     pub(super) outputs: HashMap<usize, Output>,
     pub(super) accounted: HashSet<usize>,
+    /// Queries whose own tables are sharded.
+    pub(super) sharded: HashSet<usize>,
     pub(super) ctes: Vec<Cte>,
     /// A select list folds rows.
     pub(super) folds: bool,
@@ -106,7 +108,7 @@ pub(super) struct Analyzer<'a> {
 }
 
 /// A tree node's identity, for as long as the tree stands.
-pub(super) fn address<T>(node: &T) -> usize {
+pub(in crate::sql) fn address<T>(node: &T) -> usize {
     std::ptr::from_ref(node) as usize
 }
 
@@ -125,6 +127,7 @@ impl<'a> Analyzer<'a> {
             into: None,
             outputs: HashMap::new(),
             accounted: HashSet::new(),
+            sharded: HashSet::new(),
             ctes: Vec::new(),
             folds: false,
             views: Vec::new(),
@@ -273,6 +276,9 @@ impl<'a> Analyzer<'a> {
                 output
             }
         };
+        if output.sharded {
+            self.sharded.insert(address(query));
+        }
         output.plain &= limit_clause.is_none() && fetch.is_none() && locks.is_empty();
         output
     }
