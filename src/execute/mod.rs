@@ -10,5 +10,5 @@ mod relay;
 mod told;
 
 pub use names::ClientNames;
-pub use relay::{Emit, Event, Expect, Progress, Relay};
+pub use relay::{Emit, Event, Expect, Progress, Relay, ResultShape};
 pub use told::{Reported, Told};
