@@ -11,5 +11,5 @@ mod told;
 
 pub use branch::{Branch, Field, Outcome, Step, put_description};
 pub use names::ClientNames;
-pub use relay::{Emit, Event, Expect, Progress, Relay};
+pub use relay::{Emit, Event, Expect, Progress, Relay, ResultShape};
 pub use told::{Reported, Told};

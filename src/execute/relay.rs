@@ -12,7 +12,9 @@ use super::names::{ClientNames, put_by_clients_names};
 use super::told::Told;
 use crate::backend::{Server, ServerError};
 use crate::wire::{self, Buffer, Header, TxStatus};
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 /// What pgring answers itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,7 +51,12 @@ pub enum Expect {
         shown: bool,
     },
     /// `Describe`
-    Describe,
+    Describe {
+        /// Where the result's shape is noted.
+        result: Option<ResultShape>,
+        /// For the client?
+        shown: bool,
+    },
     /// `Execute`
     Execute {
         /// What [`Event::Completed`] will say; `None` for no event.
@@ -81,6 +88,30 @@ pub enum Expect {
     Confirm(&'static [u8]),
     /// Something pgring says at this place.
     Emit(Emit),
+}
+
+/// The shape of a statement's result ([`wire::result_shape`]), once a server has told it.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct ResultShape(Rc<Cell<Option<u64>>>);
+
+impl ResultShape {
+    /// Of a statement without one.
+    const NONE: u64 = 0;
+
+    /// What is known of it.
+    pub fn get(&self) -> Option<u64> {
+        self.0.get()
+    }
+
+    /// Now it is known.
+    pub fn set(&self, shape: u64) {
+        self.0.set(Some(shape));
+    }
+
+    /// What a `RowDescription` or `NoData` says.
+    fn note(&self, tag: u8, body: &[u8]) {
+        self.0.set(if tag == b'T' { wire::result_shape(body) } else { Some(ResultShape::NONE) });
+    }
 }
 
 /// What the session has to know.
@@ -386,11 +417,15 @@ impl Relay {
                 Some(Expect::Close { shown, .. }) => shown,
                 _ => return Err(unasked(head.tag)),
             },
-            b't' => matches!(self.expected.front(), Some(Expect::Describe)),
+            b't' => matches!(self.expected.front(), Some(Expect::Describe { shown: true, .. })),
             b'T' | b'n' => match self.expected.front() {
-                Some(Expect::Describe) => {
+                Some(Expect::Describe { result, shown }) => {
+                    let shown = *shown;
+                    if let Some(result) = result {
+                        result.note(head.tag, body);
+                    }
                     self.pop();
-                    true
+                    shown
                 }
                 Some(Expect::Query { .. }) => true,
                 _ => return Err(unasked(head.tag)),
@@ -567,10 +602,9 @@ fn is_shown(expect: &Expect) -> bool {
         | Expect::Bind { shown }
         | Expect::Close { shown, .. }
         | Expect::Execute { shown, .. }
+        | Expect::Describe { shown, .. }
         | Expect::Sync { shown } => *shown,
-        Expect::Describe | Expect::Query { .. } | Expect::Function | Expect::Confirm(_) | Expect::Emit(_) => {
-            true
-        }
+        Expect::Query { .. } | Expect::Function | Expect::Confirm(_) | Expect::Emit(_) => true,
     }
 }
 

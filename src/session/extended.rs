@@ -325,6 +325,9 @@ impl Session {
         self.attach(shard).await?;
         let named = !names.statement.is_empty();
         self.need_settled(Some((&statement, named)))?;
+        if named {
+            self.need_result_as_told(&statement).await?;
+        }
         self.tally.binds.inc();
         self.flush_deferred_to_held(Some(&statement))?;
         self.prepare_on_held(&statement, named, self.unnamed_ticket, false)?;
@@ -419,7 +422,7 @@ impl Session {
                 if self.is_distributed(name) {
                     return Box::pin(self.describe_distributed(name)).await;
                 }
-                match self.portal(name) {
+                let result = match self.portal(name) {
                     Ok(statement) if self.is_own_now(&statement) => {
                         if self.batch.has_deferred() {
                             Box::pin(self.flush_deferred_anywhere()).await?;
@@ -427,13 +430,13 @@ impl Session {
                         self.describe_own(&statement);
                         return Ok(());
                     }
-                    Ok(_) => {}
+                    Ok(statement) => statement.unknown_result(),
                     // A cursor made by DECLARE is a portal as well; held, it outlives its transaction.
                     Err(error) if !self.may_have_cursors() => return Err(error.into()),
-                    Err(_) => {}
-                }
+                    Err(_) => None,
+                };
                 self.pass_to_portal(name, frame).await?;
-                self.relay.expect(Expect::Describe);
+                self.relay.expect(Expect::Describe { result, shown: true });
                 Ok(())
             }
         }

@@ -19,13 +19,14 @@ use super::settings::statement_texts;
 use super::state::Session;
 use crate::backend::{Evicted, PreparedNames, Server};
 use crate::error::ClientError;
-use crate::execute::{Expect, Relay};
+use crate::execute::{Expect, Relay, ResultShape};
 use crate::route::Parameters;
 use crate::sql::{
     Argument, Execution, Kind, Lexed, Mentions, Pin, Preparation, Shape, Statement, Target, TokenKind,
     tokenize,
 };
 use crate::wire::{self, TxStatus};
+use std::cell::Cell;
 use std::rc::Rc;
 
 /// What a `PREPARE` that is run ahead of a statement is itself called meanwhile.
@@ -67,6 +68,8 @@ impl Session {
                 lexed,
                 variant,
                 context,
+                result: ResultShape::default(),
+                result_as_of: Cell::default(),
             })
         })
     }
