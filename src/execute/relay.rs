@@ -81,6 +81,13 @@ pub enum Expect {
     Confirm(&'static [u8]),
     /// Something pgring says at this place.
     Emit(Emit),
+    /// What the server cannot but refuse, so that it fails where pgring does.
+    Refusal {
+        /// What the client is told of it.
+        error: Box<[u8]>,
+        /// It stands for a `Parse` of the client's.
+        parsing: bool,
+    },
 }
 
 /// What the session has to know.
@@ -408,8 +415,9 @@ impl Relay {
                 if wire::error_field(body, b'R') == Some(b"RevalidateCachedQuery") {
                     events.push(Event::StalePlan);
                 }
-                match self.cancelled.take() {
-                    Some(words) if wire::error_field(body, b'C') == Some(b"57014") => out.put(&words),
+                match (self.expected.front(), self.cancelled.take()) {
+                    (Some(Expect::Refusal { error, .. }), _) => out.put(error),
+                    (_, Some(words)) if wire::error_field(body, b'C') == Some(b"57014") => out.put(&words),
                     _ => put_by_clients_names(out, frame, names),
                 }
                 self.failed(server, events);
@@ -503,7 +511,10 @@ impl Relay {
             return;
         }
         server.prepared.doubt_asked();
-        let parsing = matches!(self.expected.front(), Some(Expect::Parse { shown: true, .. }));
+        let parsing = matches!(
+            self.expected.front(),
+            Some(Expect::Parse { shown: true, .. } | Expect::Refusal { parsing: true, .. })
+        );
         // Does the client know of a batch? Then the server ignores its Query like everything else up
         // to its Sync, and the client knows that too.
         let mut in_batch = false;
@@ -568,9 +579,12 @@ fn is_shown(expect: &Expect) -> bool {
         | Expect::Close { shown, .. }
         | Expect::Execute { shown, .. }
         | Expect::Sync { shown } => *shown,
-        Expect::Describe | Expect::Query { .. } | Expect::Function | Expect::Confirm(_) | Expect::Emit(_) => {
-            true
-        }
+        Expect::Describe
+        | Expect::Query { .. }
+        | Expect::Function
+        | Expect::Confirm(_)
+        | Expect::Emit(_)
+        | Expect::Refusal { .. } => true,
     }
 }
 

@@ -83,7 +83,9 @@ impl Session {
                 Ok(())
             }
             Err(Unattached::Refused(error)) => {
-                self.undo_unsynced().await?;
+                if self.refuse_on_server(&error, false) {
+                    return self.sync().await;
+                }
                 wire::put_error(&mut self.outbox, &error);
                 self.refused();
                 self.ready_without_server();
@@ -178,7 +180,7 @@ impl Session {
 
     /// The query was answered without a server: what came before it may still be under way.
     async fn finish_query_here(&mut self) -> Result<(), Unattached> {
-        self.undo_nothing_but_sync().await?;
+        self.sync_quietly().await?;
         self.ready_without_server();
         Ok(())
     }
@@ -390,6 +392,7 @@ impl Session {
             Kind::Savepoint(name) => Effect::Savepoint(name.clone()),
             Kind::RollbackTo(name) => Effect::RollbackTo(name.clone()),
             Kind::Release(name) => Effect::Release(name.clone()),
+            Kind::Begin => Effect::Begin,
             Kind::Commit { .. } => Effect::Commit,
             Kind::Rollback { .. } => Effect::Rollback,
             Kind::Ddl => Effect::Ddl,
@@ -474,6 +477,7 @@ fn has_effect(kind: &Kind) -> bool {
             | Kind::Savepoint(_)
             | Kind::RollbackTo(_)
             | Kind::Release(_)
+            | Kind::Begin
             | Kind::Commit { .. }
             | Kind::Rollback { .. }
             | Kind::Ddl
