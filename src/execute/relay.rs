@@ -159,6 +159,8 @@ pub struct Relay {
     results: u32,
     /// After an error under the extended protocol, until its `Sync` has been asked.
     skipping: bool,
+    /// How many of what is expected a `Flush` has asked for.
+    flushed: usize,
     /// What the client is told instead of the server's answer to pgring's own cancel.
     cancelled: Option<Box<[u8]>>,
 }
@@ -182,6 +184,7 @@ impl Relay {
         let next = self.expected.pop_front()?;
         self.readies -= usize::from(ends_ready(&next));
         self.preparing -= usize::from(prepares(&next));
+        self.flushed = self.flushed.saturating_sub(1);
         if self.expected.is_empty() && self.expected.capacity() > KEPT {
             self.expected = VecDeque::new();
         }
@@ -191,6 +194,17 @@ impl Relay {
     /// Is an answer outstanding?
     pub fn is_busy(&self) -> bool {
         !self.expected.is_empty() || self.rest > 0 || self.run > 0
+    }
+
+    /// The server has been asked to `Flush`.
+    pub fn flushed(&mut self) {
+        self.flushed = self.expected.len();
+    }
+
+    /// Is it the server's turn? Answers that nobody has asked for by a `Flush` or `Sync` stay with
+    /// it until somebody does.
+    pub fn awaits_answer(&self) -> bool {
+        self.readies > 0 || self.flushed > 0 || self.copying_in
     }
 
     /// Is a `ReadyForQuery` outstanding that the client waits for?
@@ -243,9 +257,10 @@ impl Relay {
         self.skipping
     }
 
-    /// pgring cancels what runs: this is what the client is told if that succeeds.
-    pub fn cancelled_with(&mut self, error: Box<[u8]>) {
-        self.cancelled = Some(error);
+    /// pgring cancels what runs: this is what the client is told if that succeeds. `None`: that is
+    /// over.
+    pub fn cancelled_with(&mut self, error: Option<Box<[u8]>>) {
+        self.cancelled = error;
     }
 
     /// `n` bytes of the last [`Progress::Forward`] have been written.
@@ -445,6 +460,7 @@ impl Relay {
                 // section 55.2.6).
                 self.expected.retain(|expect| !matches!(expect, Expect::Sync { .. }));
                 self.readies = self.expected.iter().filter(|expect| ends_ready(expect)).count();
+                self.flushed = 0;
                 self.copying_in = true;
                 events.push(Event::CopyIn);
                 true

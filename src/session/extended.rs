@@ -107,6 +107,9 @@ impl Session {
         let mut words = Buffer::new();
         wire::put_error(&mut words, error);
         self.relay.expect(Expect::Refusal { error: words.filled().into(), parsing });
+        // An error is told at once, and what stands before it.
+        self.relay.flushed();
+        self.started();
         true
     }
 
@@ -164,6 +167,8 @@ impl Session {
         if self.relay.is_busy() {
             if let Some(held) = &mut self.held {
                 wire::put_flush(&mut held.lease.outbox);
+                self.relay.flushed();
+                self.started();
             }
             self.finish_relay().await?;
             if self.batch.is_skipping() || self.held.is_none() {
@@ -527,6 +532,10 @@ impl Session {
             && self.batch.is_sent()
         {
             wire::put_flush(&mut held.lease.outbox);
+            if self.relay.is_busy() {
+                self.relay.flushed();
+                self.started();
+            }
         }
         Ok(())
     }

@@ -338,8 +338,10 @@ impl Session {
                 Access::Write => self.tally.query_write[shard].observe(seconds),
             }
         }
+        self.asked_since = None;
         if self.relay.awaits_ready() {
             self.began = Some((now, self.access_kind));
+            self.asked_since = Some(now);
         }
     }
 

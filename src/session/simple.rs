@@ -230,9 +230,10 @@ impl Session {
     /// Notes when the statement began, for the histogram and the time limit.
     pub(super) fn started(&mut self) {
         let control = &self.registration.control;
-        if self.began.is_none() {
+        if self.began.is_none() || self.asked_since.is_none() {
             let now = Instant::now();
-            self.began = Some((now, self.access_kind));
+            self.asked_since.get_or_insert(now);
+            self.began.get_or_insert((now, self.access_kind));
             self.transaction_began.get_or_insert(now);
             control.asked.set(Some(now));
         }
