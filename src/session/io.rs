@@ -292,6 +292,40 @@ impl Session {
         Ok(!self.events.is_empty())
     }
 
+    /// As [`Session::poll_server`] when nobody reads the answers.
+    pub(super) fn poll_unread(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let lost = || End::Vanished(io::ErrorKind::UnexpectedEof.into());
+        let Some(held) = &mut self.held else { return Poll::Ready(Err(lost())) };
+        let server = &mut *held.lease;
+        loop {
+            let progress = self.relay.advance(
+                server,
+                &mut self.outbox,
+                &mut self.events,
+                &mut self.told,
+                &self.statements,
+            );
+            match progress {
+                Ok(Progress::Event) => return Poll::Ready(Ok(())),
+                Ok(Progress::Flush) => self.outbox.clear(),
+                Ok(Progress::Forward(n)) => self.relay.forwarded(server, n),
+                Ok(Progress::Read) => {
+                    if !self.relay.is_busy() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    // What could not be written yet may be what the server waits for.
+                    if let Poll::Ready(Err(_)) = server.poll_drain(cx) {
+                        return Poll::Ready(Err(lost()));
+                    }
+                    if std::task::ready!(server.poll_read(cx)).is_err() {
+                        return Poll::Ready(Err(lost()));
+                    }
+                }
+                Err(_) => return Poll::Ready(Err(lost())),
+            }
+        }
+    }
+
     /// Does as much wait for the server, or for a client that asks without reading the answers, as
     /// may?
     fn is_crowded(&self) -> bool {
