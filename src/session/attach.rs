@@ -505,32 +505,39 @@ impl Session {
         Ok(())
     }
 
-    /// The statement under way has no reader any more. A cancel that overtakes its statement finds
-    /// the server idle and is ignored: so it is repeated until the server has answered.
+    /// What is under way has no reader any more: it is cancelled, and what stands without a `Sync`
+    /// undone, as when a server loses its client. A cancel that overtakes its statement finds the
+    /// server idle and is ignored: so it is repeated until all is answered.
     async fn end_running(&mut self) {
-        for attempt in 0..CANCEL_TRIES {
-            let Some(held) = &mut self.held else { return };
-            let server = &mut *held.lease;
+        if self.passing > 0 || (self.relay.is_copying_in() && !self.fail_copy("the client is gone")) {
+            // In the middle of a message the server hears of nothing else.
             self.registration.control.cancel_running().await;
-            let answered = async {
-                while std::future::poll_fn(|cx| {
-                    // What could not be written yet may be what the server waits for.
-                    let _ = server.poll_drain(cx)?;
-                    server.poll_read(cx)
-                })
-                .await
-                .is_ok()
-                {
-                    let tail = server.inbox.filled().last_chunk::<6>();
-                    if tail.is_some_and(|tail| tail.starts_with(b"Z\0\0\0\x05")) {
-                        return;
-                    }
-                    server.inbox.clear();
-                }
-            };
-            if tokio::time::timeout(CANCEL_PATIENCE * 2_u32.pow(attempt), answered).await.is_ok() {
-                return;
+            return;
+        }
+        let running = self.relay.is_busy();
+        let gone = ClientError::error(SqlState::CANCELED, "the client is gone");
+        let unsynced = self.batch.is_sent() && self.refuse_on_server(&gone, false);
+        if unsynced && let Some(held) = &mut self.held {
+            wire::put_sync(&mut held.lease.outbox);
+            self.relay.expect(Expect::Sync { shown: false });
+        }
+        for attempt in 0..CANCEL_TRIES {
+            if running {
+                self.registration.control.cancel_running().await;
             }
+            let patience = CANCEL_PATIENCE * 2_u32.pow(attempt);
+            let Ok(answered) = tokio::time::timeout(patience, self.finish_unread()).await else { continue };
+            if answered.is_err() {
+                self.drop_held();
+            } else if unsynced {
+                self.batch.sent_is_done();
+                // Nobody is told.
+                let _: Result<(), End> = self.settle_hidden_sync();
+            }
+            if self.ready_held.take().is_some() && std::mem::take(&mut self.reads_schema) {
+                self.database.read_schema_again().await;
+            }
+            return;
         }
         tracing::warn!(
             database = self.database.name,
@@ -538,12 +545,22 @@ impl Session {
         );
     }
 
+    /// As [`Session::finish_relay`], for nobody. Cancel safe.
+    async fn finish_unread(&mut self) -> Result<(), End> {
+        while self.relay.is_busy() {
+            std::future::poll_fn(|cx| self.poll_unread(cx)).await?;
+            self.take_events()?;
+            self.outbox.clear();
+        }
+        Ok(())
+    }
+
     /// The session's end: what is left on servers is undone or closed.
     pub(super) async fn leave(&mut self) {
-        let busy = self.relay.is_busy();
-        if busy {
+        if self.relay.is_busy() || self.batch.is_sent() {
             self.end_running().await;
         }
+        let busy = self.relay.is_busy();
         // A part of a transaction is closed, and PostgreSQL rolls it back.
         let mut leases: Vec<Held> =
             self.parked.drain(..).filter(|held| held.lease.status == TxStatus::Idle).collect();

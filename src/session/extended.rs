@@ -23,7 +23,7 @@ use crate::execute::Expect;
 use crate::route::{self, Parameters};
 use crate::sql::{KeySlot, Kind, Statement, Target};
 use crate::txn::Phase;
-use crate::wire::{self, BindNames, Execute, Header, Named, Parse, TxStatus};
+use crate::wire::{self, BindNames, Buffer, Execute, Header, Named, Parse, TxStatus};
 use std::rc::Rc;
 
 impl Session {
@@ -43,16 +43,7 @@ impl Session {
         }
         let body = &frame[wire::HEADER_LEN..];
         let outcome = match head.tag {
-            b'P' => {
-                let parse = Parse::read(body)?;
-                let outcome = self.parse(parse).await;
-                let refused = matches!(outcome, Err(Unattached::Refused(_)));
-                if parse.name.is_empty() && refused && !self.relay.awaits_ready() {
-                    // PostgreSQL drops the old one first.
-                    self.unnamed = None;
-                }
-                outcome
-            }
+            b'P' => self.parse(Parse::read(body)?).await,
             b'B' => self.bind(head, body).await,
             b'D' => self.describe(frame, Named::read(body)?).await,
             b'E' => self.execute(frame, Execute::read(body)?).await,
@@ -72,83 +63,65 @@ impl Session {
                 self.postpone();
                 Ok(())
             }
-            Err(Unattached::Refused(error)) => self.fail_batch(error).await,
+            Err(Unattached::Refused(error)) => {
+                // PostgreSQL drops the unnamed statement before it looks at the next one's text.
+                let drops_unnamed = head.tag == b'P' && body.first() == Some(&0);
+                self.fail_batch(error, drops_unnamed).await
+            }
         }
     }
 
     /// An error of pgring's own, at its place among the answers; the rest of the batch is ignored.
-    async fn fail_batch(&mut self, mut error: ClientError) -> Result<(), End> {
+    async fn fail_batch(&mut self, mut error: ClientError, mut drops_unnamed: bool) -> Result<(), End> {
         match Box::pin(self.flush_deferred_anywhere()).await {
             Ok(()) => {}
             Err(Unattached::End(end)) => return Err(end),
             // The batch has failed before.
             Err(Unattached::Told | Unattached::Later) => return Ok(()),
-            Err(Unattached::Refused(earlier)) => error = earlier,
+            Err(Unattached::Refused(earlier)) => (error, drops_unnamed) = (earlier, false),
         }
-        self.say_with(|out| wire::put_error(out, &error));
-        self.batch.skip();
-        self.batch.failed = true;
-        if self.tx.phase() == Phase::Idle {
-            self.undo_on_server();
+        let before = if drops_unnamed { self.unnamed.take() } else { None };
+        if self.refuse_on_server(&error, drops_unnamed) {
+            if drops_unnamed {
+                self.batch.changes(b"", before.map(|before| (before, self.unnamed_ticket)));
+            }
         } else {
+            self.say_with(|out| wire::put_error(out, &error));
+            self.batch.failed = true;
             self.refused();
         }
-        if self.batch.is_sent()
-            && let Some(held) = &mut self.held
-        {
-            // An error is told at once, and so is what stands before it.
-            wire::put_flush(&mut held.lease.outbox);
-        }
+        self.batch.skip();
         Ok(())
     }
 
-    /// What the batch has done on its server so far is one implicit transaction, which the error
-    /// undoes as a whole.
-    fn undo_on_server(&mut self) {
-        if !self.batch.has_run() {
-            return;
+    /// Has the held server fail here, if it has heard of the transaction: where the statements
+    /// under way begin or end one, and so what an error undoes, only the server knows. False: no
+    /// server has to.
+    pub(super) fn refuse_on_server(&mut self, error: &ClientError, parsing: bool) -> bool {
+        if !self.batch.is_sent() && self.tx.phase() != Phase::Open {
+            return false;
         }
-        let Some(held) = &mut self.held else { return };
-        let server = &mut *held.lease;
-        wire::put_parse(&mut server.outbox, b"", b"ROLLBACK", &[]);
-        wire::put_bind_plain(&mut server.outbox, b"", b"");
-        wire::put_execute(&mut server.outbox, b"");
-        server.unnamed = 0;
-        self.relay.expect(Expect::Parse { id: 0, shown: false });
-        self.relay.expect(Expect::Bind { shown: false });
-        self.relay.expect(Expect::Execute { note: None, shown: false });
-    }
-
-    /// Before an error is told outside a batch: undoes what an unsynced batch has done.
-    pub(super) async fn undo_unsynced(&mut self) -> Result<(), End> {
-        if self.tx.phase() == Phase::Idle {
-            self.undo_on_server();
-            self.batch.failed = true;
-        }
-        self.sync_quietly().await
-    }
-
-    /// Before pgring answers a `Query` itself: what was sent before has to be answered first.
-    pub(super) async fn undo_nothing_but_sync(&mut self) -> Result<(), End> {
-        self.sync_quietly().await
+        let Some(held) = &mut self.held else { return false };
+        // Refused whatever the state of the transaction, and without touching anything.
+        wire::put_describe_portal(&mut held.lease.outbox, b"refused by pgring");
+        self.batch.send();
+        let mut words = Buffer::new();
+        wire::put_error(&mut words, error);
+        self.relay.expect(Expect::Refusal { error: words.filled().into(), parsing });
+        // An error is told at once, and what stands before it.
+        self.relay.flushed();
+        self.started();
+        true
     }
 
     /// Before several servers are asked together: what was only described has its answers.
     pub(super) async fn settle_unsynced(&mut self) -> Result<(), Unattached> {
-        if !self.batch.is_sent() {
-            return Ok(());
-        }
-        if let Some(held) = &mut self.held {
-            wire::put_sync(&mut held.lease.outbox);
-            self.relay.expect(Expect::Sync { shown: false });
-            self.finish_relay().await?;
-        }
-        self.batch.sent_is_done();
-        self.settle_hidden_sync()?;
+        self.sync_quietly().await?;
         if self.batch.is_skipping() { Err(Unattached::Told) } else { Ok(()) }
     }
 
-    async fn sync_quietly(&mut self) -> Result<(), End> {
+    /// Before pgring answers a `Query` itself: what was sent before is ended as by a `Sync`.
+    pub(super) async fn sync_quietly(&mut self) -> Result<(), End> {
         if !self.batch.is_sent() {
             return Ok(());
         }
@@ -159,14 +132,19 @@ impl Session {
         }
         self.batch.sent_is_done();
         self.settle_hidden_sync()?;
-        if self.tx.phase() == Phase::Idle {
-            if self.batch.failed {
-                self.undone();
-            } else {
-                self.committed();
+        match self.held.as_ref().map(|held| held.lease.status) {
+            Some(TxStatus::Open | TxStatus::Failed) => self.tx.is_open(),
+            _ if self.tx.phase() == Phase::Pending => {}
+            _ => {
+                if self.batch.failed {
+                    self.undone();
+                } else {
+                    self.committed();
+                }
+                self.tx.finish();
+                self.effects.clear();
+                self.detach_if_free();
             }
-            self.effects.clear();
-            self.detach_if_free();
         }
         Ok(())
     }
@@ -196,6 +174,8 @@ impl Session {
         if self.relay.is_busy() {
             if let Some(held) = &mut self.held {
                 wire::put_flush(&mut held.lease.outbox);
+                self.relay.flushed();
+                self.started();
             }
             self.finish_relay().await?;
             if self.batch.is_skipping() || self.held.is_none() {
@@ -584,6 +564,10 @@ impl Session {
             && self.batch.is_sent()
         {
             wire::put_flush(&mut held.lease.outbox);
+            if self.relay.is_busy() {
+                self.relay.flushed();
+                self.started();
+            }
         }
         Ok(())
     }
@@ -609,7 +593,7 @@ impl Session {
                     self.postpone();
                     return Ok(());
                 }
-                Err(Unattached::Refused(error)) => self.fail_batch(error).await?,
+                Err(Unattached::Refused(error)) => self.fail_batch(error, false).await?,
             }
         }
         if self.batch.is_sent()

@@ -21,6 +21,7 @@ pub(super) enum Effect {
     Savepoint(String),
     RollbackTo(String),
     Release(String),
+    Begin,
     Commit,
     Rollback,
     Ddl,
@@ -129,6 +130,8 @@ impl Session {
             Effect::Release(name) => {
                 self.release_savepoint(&name, None);
             }
+            // What fails from here on is not a transaction of its own.
+            Effect::Begin => self.tx.is_open(),
             Effect::Commit if rolled_back => self.ended(Session::undone),
             Effect::Commit => {
                 self.batch.committed = true;
@@ -243,8 +246,7 @@ impl Session {
         if self.batch.misaligned {
             self.close_misaligned()?;
         } else if self.batch.failed && self.tx.phase() == Phase::Pending {
-            self.tx.fail();
-            self.take_back_told();
+            self.refused();
         }
         Ok(())
     }
@@ -270,13 +272,13 @@ impl Session {
             // Only a description was asked for: the transaction has not begun anywhere.
             TxStatus::Idle if self.tx.phase() == Phase::Pending => {
                 if self.batch.failed {
-                    self.tx.fail();
+                    self.refused();
                 }
                 self.detach_if_free();
             }
             TxStatus::Idle => {
                 if self.tx.phase() == Phase::Open || !self.tx.changes().is_empty() || self.batch.failed {
-                    if self.batch.failed && !self.tx.changes().is_empty() {
+                    if self.batch.failed {
                         self.undone();
                     } else {
                         self.committed();
@@ -355,8 +357,10 @@ impl Session {
                 Access::Write => self.tally.query_write[shard].observe(seconds),
             }
         }
+        self.asked_since = None;
         if self.relay.awaits_ready() {
             self.began = Some((now, self.access_kind));
+            self.asked_since = Some(now);
         }
     }
 

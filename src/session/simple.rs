@@ -87,7 +87,9 @@ impl Session {
                 Ok(())
             }
             Err(Unattached::Refused(error)) => {
-                self.undo_unsynced().await?;
+                if self.refuse_on_server(&error, false) {
+                    return self.sync().await;
+                }
                 wire::put_error(&mut self.outbox, &error);
                 self.refused();
                 self.ready_without_server();
@@ -190,7 +192,7 @@ impl Session {
 
     /// The query was answered without a server: what came before it may still be under way.
     async fn finish_query_here(&mut self) -> Result<(), Unattached> {
-        self.undo_nothing_but_sync().await?;
+        self.sync_quietly().await?;
         self.ready_without_server();
         Ok(())
     }
@@ -240,9 +242,10 @@ impl Session {
     /// Notes when the statement began, for the histogram and the time limit.
     pub(super) fn started(&mut self) {
         let control = &self.registration.control;
-        if self.began.is_none() {
+        if self.began.is_none() || self.asked_since.is_none() {
             let now = Instant::now();
-            self.began = Some((now, self.access_kind));
+            self.asked_since.get_or_insert(now);
+            self.began.get_or_insert((now, self.access_kind));
             self.transaction_began.get_or_insert(now);
             control.asked.set(Some(now));
         }
@@ -402,6 +405,7 @@ impl Session {
             Kind::Savepoint(name) => Effect::Savepoint(name.clone()),
             Kind::RollbackTo(name) => Effect::RollbackTo(name.clone()),
             Kind::Release(name) => Effect::Release(name.clone()),
+            Kind::Begin => Effect::Begin,
             Kind::Commit { .. } => Effect::Commit,
             Kind::Rollback { .. } => Effect::Rollback,
             Kind::Ddl => Effect::Ddl,
@@ -487,6 +491,7 @@ fn has_effect(kind: &Kind) -> bool {
             | Kind::Savepoint(_)
             | Kind::RollbackTo(_)
             | Kind::Release(_)
+            | Kind::Begin
             | Kind::Commit { .. }
             | Kind::Rollback { .. }
             | Kind::Ddl

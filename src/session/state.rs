@@ -118,6 +118,8 @@ pub struct Session {
     pub(super) access_kind: Access,
     /// When the statement under way was sent, and what it is counted as.
     pub(super) began: Option<(Instant, Access)>,
+    /// Since when the client waits for answers, for the time limit.
+    pub(super) asked_since: Option<Instant>,
     /// When the transaction on the server began.
     pub(super) transaction_began: Option<Instant>,
     /// Since when the session waits for the client.

@@ -209,7 +209,7 @@ impl Session {
     }
 
     async fn discard_all(&mut self) -> Result<Own, Unattached> {
-        self.undo_nothing_but_sync().await?;
+        self.sync_quietly().await?;
         self.tell_initial_settings().await?;
         self.statements.clear();
         self.unnamed = None;

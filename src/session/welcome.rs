@@ -97,6 +97,7 @@ impl Admitted {
             last_route: Default::default(),
             access_kind: Access::Write,
             began: None,
+            asked_since: None,
             transaction_began: None,
             idle_since: Instant::now(),
             database: self.database,
