@@ -33,7 +33,7 @@ const RECURSION: usize = 8 * MOST_NESTED;
 
 /// Why there is no tree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Unreadable {
+pub(in crate::sql) enum Unreadable {
     /// Deeper than the analysis goes.
     TooDeep,
     /// Not in sqlparser's grammar.
@@ -42,7 +42,7 @@ pub(super) enum Unreadable {
 
 /// How deep the tree of these tokens may become.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Depth {
+pub(in crate::sql) struct Depth {
     nested: usize,
     chained: usize,
 }
@@ -50,7 +50,7 @@ pub(super) struct Depth {
 impl Depth {
     /// Linear in the tokens. A comma starts a new chain within its parentheses, except that
     /// set operations go on over it.
-    pub(super) fn of(tokens: &Tokens<'_>, range: Range<usize>) -> Depth {
+    pub(in crate::sql) fn of(tokens: &Tokens<'_>, range: Range<usize>) -> Depth {
         #[derive(Default, Clone, Copy)]
         struct Open {
             chain: usize,
@@ -81,19 +81,19 @@ impl Depth {
         depth
     }
 
-    pub(super) fn is_too_deep(self) -> bool {
+    pub(in crate::sql) fn is_too_deep(self) -> bool {
         self.nested > MOST_NESTED || self.chained > MOST_CHAINED
     }
 }
 
 /// Runs `work` on a stack that bears a tree of this depth.
-pub(super) fn with_stack<T>(depth: Depth, work: impl FnOnce() -> T) -> T {
+pub(in crate::sql) fn with_stack<T>(depth: Depth, work: impl FnOnce() -> T) -> T {
     let need = BASE_BYTES + depth.nested * NESTED_BYTES + depth.chained * LEVEL_BYTES;
     stacker::maybe_grow(need, need, work)
 }
 
 /// The tree of one statement's tokens. `left_out` are left out of it.
-pub(super) fn parse(
+pub(in crate::sql) fn parse(
     tokens: &Tokens<'_>,
     range: Range<usize>,
     left_out: &[Range<usize>],
@@ -169,7 +169,7 @@ fn location(index: usize) -> Location {
 }
 
 /// The number of the token at a position of the tree.
-pub(super) fn index_of(span: Span) -> Option<usize> {
+pub(in crate::sql) fn index_of(span: Span) -> Option<usize> {
     if span.start.line != 1 {
         return None;
     }

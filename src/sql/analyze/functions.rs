@@ -9,7 +9,7 @@ use super::super::shape::Pin;
 
 /// What a call means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Effect {
+pub(in crate::sql) enum Effect {
     /// A function of its arguments, the clock or the catalogs; no aggregate either.
     Scalar,
     /// Folds rows; reads nothing else.
@@ -28,7 +28,7 @@ pub(super) enum Effect {
 }
 
 /// What a call of this function means; the name as PostgreSQL would look it up.
-pub(super) fn effect(schema: &Schema, qualifier: Option<&str>, name: &str) -> Effect {
+pub(in crate::sql) fn effect(schema: &Schema, qualifier: Option<&str>, name: &str) -> Effect {
     if qualifier != Some("pg_catalog") {
         let mut candidates =
             schema.functions_named(name).iter().filter(|f| qualifier.is_none_or(|q| q == f.schema));
@@ -77,6 +77,19 @@ fn builtin(name: &str) -> Effect {
         _ if AGGREGATES.binary_search(&name).is_ok() => Effect::Aggregate,
         _ if SCALARS.binary_search(&name).is_ok() => Effect::Scalar,
         _ => Effect::Opaque,
+    }
+}
+
+/// Whether a function folds rows, or looks at others than its own.
+pub(in crate::sql) fn folds(schema: &Schema, name: &str) -> bool {
+    AGGREGATES.binary_search(&name).is_ok() || name.contains("_agg") || schema.is_aggregate(name)
+}
+
+/// Whether a call may fold rows.
+pub(super) fn may_fold(schema: &Schema, qualifier: Option<&str>, name: &str) -> bool {
+    match effect(schema, qualifier, name) {
+        Effect::Scalar => false,
+        _ => folds(schema, name) || !schema.knows_aggregates(),
     }
 }
 

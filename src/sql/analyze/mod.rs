@@ -13,25 +13,25 @@
 //! nest at most as deep as their parentheses, and the rows of a long `INSERT` are read off the
 //! tokens.
 
-mod bridge;
+pub(in crate::sql) mod bridge;
 mod conditions;
-mod facts;
+pub(in crate::sql) mod facts;
 mod from;
-mod functions;
-mod literals;
+pub(in crate::sql) mod functions;
+pub(in crate::sql) mod literals;
 mod modify;
-mod names;
+pub(in crate::sql) mod names;
 mod objects;
 mod prepared;
-mod query;
-mod refusals;
+pub(in crate::sql) mod query;
+pub(in crate::sql) mod refusals;
 mod relations;
 mod rows;
 mod scope;
 mod session;
 #[cfg(test)]
 mod tests;
-mod tokens;
+pub(in crate::sql) mod tokens;
 mod walk;
 
 use std::ops::Range;

@@ -36,6 +36,8 @@ pub(super) struct Output {
     pub(super) plain: bool,
     /// Rows of a sharded table are in it.
     pub(super) sharded: bool,
+    /// Its rows depend only on rows of their own shard, though perhaps on several of them.
+    pub(super) own: bool,
 }
 
 /// A query in `WITH`.
@@ -94,6 +96,8 @@ pub(super) struct Analyzer<'a> {
     pub(super) ctes: Vec<Cte>,
     /// A select list folds rows.
     pub(super) folds: bool,
+    /// A query has an aggregate, which is no window function.
+    pub(super) aggregates: bool,
     pub(super) views: Vec<(Rc<Statement>, Depth)>,
     pub(super) views_deep: usize,
     /// Rows of an `INSERT` that the tree does not have: their tokens between the parentheses.
@@ -122,6 +126,7 @@ impl<'a> Analyzer<'a> {
             accounted: HashSet::new(),
             ctes: Vec::new(),
             folds: false,
+            aggregates: false,
             views: Vec::new(),
             views_deep: 0,
             rows: Vec::new(),
@@ -157,6 +162,9 @@ impl<'a> Analyzer<'a> {
     /// Where the statement may run.
     pub(super) fn target(mut self) -> Target {
         for cte in &self.ctes {
+            // Two references to one query are not the same rows of it.
+            let once = |output: &Output| cte.references == 1 && (output.plain || output.own);
+            self.apart |= cte.output.as_ref().is_some_and(|output| output.sharded && !once(output));
             if cte.references == 1 && cte.output.as_ref().is_some_and(|output| output.plain) {
                 for (copy, original) in &cte.copies {
                     self.facts.edge(*copy, *original);
@@ -245,7 +253,6 @@ impl<'a> Analyzer<'a> {
                     self.refusals.unreadable();
                 }
                 rename(&mut output.columns, cte.alias.columns.iter().map(|column| ident(&column.name)));
-                self.apart |= output.sharded;
                 if !with.recursive {
                     names.push((ident(&cte.alias.name), self.new_cte()));
                 }
@@ -265,7 +272,9 @@ impl<'a> Analyzer<'a> {
                 output
             }
         };
-        output.plain &= limit_clause.is_none() && fetch.is_none() && locks.is_empty();
+        let unlimited = limit_clause.is_none() && fetch.is_none() && locks.is_empty();
+        output.plain &= unlimited;
+        output.own &= unlimited;
         output
     }
 
@@ -292,7 +301,7 @@ impl<'a> Analyzer<'a> {
                 self.apart |= sharded;
                 let unkeyed = |column: Column| Column { node: None, ..column };
                 let columns = left.columns.map(|columns| columns.into_iter().map(unkeyed).collect());
-                Output { columns, plain: false, sharded }
+                Output { columns, sharded, ..Output::default() }
             }
             SetExpr::Values(values) => {
                 let level = Level::default();
@@ -302,14 +311,14 @@ impl<'a> Analyzer<'a> {
                 }
                 let width = values.rows.first().map_or(0, |row| row.content.len());
                 let columns = (1..=width).map(|n| Column { name: Some(format!("column{n}")), node: None });
-                Output { columns: Some(columns.collect()), plain: false, sharded: false }
+                Output { columns: Some(columns.collect()), ..Output::default() }
             }
             SetExpr::Insert(statement)
             | SetExpr::Update(statement)
             | SetExpr::Delete(statement)
             | SetExpr::Merge(statement) => {
                 self.modification(statement, env);
-                Output { columns: None, plain: false, sharded: true }
+                Output { sharded: true, ..Output::default() }
             }
             // The bridge makes a SELECT of it.
             SetExpr::Table(_) => {
@@ -347,6 +356,7 @@ impl<'a> Analyzer<'a> {
         let everything = 0..level.sources.len();
         let scope = Scope { level: &level, visible: everything.clone(), outer };
 
+        let aggregates_around = std::mem::replace(&mut self.aggregates, false);
         let folds_around = std::mem::replace(&mut self.folds, false);
         self.walk(&select.projection, &scope, env);
         let folds = std::mem::replace(&mut self.folds, folds_around);
@@ -356,6 +366,7 @@ impl<'a> Analyzer<'a> {
         self.walk(&select.named_window, &scope, env);
         self.walk(&select.selection, &scope, env);
         tail(self, &scope, env);
+        let aggregates = std::mem::replace(&mut self.aggregates, aggregates_around);
         self.apart |= !select.named_window.is_empty();
         if let Some(condition) = &select.selection {
             self.condition(condition, &scope, &everything);
@@ -363,9 +374,27 @@ impl<'a> Analyzer<'a> {
 
         let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(by, modifiers) if by.is_empty() && modifiers.is_empty());
         let distinct = !matches!(&select.distinct, None | Some(Distinct::All));
+        let is_key = |expr: &Expr| self.is_key_of_row(expr, &scope);
+        let lists_key = || {
+            select.projection.iter().any(|item| {
+                matches!(item,
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } if is_key(expr))
+            })
+        };
+        let grouped_apart = match &select.group_by {
+            GroupByExpr::Expressions(by, _) if grouped => by.iter().any(is_key),
+            _ => !grouped && !aggregates && select.having.is_none(),
+        };
+        let own = grouped_apart && (!distinct || lists_key()) && select.into.is_none();
         Output {
+            own: own && !matches!(select.distinct, Some(Distinct::On(_))),
             columns: self.projected(&select.projection, &scope),
-            plain: !grouped && !distinct && !folds && select.having.is_none() && select.into.is_none(),
+            plain: !grouped
+                && !distinct
+                && !folds
+                && !aggregates
+                && select.having.is_none()
+                && select.into.is_none(),
             sharded: level.sources.iter().any(|source| source.sharded),
         }
     }
@@ -416,6 +445,15 @@ impl<'a> Analyzer<'a> {
     /// this query, would not say anything about its rows.
     fn own_key(&self, expr: &Expr, scope: &Scope<'_>) -> Option<NodeId> {
         self.key(expr, scope).filter(|found| found.source.is_some()).map(|found| found.node)
+    }
+
+    /// Whether an expression is the key of a sharded table of which each row of this level has a row:
+    /// rows that are alike in it lie on one shard.
+    pub(super) fn is_key_of_row(&self, expr: &Expr, scope: &Scope<'_>) -> bool {
+        self.key(expr, scope).is_some_and(|found| {
+            let source = found.source.and_then(|source| scope.level.sources.get(source));
+            self.facts.is_table(found.node) && source.is_some_and(|source| !source.optional)
+        })
     }
 
     /// Marks a relation of the tree as seen.

@@ -32,6 +32,8 @@ pub(super) struct Source {
     pub(super) columns: Option<Vec<Column>>,
     /// Rows of a sharded table are in it.
     pub(super) sharded: bool,
+    /// An outer join may leave it without a row.
+    pub(super) optional: bool,
 }
 
 /// A column that `USING` or `NATURAL` merged from several sources.
@@ -101,6 +103,16 @@ impl Scope<'_> {
             Expr::CompoundIdentifier(parts) => self.walk(|scope| scope.look_qualified(parts)),
             _ => None,
         }
+    }
+
+    /// Whether a column reference is one of this level's, as far as that is known.
+    pub(super) fn is_here(&self, expr: &Expr) -> bool {
+        let look = match expr {
+            Expr::Identifier(name) => self.look_unqualified(&ident(name)),
+            Expr::CompoundIdentifier(parts) => self.look_qualified(parts),
+            _ => Look::Outer,
+        };
+        matches!(look, Look::Here(_))
     }
 
     fn walk(&self, look: impl Fn(&Scope<'_>) -> Look) -> Option<Found> {

@@ -21,6 +21,7 @@
 mod plan;
 
 pub use plan::*;
+pub use select::array_type;
 
 use super::analyze::Context;
 
