@@ -5,8 +5,8 @@
 //! the tables because
 //!
 //! - a copy has every row that can matter: all of its table's, less those that a condition the
-//!   statement itself makes wherever it names the table leaves out ([`conditions`]), and those of
-//!   shards that own none of the keys that can matter;
+//!   statement itself makes wherever it names the table leaves out ([`conditions`]), and those with
+//!   another key than the ones that can matter;
 //! - a copy has every column whose name the statement mentions, in whatever sense, with its type and
 //!   collation, and all of them in the table's order where the statement may depend on that
 //!   ([`survey`]); so each name in the statement finds what it found before;
@@ -36,8 +36,9 @@ use super::super::analyze::query::Analyzer;
 use super::super::analyze::refusals::Refusal;
 use super::super::analyze::tokens::Tokens;
 use super::super::analyze::{Context, begins_query};
-use super::super::lexer::tokenize;
+use super::super::lexer::{TokenKind, tokenize};
 use super::super::schema::{Table, TableKind};
+use super::super::shape::{KeySlot, KeySource, KeyType};
 use super::{Gather, Impossible, Shadow, Source};
 use survey::{Reference, Survey};
 
@@ -47,6 +48,8 @@ const COPY: &str = "pgring_";
 const MOST_VIEWS_DEEP: usize = 16;
 /// Views that name others twice each would grow without bound.
 const MOST_BYTES: usize = 1 << 20;
+/// Of more keys a condition is not made: each is looked up in the text.
+const MOST_KEYS: usize = 64;
 
 const HINT: &str = "Add a condition on the key, or a hint /* pgring: shard=NAME */.";
 
@@ -275,15 +278,16 @@ impl<'d> Draft<'d, '_> {
         let alias = std::str::from_utf8(self.tokens.raw(first.exposed_at)).map_err(|_| not_utf8())?;
         let mut alternatives: Vec<String> = Vec::new();
         for reference in &copy.references {
-            if reference.conditions.is_empty() {
-                return Ok((alias.to_owned(), String::new()));
-            }
             let mut conjuncts: Vec<String> = Vec::new();
+            conjuncts.extend(self.among_keys(reference, alias));
             for condition in &reference.conditions {
                 let renamed: Vec<_> =
                     condition.qualifiers.iter().map(|&at| (at..at + 1, alias.to_owned())).collect();
                 let text = self.cut(condition.tokens.clone(), &renamed).ok_or_else(not_utf8)?;
                 conjuncts.push(format!("({text})"));
+            }
+            if conjuncts.is_empty() {
+                return Ok((alias.to_owned(), String::new()));
             }
             let alternative = conjuncts.join(" AND ");
             if !alternatives.contains(&alternative) {
@@ -295,6 +299,42 @@ impl<'d> Draft<'d, '_> {
             several => several.iter().map(|one| format!("({one})")).collect::<Vec<_>>().join(" OR "),
         };
         Ok((alias.to_owned(), format!(" WHERE {conditions}")))
+    }
+
+    /// The condition that a row has one of the keys that matter, where that follows from conditions
+    /// on other tables and no condition of its own says it.
+    fn among_keys(&self, reference: &Reference<'d>, alias: &str) -> Option<String> {
+        let keys = reference.keys.as_ref().filter(|keys| !self.expanded && keys.len() <= MOST_KEYS)?;
+        let column = reference.table.key_column()?;
+        let is_key = |at: usize| self.tokens.identifier(at).is_some_and(|name| name == column);
+        if reference.conditions.iter().any(|condition| condition.tokens.clone().any(is_key)) {
+            return None;
+        }
+        let literal = |slot: u32| {
+            let at = self.range.clone().find(|&at| self.tokens.slot(at) == Some(slot))?;
+            // What follows it may say how it is read.
+            let spelled = self.tokens.kind(at).filter(|kind| *kind != TokenKind::UnicodeString);
+            spelled.and_then(|_| std::str::from_utf8(self.tokens.raw(at)).ok())
+        };
+        let one = |key: &KeySource| {
+            // A column narrower than the one it was compared with must not overflow.
+            let (single, many) = match key.key_type {
+                KeyType::Integer => ("::bigint", "::bigint[]"),
+                KeyType::Text | KeyType::Uuid => ("", ""),
+            };
+            Some(match key.slot {
+                KeySlot::Literal(slot) => format!("= {}{single}", literal(slot)?),
+                KeySlot::NegatedLiteral(slot) => format!("= (-{}){single}", literal(slot)?),
+                KeySlot::LiteralArray(slot) => format!("= ANY({}{many})", literal(slot)?),
+                KeySlot::Param(number) => format!("= ${number}"),
+                KeySlot::ParamArray(number) => format!("= ANY(${number})"),
+                KeySlot::Null => "= NULL".to_owned(),
+            })
+        };
+        let column = quoted(column);
+        let among: Option<Vec<String>> =
+            keys.iter().map(|key| Some(format!("{alias}.{column} {}", one(key)?))).collect();
+        Some(format!("({})", among?.join(" OR ")))
     }
 
     fn source(&self, copy: &Copied<'d, '_>) -> Source {
