@@ -38,7 +38,7 @@ pub struct Table {
 }
 
 /// What the catalogs say of a table that routing alone does not need.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct TableDetail {
     /// Parallel to [`Table::columns`]; empty where it is not known.
     pub columns: Vec<ColumnDetail>,
@@ -52,7 +52,7 @@ pub struct TableDetail {
 }
 
 /// What the catalogs say of a column.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ColumnDetail {
     /// As `format_type` shows it with an empty `search_path`: `numeric(10,2)`, `public.mood`.
     pub type_name: String,
@@ -73,7 +73,7 @@ pub struct ColumnDetail {
 }
 
 /// How a column's values are ordered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum TextOrder {
     /// It is no text: its type says.
     ByType,

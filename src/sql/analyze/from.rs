@@ -177,7 +177,8 @@ impl Analyzer<'_> {
                     }
                     let output = self.query(subquery, if *is_lateral { Some(&lateral) } else { outer }, env);
                     let columns = self.copied(&output);
-                    let source = Source { columns, sharded: output.sharded, ..Source::default() };
+                    let source =
+                        Source { columns, sharded: output.sharded, solid: output.solid, ..Source::default() };
                     self.aliased(source, alias.as_ref())
                 }
                 TableFactor::Function { name, args, alias, .. } => {

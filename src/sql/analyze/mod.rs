@@ -22,6 +22,7 @@ pub(in crate::sql) mod literals;
 mod modify;
 pub(in crate::sql) mod names;
 mod objects;
+pub(in crate::sql) mod opened;
 mod prepared;
 pub(in crate::sql) mod query;
 pub(in crate::sql) mod refusals;

@@ -11,8 +11,9 @@ use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
 
 use sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, ObjectName, Query, Select, SelectFlavor, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, Statement, WildcardAdditionalOptions,
+    Distinct, Expr, GroupByExpr, JoinOperator, ObjectName, Query, Select, SelectFlavor, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor, TableWithJoins,
+    WildcardAdditionalOptions,
 };
 
 use super::super::schema::Table;
@@ -37,6 +38,10 @@ pub(super) struct Output {
     pub(super) plain: bool,
     /// Rows of a sharded table are in it.
     pub(super) sharded: bool,
+    /// A column that holds keys holds one in each row: none stands below an outer join.
+    pub(super) solid: bool,
+    /// What a modification returns: it runs whole, whatever is asked of its rows.
+    pub(super) modifies: bool,
 }
 
 /// A query in `WITH`.
@@ -119,6 +124,8 @@ pub(in crate::sql) struct Analyzer<'a> {
     pub(super) into: Option<bool>,
     pub(super) outputs: HashMap<usize, Output>,
     pub(super) accounted: HashSet<usize>,
+    /// Queries whose own tables are sharded.
+    pub(super) sharded: HashSet<usize>,
     pub(super) ctes: Vec<Cte>,
     /// A select list folds rows.
     pub(super) folds: bool,
@@ -150,6 +157,7 @@ impl<'a> Analyzer<'a> {
             into: None,
             outputs: HashMap::new(),
             accounted: HashSet::new(),
+            sharded: HashSet::new(),
             ctes: Vec::new(),
             folds: false,
             views: Vec::new(),
@@ -165,7 +173,7 @@ impl<'a> Analyzer<'a> {
                 let output = self.query(query, None, &Env::EMPTY);
                 self.outermost_sharded = output.sharded;
             }
-            other => self.modification(other, &Env::EMPTY),
+            other => self.outermost_sharded = self.modification(other, &Env::EMPTY).sharded,
         }
         self.cross_check(statement);
     }
@@ -187,7 +195,11 @@ impl<'a> Analyzer<'a> {
     /// What is known at the end of the tree.
     fn conclude(&mut self) -> Option<Refusal> {
         for cte in &self.ctes {
-            if cte.references == 1 && cte.output.as_ref().is_some_and(|output| output.plain) {
+            let Some(output) = &cte.output else { continue };
+            // Rows of a query that is read once meet others where its columns do.
+            let once = self.writes && cte.references == 1 && (output.plain || output.modifies);
+            self.apart |= output.sharded && !once;
+            if cte.references == 1 && output.plain {
                 for (copy, original) in &cte.copies {
                     self.facts.edge(*copy, *original);
                 }
@@ -289,7 +301,6 @@ impl<'a> Analyzer<'a> {
                     self.refusals.unreadable();
                 }
                 rename(&mut output.columns, cte.alias.columns.iter().map(|column| ident(&column.name)));
-                self.apart |= output.sharded;
                 if !with.recursive {
                     names.push((ident(&cte.alias.name), self.new_cte()));
                 }
@@ -309,6 +320,9 @@ impl<'a> Analyzer<'a> {
                 output
             }
         };
+        if output.sharded {
+            self.sharded.insert(address(query));
+        }
         output.plain &= limit_clause.is_none() && fetch.is_none() && locks.is_empty();
         output
     }
@@ -336,7 +350,7 @@ impl<'a> Analyzer<'a> {
                 self.apart |= sharded;
                 let unkeyed = |column: Column| Column { node: None, ..column };
                 let columns = left.columns.map(|columns| columns.into_iter().map(unkeyed).collect());
-                Output { columns, plain: false, sharded }
+                Output { columns, sharded, ..Output::default() }
             }
             SetExpr::Values(values) => {
                 let level = Level::default();
@@ -346,15 +360,12 @@ impl<'a> Analyzer<'a> {
                 }
                 let width = values.rows.first().map_or(0, |row| row.content.len());
                 let columns = (1..=width).map(|n| Column { name: Some(format!("column{n}")), node: None });
-                Output { columns: Some(columns.collect()), plain: false, sharded: false }
+                Output { columns: Some(columns.collect()), ..Output::default() }
             }
             SetExpr::Insert(statement)
             | SetExpr::Update(statement)
             | SetExpr::Delete(statement)
-            | SetExpr::Merge(statement) => {
-                self.modification(statement, env);
-                Output { columns: None, plain: false, sharded: true }
-            }
+            | SetExpr::Merge(statement) => self.modification(statement, env),
             // The bridge makes a SELECT of it.
             SetExpr::Table(_) => {
                 self.refusals.unreadable();
@@ -411,11 +422,15 @@ impl<'a> Analyzer<'a> {
             columns: self.projected(&select.projection, &scope),
             plain: !grouped && !distinct && !folds && select.having.is_none() && select.into.is_none(),
             sharded: level.sources.iter().any(|source| source.sharded),
+            solid: joined_inner(&select.from)
+                && !by_sets(&select.group_by)
+                && level.sources.iter().all(Source::is_solid),
+            modifies: false,
         }
     }
 
     /// The select list's columns; `None` where their number is not known.
-    fn projected(&mut self, items: &[SelectItem], scope: &Scope<'_>) -> Option<Vec<Column>> {
+    pub(super) fn projected(&mut self, items: &[SelectItem], scope: &Scope<'_>) -> Option<Vec<Column>> {
         let mut columns = Vec::new();
         for item in items {
             match item {
@@ -484,6 +499,29 @@ fn name_of(expr: &Expr) -> Option<String> {
         Expr::CompoundIdentifier(parts) => parts.last().map(ident),
         Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => name_of(inner),
         _ => None,
+    }
+}
+
+/// Whether no row may lack one of the tables' part.
+pub(super) fn joined_inner(from: &[TableWithJoins]) -> bool {
+    let inner = |join: &JoinOperator| {
+        matches!(join, JoinOperator::Join(_) | JoinOperator::Inner(_) | JoinOperator::CrossJoin(_))
+    };
+    from.iter().all(|item| {
+        let mut factors = std::iter::once(&item.relation).chain(item.joins.iter().map(|join| &join.relation));
+        item.joins.iter().all(|join| inner(&join.join_operator))
+            && factors.all(|factor| !matches!(factor, TableFactor::NestedJoin { .. }))
+    })
+}
+
+/// In the totals of grouping sets, a column is NULL.
+fn by_sets(group_by: &GroupByExpr) -> bool {
+    match group_by {
+        GroupByExpr::All(_) => true,
+        GroupByExpr::Expressions(by, modifiers) => {
+            let sets = |by: &Expr| matches!(by, Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_));
+            !modifiers.is_empty() || by.iter().any(sets)
+        }
     }
 }
 

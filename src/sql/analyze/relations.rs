@@ -65,7 +65,7 @@ impl<'a> Analyzer<'a> {
     pub(super) fn table(&mut self, table: &Table) -> Source {
         let mut columns: Vec<Column> =
             table.columns.iter().map(|name| Column { name: Some(name.clone()), node: None }).collect();
-        let mut sharded = false;
+        let (mut sharded, mut solid) = (false, true);
         match &table.kind {
             TableKind::Sharded { key, key_type } => {
                 sharded = true;
@@ -79,13 +79,13 @@ impl<'a> Analyzer<'a> {
             TableKind::Home | TableKind::Sequence => self.touched.home = true,
             TableKind::View { definition } => {
                 let output = self.view(definition);
-                sharded = output.sharded;
+                (sharded, solid) = (output.sharded, output.solid);
                 for (column, copy) in columns.iter_mut().zip(self.copied(&output).into_iter().flatten()) {
                     column.node = copy.node;
                 }
             }
         }
-        Source { schema: Some(table.schema.clone()), columns: Some(columns), sharded, name: None }
+        Source { schema: Some(table.schema.clone()), columns: Some(columns), sharded, solid, name: None }
     }
 
     /// A view is the query it is defined by.
@@ -136,6 +136,7 @@ impl<'a> Analyzer<'a> {
         let mut source = Source { name: Some(name.to_owned()), ..Source::default() };
         if let Some(output) = self.ctes[id].output.clone() {
             source.sharded = output.sharded;
+            source.solid = output.solid;
             source.columns = output.columns.map(|columns| {
                 let copies = columns.into_iter().map(|column| {
                     let node = column.node.map(|original| {

@@ -66,6 +66,13 @@ impl<'t> Tokens<'t> {
         self.text.get(start..end).unwrap_or(&[])
     }
 
+    /// These tokens as they stand in the text, what is between them included.
+    pub(in crate::sql) fn written(&self, range: Range<usize>) -> Option<&'t str> {
+        let (first, last) = (self.tokens.get(range.start)?, self.tokens.get(range.end.checked_sub(1)?)?);
+        let bytes = self.text.get(first.span.start as usize..last.span.end as usize)?;
+        std::str::from_utf8(bytes).ok()
+    }
+
     /// Which literal the token is.
     pub(in crate::sql) fn slot(&self, index: usize) -> Option<u32> {
         let token = self.tokens.get(index)?;

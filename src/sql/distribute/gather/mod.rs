@@ -54,7 +54,7 @@ const MOST_KEYS: usize = 64;
 const HINT: &str = "Add a condition on the key, or a hint /* pgring: shard=NAME */.";
 
 impl Impossible {
-    fn new(message: impl Into<String>) -> Impossible {
+    fn to_gather(message: impl Into<String>) -> Impossible {
         Impossible { message: message.into(), hint: HINT.to_owned() }
     }
 }
@@ -81,7 +81,7 @@ pub(super) fn plan(text: &[u8], cx: &Context<'_>) -> Result<Gather, Impossible> 
             Step::Expanded(longer) => text = Cow::Owned(longer.into_bytes()),
         }
     }
-    Err(Impossible::new("views stand on one another too deeply"))
+    Err(Impossible::to_gather("views stand on one another too deeply"))
 }
 
 fn step(text: &[u8], cx: &Context<'_>, expanded: bool) -> Result<Step, Impossible> {
@@ -92,7 +92,7 @@ fn step(text: &[u8], cx: &Context<'_>, expanded: bool) -> Result<Step, Impossibl
     let ranges = tokens.statements();
     let [range] = ranges.as_slice() else { return Err(unreadable()) };
     if !begins_query(&tokens, range.start) {
-        return Err(Impossible::new("only a query can be answered from copies of several shards' rows"));
+        return Err(Impossible::to_gather("only a query can be answered from copies of several shards' rows"));
     }
     let depth = Depth::of(&tokens, range.clone());
     if depth.is_too_deep() {
@@ -104,7 +104,7 @@ fn step(text: &[u8], cx: &Context<'_>, expanded: bool) -> Result<Step, Impossibl
         analyzer.read(&tree);
         let findings = analyzer.findings()?;
         if findings.changes || !matches!(tree, Statement::Query(_)) {
-            return Err(Impossible::new("rows that are changed or locked cannot be copies"));
+            return Err(Impossible::to_gather("rows that are changed or locked cannot be copies"));
         }
         let mut survey = Survey::new(cx, &tokens, range.clone(), &findings);
         if let std::ops::ControlFlow::Break(impossible) = tree.visit(&mut survey) {
@@ -186,7 +186,7 @@ impl<'d> Draft<'d, '_> {
     /// The statement's text with some of its tokens replaced.
     fn edited(&self, mut edits: Vec<(Range<usize>, String)>) -> Result<String, Impossible> {
         edits.sort_by_key(|(range, _)| range.start);
-        self.cut(self.range.clone(), &edits).ok_or_else(|| Impossible::new("the statement is not in UTF-8"))
+        self.cut(self.range.clone(), &edits).ok_or_else(|| Impossible::to_gather("the statement is not in UTF-8"))
     }
 
     /// The text of these tokens, some of them replaced; `edits` are in order and apart. What stands
@@ -273,7 +273,7 @@ impl<'d> Draft<'d, '_> {
     /// The name the rows are fetched under, and `WHERE …`: a row matters if it does to any of the
     /// references.
     fn conditions(&self, copy: &Copied<'d, '_>) -> Result<(String, String), Impossible> {
-        let not_utf8 = || Impossible::new("the statement is not in UTF-8");
+        let not_utf8 = || Impossible::to_gather("the statement is not in UTF-8");
         let Some(first) = copy.references.first() else { return Ok((String::new(), String::new())) };
         let alias = std::str::from_utf8(self.tokens.raw(first.exposed_at)).map_err(|_| not_utf8())?;
         let mut alternatives: Vec<String> = Vec::new();
@@ -359,11 +359,11 @@ impl<'d> Draft<'d, '_> {
 fn check_types(table: &Table, columns: &[usize]) -> Result<(), Impossible> {
     for &column in columns {
         let (Some(detail), Some(name)) = (table.detail.columns.get(column), table.columns.get(column)) else {
-            return Err(Impossible::new(format!("not all is known of table \"{}\"", table.name)));
+            return Err(Impossible::to_gather(format!("not all is known of table \"{}\"", table.name)));
         };
         let type_name = detail.type_name.as_str();
         if (!detail.builtin && type_name.ends_with("[]")) || type_name.starts_with("reg") {
-            return Err(Impossible::new(format!(
+            return Err(Impossible::to_gather(format!(
                 "column \"{name}\" of table \"{}\" cannot be copied between servers: it is of type {type_name}",
                 table.name
             )));

@@ -185,7 +185,7 @@ impl<'s, 'a> Survey<'s, 'a> {
             }
             // Without its schema the name could be taken for another one's.
             if !named.all(|(_, table)| table.as_ref() == Some(&meant)) {
-                return Err(Impossible::new(format!(
+                return Err(Impossible::to_gather(format!(
                     "\"{}.{}\" stands beside another \"{1}\"",
                     meant.0, meant.1
                 )));
@@ -229,7 +229,7 @@ impl<'s, 'a> Survey<'s, 'a> {
                     && !schema.functions_named(name).is_empty()
             });
             if attribute || (is_value && typed) {
-                return Err(Impossible::new(format!(
+                return Err(Impossible::to_gather(format!(
                     "rows of \"{}\" as values of the table's own type cannot be copies",
                     reference.exposed
                 )));
@@ -250,7 +250,7 @@ impl<'s, 'a> Survey<'s, 'a> {
             }
             Effect::Scalar | Effect::Aggregate | Effect::Opaque => Ok(()),
             Effect::Home(None) if name.name == "nextval" => Ok(()),
-            _ => Err(Impossible::new(format!(
+            _ => Err(Impossible::to_gather(format!(
                 "function \"{}\" cannot be called beside rows of several shards: what it does is for the session",
                 name.name
             ))),
@@ -259,7 +259,7 @@ impl<'s, 'a> Survey<'s, 'a> {
 
     fn select(&mut self, select: &Select) -> Result<(), Impossible> {
         if select.into.is_some() {
-            return Err(Impossible::new("SELECT INTO cannot be answered over several shards"));
+            return Err(Impossible::to_gather("SELECT INTO cannot be answered over several shards"));
         }
         let mut items = Vec::new();
         for from in &select.from {
@@ -292,7 +292,7 @@ impl<'s, 'a> Survey<'s, 'a> {
             if let Some(name) = &item.name
                 && !names.insert(name)
             {
-                return Err(Impossible::new(format!("two tables are known as \"{name}\" at once")));
+                return Err(Impossible::to_gather(format!("two tables are known as \"{name}\" at once")));
             }
         }
         Ok(())
@@ -345,7 +345,7 @@ impl<'s, 'a> Survey<'s, 'a> {
                     (false, true, constraint)
                 }
                 JoinOperator::FullOuter(constraint) => (true, true, constraint),
-                _ => return Err(Impossible::new("a join of this kind cannot be read")),
+                _ => return Err(Impossible::to_gather("a join of this kind cannot be read")),
             };
             let middle = items.len();
             items.extend(right);
@@ -379,7 +379,7 @@ impl<'s, 'a> Survey<'s, 'a> {
                 self.every_column(&hidden);
                 other(alias_of(alias))
             }
-            _ => return Err(Impossible::new("an item of FROM cannot be read")),
+            _ => return Err(Impossible::to_gather("an item of FROM cannot be read")),
         })
     }
 
@@ -388,7 +388,7 @@ impl<'s, 'a> Survey<'s, 'a> {
         let exposed = match (alias, object(name)) {
             (Some(alias), _) => ident(&alias.name),
             (None, Some(Name { name, .. })) => name,
-            (None, None) => return Err(Impossible::new("a table's name cannot be read")),
+            (None, None) => return Err(Impossible::to_gather("a table's name cannot be read")),
         };
         let item = |reference| vec![Item { name: Some(exposed.clone()), reference, nullable: false }];
         let (table, node) = match self.findings.met.get(&address(name)) {
@@ -398,7 +398,7 @@ impl<'s, 'a> Survey<'s, 'a> {
                 return Ok(item(None));
             }
             Some(Met::Unknown) | None => {
-                return Err(Impossible::new(format!(
+                return Err(Impossible::to_gather(format!(
                     "table \"{exposed}\" is not known: it may be temporary, or have just been made"
                 )));
             }
@@ -417,7 +417,7 @@ impl<'s, 'a> Survey<'s, 'a> {
             None => tokens.as_ref().map(|tokens| tokens.end - 1),
         };
         let (Some(tokens), Some(exposed_at)) = (tokens, exposed_at) else {
-            return Err(Impossible::new("a table's name cannot be read"));
+            return Err(Impossible::to_gather("a table's name cannot be read"));
         };
         let before = |back: usize, word: &str| {
             tokens.start >= self.range.start + back && self.tokens.is_word(tokens.start - back, word)
@@ -425,12 +425,12 @@ impl<'s, 'a> Survey<'s, 'a> {
         let only = before(1, "only");
         let enclosed = before(2, "only") && self.tokens.is_mark(tokens.start - 1, "(");
         if enclosed || self.tokens.is_mark(tokens.end, "*") {
-            return Err(Impossible::new("ONLY cannot be read here"));
+            return Err(Impossible::to_gather("ONLY cannot be read here"));
         }
         let source = match views::treatment(table, self.cx)? {
             Treatment::Left => return Ok(item(None)),
             Treatment::Copied(source) => source,
-            Treatment::Replaced(_) if only => return Err(Impossible::new("ONLY stands before a view")),
+            Treatment::Replaced(_) if only => return Err(Impossible::to_gather("ONLY stands before a view")),
             Treatment::Replaced(definition) => {
                 self.views.push(Expansion { definition, name: tokens, bare });
                 return Ok(item(None));
@@ -478,12 +478,12 @@ impl<'s, 'a> Survey<'s, 'a> {
                         let ends = parts.first().and_then(|part| index_of(part.span));
                         let ends = ends.zip(parts.get(1).and_then(|part| index_of(part.span)));
                         let Some((first, second)) = ends else {
-                            return Err(Impossible::new("a column's name cannot be read"));
+                            return Err(Impossible::to_gather("a column's name cannot be read"));
                         };
                         let (schema, table) = (schema.clone(), table.clone());
                         self.qualified.push(Qualified { schema, table, tokens: first..second });
                     }
-                    _ => return Err(Impossible::new("a column's name has too many parts")),
+                    _ => return Err(Impossible::to_gather("a column's name has too many parts")),
                 }
             }
             Expr::Cast { data_type, .. } => {
@@ -499,7 +499,7 @@ impl<'s, 'a> Survey<'s, 'a> {
 
     fn not_of_the_system(&self, column: &str) -> Result<(), Impossible> {
         if SYSTEM_COLUMNS.contains(&column) {
-            return Err(Impossible::new(format!(
+            return Err(Impossible::to_gather(format!(
                 "column \"{column}\" is the server's own, and means nothing over several shards"
             )));
         }
@@ -536,7 +536,7 @@ impl Visitor for Survey<'_, '_> {
                 alias
             }
             TableFactor::Table { sample: Some(_), .. } => {
-                return ControlFlow::Break(Impossible::new("TABLESAMPLE cannot sample several shards alike"));
+                return ControlFlow::Break(Impossible::to_gather("TABLESAMPLE cannot sample several shards alike"));
             }
             TableFactor::Derived { alias, .. }
             | TableFactor::UNNEST { alias, .. }

@@ -49,7 +49,7 @@ pub(super) fn treatment<'a>(view: &'a Table, cx: &Context<'_>) -> Result<Treatme
 fn may_be_replaced(view: &Table, definition: &str, cx: &Context<'_>) -> Result<(), Impossible> {
     let unreadable = || Impossible::from(Refusal::unreadable());
     let opaque = |table: &str| {
-        Impossible::new(format!(
+        Impossible::to_gather(format!(
             "view \"{}\" cannot be answered over several shards: what its owner sees of \"{table}\" may not \
              be what you see of it",
             view.name
