@@ -47,9 +47,7 @@ impl Session {
         members.swap(0, at_home);
         let outcome = match self.describe_on_first(&mut members, asked, &[asked.text]).await {
             Ok(mut described) => match described.pop_front() {
-                Some(original) => {
-                    self.gather_on(asked, gather, &original, &mut members, &places).await
-                }
+                Some(original) => self.gather_on(asked, gather, &original, &mut members, &places).await,
                 None => Err(misdescribed().into()),
             },
             Err(fault) => Err(fault),

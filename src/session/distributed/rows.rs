@@ -1,9 +1,9 @@
 //! [`Merge`]: the shards' rows are the answer's.
 
-use super::{Fault, Inexact};
 use super::ask::{Asked, put_formats, type_bytes};
 use super::drive::{Discard, Flow, Wants};
 use super::team::Member;
+use super::{Fault, Inexact};
 use crate::error::{ClientError, SqlState};
 use crate::execute::{Branch, Field, put_description};
 use crate::merge::order::SortType;

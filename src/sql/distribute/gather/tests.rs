@@ -3,7 +3,9 @@
 use std::cell::Cell;
 
 use super::super::super::analyze::Context;
-use super::super::super::schema::{ColumnDetail, Function, Schema, Table, TableDetail, TableKind, TextOrder};
+use super::super::super::schema::{
+    Carriage, ColumnDetail, Function, Schema, Table, TableDetail, TableKind, TextOrder,
+};
 use super::super::super::shape::{KeySlot, KeyType};
 use super::super::{Gather, Impossible, Source};
 use super::plan;
@@ -20,14 +22,17 @@ fn table(name: &str, columns: &str, kind: TableKind) -> Table {
     };
     for (number, column) in columns.split(", ").enumerate() {
         let (name, type_name) = column.split_once(' ').unwrap_or((column, "text"));
-        if let Some(type_name) = type_name.strip_suffix('!') {
+        if type_name.ends_with('!') {
             table.detail.primary_key.push(number);
-            table.columns.push(name.to_owned());
-            table.detail.columns.push(detail(type_name));
-        } else {
-            table.columns.push(name.to_owned());
-            table.detail.columns.push(detail(type_name));
         }
+        let type_name = type_name.trim_end_matches('!');
+        table.columns.push(name.to_owned());
+        table.detail.columns.push(detail(type_name));
+        table.detail.carriage.push(match type_name {
+            "public.mood[]" => Carriage::AsTexts,
+            "public.pair[]" | "regclass" => Carriage::Never,
+            _ => Carriage::Binary,
+        });
     }
     table
 }
@@ -50,7 +55,11 @@ fn schema() -> Schema {
     let view = |definition: &str| TableKind::View { definition: definition.to_owned() };
     let mut tables = vec![
         table("users", "id bigint!, email text, name text, plan_id integer", by(0)),
-        table("jobs", "id bigint!, user_id bigint, name text, status public.mood, tags public.mood[]", by(1)),
+        table(
+            "jobs",
+            "id bigint!, user_id bigint, name text, status public.mood, tags public.mood[], pairs public.pair[]",
+            by(1),
+        ),
         table("runs", "id bigint!, job_id bigint, user_id bigint, status text", by(2)),
         table("Mixed", "id bigint!, user_id bigint", by(1)),
         table("secret_notes", "id bigint!, user_id bigint, body text", by(1)),
@@ -232,8 +241,17 @@ SELECT name FROM "@1" AS jobs
 each: SELECT status FROM jobs AS jobs
 SELECT status FROM "@1" AS jobs
 
-> SELECT tags FROM jobs
-impossible: column "tags" of table "jobs" cannot be copied
+> SELECT pairs FROM jobs
+impossible: column "pairs" of table "jobs" cannot be copied
+
+# An array of an enumeration is one of texts on its way.
+> SELECT id, tags FROM jobs, ONLY jobs j WHERE 'x' = ANY (j.tags)
+each: SELECT id, tags::text[] AS tags FROM jobs AS jobs
+each: SELECT id, tags::text[] AS tags FROM ONLY jobs AS j WHERE ('x' = ANY (j.tags))
+SELECT id, tags FROM (SELECT "id", "tags"::public.mood[] AS "tags" FROM "@1") AS jobs,  (SELECT "id", "tags"::public.mood[] AS "tags" FROM "@2") j WHERE 'x' = ANY (j.tags)
+
+> SELECT tags FROM jobs GROUP BY id
+impossible: the primary key of "jobs"
 
 > SELECT relation FROM oids
 impossible: type regclass
