@@ -5,6 +5,7 @@
 //! `merge` has what it takes to join their answers; scatter, split and gather will stand here
 //! beside `relay`.
 
+pub mod copy;
 mod names;
 mod relay;
 mod told;
