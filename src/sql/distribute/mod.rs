@@ -19,9 +19,11 @@
 //! client's own words wherever it is the client's own statement.
 
 mod copy;
+mod ddl;
 mod plan;
 
 pub use copy::*;
+pub use ddl::{Ddl, ddl};
 pub use plan::*;
 pub use writes::tells_the_time;
 
