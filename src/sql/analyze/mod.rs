@@ -221,11 +221,11 @@ impl Reader<'_> {
             (_, false) => Kind::Other,
         };
         let mut analyzer = Analyzer::new(self.cx, Literals::new(tokens));
-        analyzer.relation(&name, &Env::EMPTY);
-        let target = match (analyzer.target(), inward, streamed) {
-            (Target::Everywhere { table, .. }, true, true) => refused(Refusal::copied_in(&table)),
-            (Target::Everywhere { table, .. }, _, false) => refused(Refusal::file_copied(&table)),
-            (target, ..) => target,
+        analyzer.outermost_sharded = analyzer.relation(&name, &Env::EMPTY).0.sharded;
+        // What is copied in is split by its rows' keys.
+        let target = match (analyzer.target(), streamed) {
+            (Target::Everywhere { table, .. }, false) => refused(Refusal::file_copied(&table)),
+            (target, _) => target,
         };
         let access = if inward || !streamed { Access::Write } else { Access::Read };
         plain(kind, target, access)
