@@ -16,7 +16,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use twox_hash::XxHash3_64;
 
 use crate::config;
-use crate::sql::{Function, KeyType, Schema, Table, TableDetail, TableKind};
+use crate::sql::{ColumnDetail, Function, KeyType, Schema, Table, TableDetail, TableKind, TextOrder};
 
 /// A database's rules: its part of the configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -107,6 +107,8 @@ struct Relation {
     columns: Vec<Column>,
     /// Indexes in the catalog's relations.
     parents: Vec<usize>,
+    /// Its columns run parallel to `columns`.
+    detail: TableDetail,
 }
 
 /// A function, procedure or aggregate that is no extension's; overloads taken together.
@@ -152,13 +154,22 @@ impl Relation {
 /// One simple query is one transaction, and `SET TRANSACTION` in front makes it one snapshot.
 /// `pg_get_viewdef` qualifies what the search path does not find: with an empty one, everything.
 /// pgring's own tables are left out: no statement of a client is routed by them.
+///
+/// Columns that not every version's catalogs have are looked up in the row as a JSON object. Below
+/// 10000 are the OIDs that PostgreSQL's sources assign, which are the same in every version. A
+/// trigger that PostgreSQL itself made, for a foreign key or a deferrable one, has a constraint; a
+/// partition's copy of its parent's has none.
 const QUERY: &str = r"
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 SET LOCAL search_path = '';
-SELECT pg_encoding_to_char(encoding), datcollate
-  FROM pg_database WHERE datname = current_database();
+SELECT pg_encoding_to_char(d.encoding), coalesce(to_jsonb(d)->>'datlocprovider', 'c'),
+       coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale', d.datcollate)
+  FROM pg_database d WHERE datname = current_database();
 SELECT c.oid, n.nspname, c.relname, c.relkind,
-       CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END
+       CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END,
+       EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid
+                  AND (NOT t.tgisinternal OR t.tgconstraint = 0))
+       OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1')
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND c.relpersistence <> 't'
    AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'pgring')
@@ -170,19 +181,31 @@ WITH RECURSIVE domain(oid, base) AS (
   SELECT d.oid, t.typbasetype FROM domain d JOIN pg_type t ON t.oid = d.base WHERE t.typtype = 'd')
 SELECT a.attrelid, a.attname, format_type(a.atttypid, a.atttypmod),
        b.typname, b.typnamespace = 'pg_catalog'::regnamespace,
-       coalesce(l.collname, ''), coalesce(l.collisdeterministic, true), a.attnotnull
+       coalesce(l.collname, ''), coalesce(l.collisdeterministic, true), a.attnotnull,
+       l.collprovider,
+       coalesce(to_jsonb(l)->>'colllocale', to_jsonb(l)->>'colliculocale', l.collcollate),
+       t.oid < 10000 AND t.typtype IN ('b', 'r', 'm') AND t.typname !~ '^_?reg'
+       AND t.typsend <> 0 AND t.typreceive <> 0,
+       pg_get_expr(f.adbin, f.adrelid), a.attgenerated <> '', a.attidentity <> ''
   FROM pg_attribute a
   JOIN pg_class c ON c.oid = a.attrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN (SELECT d.oid, d.base FROM domain d JOIN pg_type t ON t.oid = d.base AND t.typtype <> 'd') d
     ON d.oid = a.atttypid
+  JOIN pg_type t ON t.oid = a.atttypid
   JOIN pg_type b ON b.oid = coalesce(d.base, a.atttypid)
   LEFT JOIN pg_collation l ON l.oid = a.attcollation
+  LEFT JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
  WHERE a.attnum > 0 AND NOT a.attisdropped
    AND c.relkind IN ('r', 'p', 'f', 'v', 'm') AND c.relpersistence <> 't'
    AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'pgring')
    AND n.nspname !~ '^pg_(toast_)?temp_'
  ORDER BY a.attrelid, a.attnum;
+SELECT i.indrelid, a.attname
+  FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, position)
+  JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+ WHERE i.indisprimary AND i.indisvalid AND i.indimmediate
+ ORDER BY i.indrelid, k.position;
 SELECT i.inhrelid, i.inhparent FROM pg_inherits i ORDER BY i.inhrelid, i.inhseqno;
 SELECT n.nspname, p.proname, bool_and(p.provolatile = 'i')
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
@@ -207,13 +230,18 @@ pub async fn read(client: &Client) -> Result<Catalog, SchemaError> {
             _ => {}
         }
     }
-    let [_, _, database, relations, columns, parents, routines, ..] = answers.as_slice() else {
+    let [_, _, database, relations, columns, keys, parents, routines, ..] = answers.as_slice() else {
         return Err(SchemaError::Nonsense("fewer answers than queries"));
     };
     let database = database.first().ok_or(SchemaError::Nonsense("no row for the current database"))?;
+    let (encoding, provider, locale) = (text(database, 0)?, text(database, 1)?, text(database, 2)?);
+    let by_default = text_order(encoding, provider, locale);
     let mut catalog = Catalog {
-        encoding: text(database, 0)?.to_owned(),
-        collation: text(database, 1)?.to_owned(),
+        encoding: encoding.to_owned(),
+        collation: match provider {
+            "c" => locale.to_owned(),
+            provider => format!("{locale} ({})", provider_name(provider)),
+        },
         ..Catalog::default()
     };
     let mut by_oid: HashMap<&str, usize> = HashMap::new();
@@ -228,19 +256,47 @@ pub async fn read(client: &Client) -> Result<Catalog, SchemaError> {
         };
         by_oid.insert(text(row, 0)?, catalog.relations.len());
         let (schema, name) = (text(row, 1)?.to_owned(), text(row, 2)?.to_owned());
-        catalog.relations.push(Relation { schema, name, class, columns: Vec::new(), parents: Vec::new() });
+        let detail = TableDetail { has_triggers: text(row, 5)? == "t", ..TableDetail::default() };
+        let (columns, parents) = (Vec::new(), Vec::new());
+        catalog.relations.push(Relation { schema, name, class, columns, parents, detail });
     }
     for row in columns {
         let relation = by_oid.get(text(row, 0)?).and_then(|index| catalog.relations.get_mut(*index));
         let Some(relation) = relation else { continue };
+        let own_type = text(row, 4)? == "t";
+        let deterministic = text(row, 6)? == "t";
         relation.columns.push(Column {
             name: text(row, 1)?.to_owned(),
             shown: text(row, 2)?.to_owned(),
-            key_type: if text(row, 4)? == "t" { key_type(text(row, 3)?) } else { None },
+            key_type: if own_type { key_type(text(row, 3)?) } else { None },
             collation: text(row, 5)?.to_owned(),
-            deterministic: text(row, 6)? == "t",
+            deterministic,
             not_null: text(row, 7)? == "t",
         });
+        let text_order = match row.get(8) {
+            None => TextOrder::ByType,
+            // A text with an order of its own, as `citext`.
+            Some(_) if !own_type || !deterministic => TextOrder::Nondeterministic,
+            Some("d") => by_default,
+            Some(provider) => text_order(encoding, provider, row.get(9).unwrap_or_default()),
+        };
+        relation.detail.columns.push(ColumnDetail {
+            type_name: text(row, 2)?.to_owned(),
+            builtin: text(row, 10)? == "t",
+            text_order,
+            default_collation: matches!(row.get(8), None | Some("d")),
+            not_null: text(row, 7)? == "t",
+            default: row.get(11).map(str::to_owned),
+            generated: text(row, 12)? == "t",
+            identity: text(row, 13)? == "t",
+        });
+    }
+    for row in keys {
+        // Catalogs have primary keys too.
+        let relation = by_oid.get(text(row, 0)?).and_then(|index| catalog.relations.get_mut(*index));
+        let Some(relation) = relation else { continue };
+        let column = relation.column(text(row, 1)?).map(|(index, _)| index);
+        relation.detail.primary_key.push(column.ok_or(SchemaError::Nonsense("a key without its column"))?);
     }
     for row in parents {
         // Indexes of partitioned tables have parents too; they are no relations of ours.
@@ -261,6 +317,26 @@ fn text(row: &SimpleQueryRow, column: usize) -> Result<&str, SchemaError> {
     match row.try_get(column) {
         Ok(Some(text)) => Ok(text),
         Ok(None) | Err(_) => Err(SchemaError::Nonsense("a value is missing")),
+    }
+}
+
+/// How texts are ordered by a collation of this provider and locale, if it is deterministic.
+///
+/// The C library's `C.UTF-8` goes by code points, which in UTF-8 is by bytes.
+fn text_order(encoding: &str, provider: &str, locale: &str) -> TextOrder {
+    match (provider, locale) {
+        // The builtin provider's locales all go by code points.
+        ("c" | "b", "C" | "POSIX") => TextOrder::Bytes,
+        ("b", _) | ("c", "C.UTF-8" | "C.utf8") if encoding == "UTF8" => TextOrder::Bytes,
+        _ => TextOrder::Language,
+    }
+}
+
+fn provider_name(provider: &str) -> &str {
+    match provider {
+        "i" => "ICU",
+        "b" => "builtin",
+        other => other,
     }
 }
 
@@ -285,7 +361,13 @@ impl Catalog {
 
     /// What each table, view and function is to routing.
     pub fn judge(self, rules: &DatabaseRules, epoch: u64) -> Result<Discovered, SchemaError> {
-        let mut judge = Judge { catalog: &self, rules, problems: Vec::new(), warnings: Vec::new() };
+        let mut children: HashMap<usize, Vec<usize>> = HashMap::new();
+        for (index, relation) in self.relations.iter().enumerate() {
+            for parent in &relation.parents {
+                children.entry(*parent).or_default().push(index);
+            }
+        }
+        let mut judge = Judge { catalog: &self, rules, children, problems: Vec::new(), warnings: Vec::new() };
         let mut tables: Vec<Table> =
             (0..self.relations.len()).filter_map(|index| judge.table(index)).collect();
         if judge.problems.is_empty() {
@@ -309,6 +391,8 @@ impl Catalog {
 struct Judge<'a> {
     catalog: &'a Catalog,
     rules: &'a DatabaseRules,
+    /// What inherits from each relation.
+    children: HashMap<usize, Vec<usize>>,
     problems: Vec<String>,
     warnings: Vec<String>,
 }
@@ -370,8 +454,22 @@ impl<'a> Judge<'a> {
             name: relation.name.clone(),
             columns,
             kind,
-            detail: TableDetail::default(),
+            detail: TableDetail { has_triggers: self.has_triggers(index), ..relation.detail.clone() },
         })
+    }
+
+    /// Its own triggers, or those of a child whose rows a statement on it may touch.
+    fn has_triggers(&self, index: usize) -> bool {
+        let mut waiting = vec![index];
+        let mut seen = HashSet::from([index]);
+        while let Some(index) = waiting.pop() {
+            if self.catalog.relations.get(index).is_some_and(|relation| relation.detail.has_triggers) {
+                return true;
+            }
+            waiting
+                .extend(self.children.get(&index).into_iter().flatten().filter(|child| seen.insert(**child)));
+        }
+        false
     }
 
     fn sharded(&mut self, relation: &Relation, key: &str) -> Option<TableKind> {

@@ -53,6 +53,7 @@ fn catalog(lines: &[&str]) -> Catalog {
                 .split_whitespace()
                 .map(|parent| catalog.relations.iter().position(|r| r.full_name() == parent).unwrap())
                 .collect(),
+            detail: TableDetail { has_triggers: name.ends_with("_triggered"), ..TableDetail::default() },
         };
         catalog.relations.push(relation);
     }
@@ -251,6 +252,40 @@ fn differences() {
 }
 
 #[test]
+fn a_table_has_its_partitions_triggers() {
+    let lines = [
+        "public.t id:bigint",
+        "public.t_a id:bigint < public.t",
+        "public.t_a_triggered id:bigint < public.t_a",
+        "public.t_b id:bigint < public.t",
+    ];
+    let found = catalog(&lines).judge(&rules("user_id t=id"), 1).unwrap();
+    let triggered: Vec<bool> = found.schema.tables().map(|table| table.detail.has_triggers).collect();
+    assert_eq!(triggered, [true, true, true, false]);
+}
+
+#[test]
+fn text_orders() {
+    use TextOrder::{Bytes, Language};
+    for (encoding, provider, locale, expect) in [
+        ("UTF8", "c", "C", Bytes),
+        ("LATIN1", "c", "POSIX", Bytes),
+        ("UTF8", "c", "C.UTF-8", Bytes),
+        ("UTF8", "c", "C.utf8", Bytes),
+        ("UTF8", "c", "en_US.UTF-8", Language),
+        ("UTF8", "c", "C.UTF-8@posix", Language),
+        ("UTF8", "i", "en-US", Language),
+        // there is an ICU locale of this name, or what it takes for one
+        ("UTF8", "i", "C", Language),
+        ("UTF8", "b", "C.UTF-8", Bytes),
+        ("UTF8", "b", "PG_UNICODE_FAST", Bytes),
+        ("LATIN1", "b", "C", Bytes),
+    ] {
+        assert_eq!(text_order(encoding, provider, locale), expect, "{encoding} {provider} {locale}");
+    }
+}
+
+#[test]
 fn a_fingerprint_changes_with_any_change() {
     let one = catalog(&["public.users id:bigint email"]);
     assert_eq!(one.fingerprint(), catalog(&["public.users id:bigint email"]).fingerprint());
@@ -263,4 +298,7 @@ fn a_fingerprint_changes_with_any_change() {
     ] {
         assert_ne!(one.fingerprint(), catalog(&[other]).fingerprint(), "{other}");
     }
+    let mut detailed = one.clone();
+    detailed.relations[0].detail.primary_key.push(0);
+    assert_ne!(one.fingerprint(), detailed.fingerprint());
 }

@@ -38,18 +38,21 @@ pub struct Table {
 }
 
 /// What the catalogs say of a table that routing alone does not need.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct TableDetail {
     /// Parallel to [`Table::columns`]; empty where it is not known.
     pub columns: Vec<ColumnDetail>,
     /// The primary key's columns, as indexes in [`Table::columns`]; empty without one.
     pub primary_key: Vec<usize>,
+    /// To read it is to read what it is made of, whoever reads: a table has no row security, a view
+    /// is not materialized. `false` where it is not known.
+    pub transparent: bool,
     /// Triggers or rules may do something else than a statement says.
     pub has_triggers: bool,
 }
 
 /// What the catalogs say of a column.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ColumnDetail {
     /// As `format_type` shows it with an empty `search_path`: `numeric(10,2)`, `public.mood`.
     pub type_name: String,
@@ -70,7 +73,7 @@ pub struct ColumnDetail {
 }
 
 /// How a column's values are ordered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum TextOrder {
     /// It is no text: its type says.
     ByType,
@@ -171,6 +174,14 @@ impl Schema {
 }
 
 impl Table {
+    /// The key column's index, where there is one.
+    pub fn key_position(&self) -> Option<usize> {
+        match self.kind {
+            TableKind::Sharded { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+
     /// The key column's name, where there is one.
     pub fn key_column(&self) -> Option<&str> {
         match self.kind {

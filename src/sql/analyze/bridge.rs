@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use sqlparser::ast::{DollarQuotedString, Statement};
+use sqlparser::ast::{DollarQuotedString, Expr, Statement};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
@@ -33,7 +33,7 @@ const RECURSION: usize = 8 * MOST_NESTED;
 
 /// Why there is no tree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Unreadable {
+pub(in crate::sql) enum Unreadable {
     /// Deeper than the analysis goes.
     TooDeep,
     /// Not in sqlparser's grammar.
@@ -42,7 +42,7 @@ pub(super) enum Unreadable {
 
 /// How deep the tree of these tokens may become.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Depth {
+pub(in crate::sql) struct Depth {
     nested: usize,
     chained: usize,
 }
@@ -50,7 +50,7 @@ pub(super) struct Depth {
 impl Depth {
     /// Linear in the tokens. A comma starts a new chain within its parentheses, except that
     /// set operations go on over it.
-    pub(super) fn of(tokens: &Tokens<'_>, range: Range<usize>) -> Depth {
+    pub(in crate::sql) fn of(tokens: &Tokens<'_>, range: Range<usize>) -> Depth {
         #[derive(Default, Clone, Copy)]
         struct Open {
             chain: usize,
@@ -81,23 +81,50 @@ impl Depth {
         depth
     }
 
-    pub(super) fn is_too_deep(self) -> bool {
+    pub(in crate::sql) fn is_too_deep(self) -> bool {
         self.nested > MOST_NESTED || self.chained > MOST_CHAINED
     }
 }
 
 /// Runs `work` on a stack that bears a tree of this depth.
-pub(super) fn with_stack<T>(depth: Depth, work: impl FnOnce() -> T) -> T {
+pub(in crate::sql) fn with_stack<T>(depth: Depth, work: impl FnOnce() -> T) -> T {
     let need = BASE_BYTES + depth.nested * NESTED_BYTES + depth.chained * LEVEL_BYTES;
     stacker::maybe_grow(need, need, work)
 }
 
 /// The tree of one statement's tokens. `left_out` are left out of it.
-pub(super) fn parse(
+pub(in crate::sql) fn parse(
     tokens: &Tokens<'_>,
     range: Range<usize>,
     left_out: &[Range<usize>],
 ) -> Result<Statement, Unreadable> {
+    let mut parser = Parser::new(&PostgreSqlDialect {})
+        .with_recursion_limit(RECURSION)
+        .with_tokens_with_locations(converted(tokens, range, left_out).ok_or(Unreadable::Grammar)?);
+    let statement = parser.parse_statement().map_err(|error| match error {
+        ParserError::RecursionLimitExceeded => Unreadable::TooDeep,
+        _ => Unreadable::Grammar,
+    })?;
+    match parser.peek_token().token {
+        Token::EOF => Ok(statement),
+        _ => Err(Unreadable::Grammar),
+    }
+}
+
+/// The expression that is all of these tokens.
+pub(in crate::sql) fn parse_expression(tokens: &Tokens<'_>, range: Range<usize>) -> Option<Expr> {
+    let mut parser = Parser::new(&PostgreSqlDialect {})
+        .with_recursion_limit(RECURSION)
+        .with_tokens_with_locations(converted(tokens, range, &[])?);
+    let expression = parser.parse_expr().ok()?;
+    (parser.peek_token().token == Token::EOF).then_some(expression)
+}
+
+fn converted(
+    tokens: &Tokens<'_>,
+    range: Range<usize>,
+    left_out: &[Range<usize>],
+) -> Option<Vec<TokenWithSpan>> {
     let mut converted = Vec::with_capacity(range.len() + 1);
     let mut holes = left_out.iter().peekable();
     let mut at = range.start;
@@ -117,22 +144,11 @@ pub(super) fn parse(
         } else if overrides(tokens, at) {
             at += 2;
         } else if !is_inheritance_only(tokens, &range, at) {
-            let token = convert(tokens, at).ok_or(Unreadable::Grammar)?;
-            converted.push(TokenWithSpan { token, span });
+            converted.push(TokenWithSpan { token: convert(tokens, at)?, span });
         }
         at += 1;
     }
-    let mut parser = Parser::new(&PostgreSqlDialect {})
-        .with_recursion_limit(RECURSION)
-        .with_tokens_with_locations(converted);
-    let statement = parser.parse_statement().map_err(|error| match error {
-        ParserError::RecursionLimitExceeded => Unreadable::TooDeep,
-        _ => Unreadable::Grammar,
-    })?;
-    match parser.peek_token().token {
-        Token::EOF => Ok(statement),
-        _ => Err(Unreadable::Grammar),
-    }
+    Some(converted)
 }
 
 /// `TABLE name` is `SELECT * FROM name`. sqlparser swallows what stands behind it.
@@ -169,7 +185,7 @@ fn location(index: usize) -> Location {
 }
 
 /// The number of the token at a position of the tree.
-pub(super) fn index_of(span: Span) -> Option<usize> {
+pub(in crate::sql) fn index_of(span: Span) -> Option<usize> {
     if span.start.line != 1 {
         return None;
     }

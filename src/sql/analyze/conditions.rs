@@ -79,6 +79,7 @@ impl Analyzer<'_> {
         self.facts.edge(node, key.node);
         if plain {
             self.facts.edge(key.node, node);
+            self.facts.equal(key.node, node);
         }
     }
 

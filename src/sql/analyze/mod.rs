@@ -13,25 +13,26 @@
 //! nest at most as deep as their parentheses, and the rows of a long `INSERT` are read off the
 //! tokens.
 
-mod bridge;
+pub(in crate::sql) mod bridge;
 mod conditions;
-mod facts;
+pub(in crate::sql) mod facts;
 mod from;
-mod functions;
-mod literals;
+pub(in crate::sql) mod functions;
+pub(in crate::sql) mod literals;
 mod modify;
-mod names;
+pub(in crate::sql) mod names;
 mod objects;
+pub(in crate::sql) mod opened;
 mod prepared;
-mod query;
-mod refusals;
+pub(in crate::sql) mod query;
+pub(in crate::sql) mod refusals;
 mod relations;
 mod rows;
 mod scope;
 mod session;
 #[cfg(test)]
 mod tests;
-mod tokens;
+pub(in crate::sql) mod tokens;
 mod walk;
 
 use std::ops::Range;
@@ -303,7 +304,7 @@ impl Reader<'_> {
     }
 }
 
-fn begins_query(tokens: &Tokens<'_>, at: usize) -> bool {
+pub(in crate::sql) fn begins_query(tokens: &Tokens<'_>, at: usize) -> bool {
     tokens.is_one_of(at, QUERIES) || tokens.is_mark(at, "(")
 }
 

@@ -8,7 +8,7 @@ use super::tokens::{Name, fold};
 
 /// What a name means.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Named<'a> {
+pub(in crate::sql) enum Named<'a> {
     /// A table, view or sequence of the snapshot.
     Table(&'a Table),
     /// A system catalog, or a view of `information_schema`.
@@ -22,7 +22,7 @@ pub(super) enum Named<'a> {
 /// catalog for a table costs a refusal at most.
 ///
 /// A name that is not found is noted in the context: the snapshot may be older than the table.
-pub(super) fn resolve<'a>(cx: &Context<'a>, search_path: &[String], name: &Name) -> Named<'a> {
+pub(in crate::sql) fn resolve<'a>(cx: &Context<'a>, search_path: &[String], name: &Name) -> Named<'a> {
     let found = look_up(cx.schema, search_path, name);
     if let Named::Unknown = found {
         cx.unknown.set(true);
@@ -52,12 +52,12 @@ fn is_system_schema(schema: &str) -> bool {
 }
 
 /// An identifier of the tree as PostgreSQL would look it up.
-pub(super) fn ident(ident: &Ident) -> String {
+pub(in crate::sql) fn ident(ident: &Ident) -> String {
     fold(&ident.value, ident.quote_style.is_some())
 }
 
 /// A name of the tree. `None` where a part of it is computed.
-pub(super) fn object(name: &ObjectName) -> Option<Name> {
+pub(in crate::sql) fn object(name: &ObjectName) -> Option<Name> {
     let mut parts = name.0.iter().rev().map(|part| match part {
         ObjectNamePart::Identifier(part) => Some(ident(part)),
         ObjectNamePart::Function(_) => None,
@@ -72,7 +72,7 @@ pub(super) fn object(name: &ObjectName) -> Option<Name> {
 
 /// Whether PostgreSQL could take this for a table's name or alias. sqlparser knows fewer
 /// reserved words, and takes the others for names.
-pub(super) fn may_name_table(ident: &Ident) -> bool {
+pub(in crate::sql) fn may_name_table(ident: &Ident) -> bool {
     ident.quote_style.is_some() || RESERVED.binary_search(&&*ident.value.to_ascii_lowercase()).is_err()
 }
 

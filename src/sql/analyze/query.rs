@@ -11,10 +11,12 @@ use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
 
 use sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, ObjectName, Query, Select, SelectFlavor, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, Statement, WildcardAdditionalOptions,
+    Distinct, Expr, GroupByExpr, JoinOperator, ObjectName, Query, Select, SelectFlavor, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor, TableWithJoins,
+    WildcardAdditionalOptions,
 };
 
+use super::super::schema::Table;
 use super::super::shape::{KeySource, KeyType, Pin, Target};
 use super::Context;
 use super::bridge::{self, Depth};
@@ -36,6 +38,10 @@ pub(super) struct Output {
     pub(super) plain: bool,
     /// Rows of a sharded table are in it.
     pub(super) sharded: bool,
+    /// A column that holds keys holds one in each row: none stands below an outer join.
+    pub(super) solid: bool,
+    /// What a modification returns: it runs whole, whatever is asked of its rows.
+    pub(super) modifies: bool,
 }
 
 /// A query in `WITH`.
@@ -74,8 +80,32 @@ pub(super) struct Touched {
     pub(super) reference_written: bool,
 }
 
+/// What a name in `FROM` turned out to be.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sql) enum Met<'a> {
+    /// A table, view or sequence of the snapshot; a sharded table's place among the facts.
+    Table(&'a Table, Option<NodeId>),
+    /// A system catalog.
+    Catalog,
+    /// Not in the snapshot.
+    Unknown,
+    /// A query in `WITH`.
+    Query,
+}
+
+/// What the analysis of a statement that reads says of its parts, not of the whole.
+#[derive(Debug)]
+pub(in crate::sql) struct Findings<'a> {
+    /// By the [`address`] of the name in the tree.
+    pub(in crate::sql) met: HashMap<usize, Met<'a>>,
+    /// By [`NodeId::index`]: the keys beyond which no row of that table matters.
+    pub(in crate::sql) keys: Vec<Option<Vec<KeySource>>>,
+    /// Rows are modified or locked.
+    pub(in crate::sql) changes: bool,
+}
+
 /// The analysis of one statement.
-pub(super) struct Analyzer<'a> {
+pub(in crate::sql) struct Analyzer<'a> {
     pub(super) cx: &'a Context<'a>,
     literals: Literals<'a>,
     pub(super) facts: Facts,
@@ -86,11 +116,16 @@ pub(super) struct Analyzer<'a> {
     /// The outermost query's own tables are sharded.
     pub(super) outermost_sharded: bool,
     pub(super) writes: bool,
+    /// Rows are modified or locked.
+    pub(super) changes: bool,
+    pub(super) met: HashMap<usize, Met<'a>>,
     pub(super) pin: Option<Pin>,
     /// `SELECT … INTO`: is the table temporary?
     pub(super) into: Option<bool>,
     pub(super) outputs: HashMap<usize, Output>,
     pub(super) accounted: HashSet<usize>,
+    /// Queries whose own tables are sharded.
+    pub(super) sharded: HashSet<usize>,
     pub(super) ctes: Vec<Cte>,
     /// A select list folds rows.
     pub(super) folds: bool,
@@ -101,12 +136,12 @@ pub(super) struct Analyzer<'a> {
 }
 
 /// A tree node's identity, for as long as the tree stands.
-pub(super) fn address<T>(node: &T) -> usize {
+pub(in crate::sql) fn address<T>(node: &T) -> usize {
     std::ptr::from_ref(node) as usize
 }
 
 impl<'a> Analyzer<'a> {
-    pub(super) fn new(cx: &'a Context<'a>, literals: Literals<'a>) -> Analyzer<'a> {
+    pub(in crate::sql) fn new(cx: &'a Context<'a>, literals: Literals<'a>) -> Analyzer<'a> {
         Analyzer {
             cx,
             literals,
@@ -116,10 +151,13 @@ impl<'a> Analyzer<'a> {
             apart: false,
             outermost_sharded: false,
             writes: false,
+            changes: false,
+            met: HashMap::new(),
             pin: None,
             into: None,
             outputs: HashMap::new(),
             accounted: HashSet::new(),
+            sharded: HashSet::new(),
             ctes: Vec::new(),
             folds: false,
             views: Vec::new(),
@@ -129,13 +167,13 @@ impl<'a> Analyzer<'a> {
     }
 
     /// The whole statement. Call once.
-    pub(super) fn read(&mut self, statement: &Statement) {
+    pub(in crate::sql) fn read(&mut self, statement: &Statement) {
         match statement {
             Statement::Query(query) => {
                 let output = self.query(query, None, &Env::EMPTY);
                 self.outermost_sharded = output.sharded;
             }
-            other => self.modification(other, &Env::EMPTY),
+            other => self.outermost_sharded = self.modification(other, &Env::EMPTY).sharded,
         }
         self.cross_check(statement);
     }
@@ -154,10 +192,14 @@ impl<'a> Analyzer<'a> {
         }
     }
 
-    /// Where the statement may run.
-    pub(super) fn target(mut self) -> Target {
+    /// What is known at the end of the tree.
+    fn conclude(&mut self) -> Option<Refusal> {
         for cte in &self.ctes {
-            if cte.references == 1 && cte.output.as_ref().is_some_and(|output| output.plain) {
+            let Some(output) = &cte.output else { continue };
+            // Rows of a query that is read once meet others where its columns do.
+            let once = self.writes && cte.references == 1 && (output.plain || output.modifies);
+            self.apart |= output.sharded && !once;
+            if cte.references == 1 && output.plain {
                 for (copy, original) in &cte.copies {
                     self.facts.edge(*copy, *original);
                 }
@@ -166,7 +208,20 @@ impl<'a> Analyzer<'a> {
         for (view, depth) in std::mem::take(&mut self.views) {
             bridge::with_stack(depth, || drop(view));
         }
-        if let Some(Refusal { message, hint }) = self.refusals.first() {
+        self.refusals.first()
+    }
+
+    /// What is known of the statement's parts.
+    pub(in crate::sql) fn findings(mut self) -> Result<Findings<'a>, Refusal> {
+        match self.conclude() {
+            Some(refusal) => Err(refusal),
+            None => Ok(Findings { met: self.met, keys: self.facts.keys(), changes: self.changes }),
+        }
+    }
+
+    /// Where the statement may run.
+    pub(super) fn target(mut self) -> Target {
+        if let Some(Refusal { message, hint }) = self.conclude() {
             return Target::Refused(message, hint);
         }
         let touched = self.touched;
@@ -183,15 +238,15 @@ impl<'a> Analyzer<'a> {
                 let refusal = Refusal::sharded_into_reference();
                 Target::Refused(refusal.message, refusal.hint)
             }
-            Outcome::Missing { table, column, .. } if touched.home => {
+            Outcome::Missing { table, column, .. } if touched.home && self.changes => {
                 let refusal = Refusal::home_beside_unknown(&table, &column);
                 Target::Refused(refusal.message, refusal.hint)
             }
             Outcome::Missing { table, column, connected } => Target::Everywhere {
                 table,
                 column,
-                colocated: connected && !self.apart && self.outermost_sharded,
-                home: false,
+                colocated: connected && !self.apart && self.outermost_sharded && !touched.home,
+                home: touched.home,
             },
             Outcome::Known { keys, connected } => Target::Keys {
                 keys,
@@ -227,6 +282,7 @@ impl<'a> Analyzer<'a> {
             self.refusals.unreadable();
         }
         self.writes |= !locks.is_empty();
+        self.changes |= !locks.is_empty();
         let mut names = Vec::new();
         if let Some(with) = with {
             if self.ctes.len() + with.cte_tables.len() > MOST_CTES {
@@ -245,7 +301,6 @@ impl<'a> Analyzer<'a> {
                     self.refusals.unreadable();
                 }
                 rename(&mut output.columns, cte.alias.columns.iter().map(|column| ident(&column.name)));
-                self.apart |= output.sharded;
                 if !with.recursive {
                     names.push((ident(&cte.alias.name), self.new_cte()));
                 }
@@ -265,6 +320,9 @@ impl<'a> Analyzer<'a> {
                 output
             }
         };
+        if output.sharded {
+            self.sharded.insert(address(query));
+        }
         output.plain &= limit_clause.is_none() && fetch.is_none() && locks.is_empty();
         output
     }
@@ -292,7 +350,7 @@ impl<'a> Analyzer<'a> {
                 self.apart |= sharded;
                 let unkeyed = |column: Column| Column { node: None, ..column };
                 let columns = left.columns.map(|columns| columns.into_iter().map(unkeyed).collect());
-                Output { columns, plain: false, sharded }
+                Output { columns, sharded, ..Output::default() }
             }
             SetExpr::Values(values) => {
                 let level = Level::default();
@@ -302,15 +360,12 @@ impl<'a> Analyzer<'a> {
                 }
                 let width = values.rows.first().map_or(0, |row| row.content.len());
                 let columns = (1..=width).map(|n| Column { name: Some(format!("column{n}")), node: None });
-                Output { columns: Some(columns.collect()), plain: false, sharded: false }
+                Output { columns: Some(columns.collect()), ..Output::default() }
             }
             SetExpr::Insert(statement)
             | SetExpr::Update(statement)
             | SetExpr::Delete(statement)
-            | SetExpr::Merge(statement) => {
-                self.modification(statement, env);
-                Output { columns: None, plain: false, sharded: true }
-            }
+            | SetExpr::Merge(statement) => self.modification(statement, env),
             // The bridge makes a SELECT of it.
             SetExpr::Table(_) => {
                 self.refusals.unreadable();
@@ -367,11 +422,15 @@ impl<'a> Analyzer<'a> {
             columns: self.projected(&select.projection, &scope),
             plain: !grouped && !distinct && !folds && select.having.is_none() && select.into.is_none(),
             sharded: level.sources.iter().any(|source| source.sharded),
+            solid: joined_inner(&select.from)
+                && !by_sets(&select.group_by)
+                && level.sources.iter().all(Source::is_solid),
+            modifies: false,
         }
     }
 
     /// The select list's columns; `None` where their number is not known.
-    fn projected(&mut self, items: &[SelectItem], scope: &Scope<'_>) -> Option<Vec<Column>> {
+    pub(super) fn projected(&mut self, items: &[SelectItem], scope: &Scope<'_>) -> Option<Vec<Column>> {
         let mut columns = Vec::new();
         for item in items {
             match item {
@@ -440,6 +499,29 @@ fn name_of(expr: &Expr) -> Option<String> {
         Expr::CompoundIdentifier(parts) => parts.last().map(ident),
         Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => name_of(inner),
         _ => None,
+    }
+}
+
+/// Whether no row may lack one of the tables' part.
+pub(super) fn joined_inner(from: &[TableWithJoins]) -> bool {
+    let inner = |join: &JoinOperator| {
+        matches!(join, JoinOperator::Join(_) | JoinOperator::Inner(_) | JoinOperator::CrossJoin(_))
+    };
+    from.iter().all(|item| {
+        let mut factors = std::iter::once(&item.relation).chain(item.joins.iter().map(|join| &join.relation));
+        item.joins.iter().all(|join| inner(&join.join_operator))
+            && factors.all(|factor| !matches!(factor, TableFactor::NestedJoin { .. }))
+    })
+}
+
+/// In the totals of grouping sets, a column is NULL.
+fn by_sets(group_by: &GroupByExpr) -> bool {
+    match group_by {
+        GroupByExpr::All(_) => true,
+        GroupByExpr::Expressions(by, modifiers) => {
+            let sets = |by: &Expr| matches!(by, Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_));
+            !modifiers.is_empty() || by.iter().any(sets)
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::super::lexer::{Token, TokenKind};
 const IDENTIFIER_BYTES: usize = 63;
 
 /// A text, its tokens, and which literal each of them is.
-pub(super) struct Tokens<'t> {
+pub(in crate::sql) struct Tokens<'t> {
     text: &'t [u8],
     tokens: Vec<Token>,
     slots: Vec<u32>,
@@ -17,13 +17,13 @@ pub(super) struct Tokens<'t> {
 
 /// A possibly qualified name.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Name {
-    pub(super) schema: Option<String>,
-    pub(super) name: String,
+pub(in crate::sql) struct Name {
+    pub(in crate::sql) schema: Option<String>,
+    pub(in crate::sql) name: String,
 }
 
 impl<'t> Tokens<'t> {
-    pub(super) fn new(text: &'t [u8], tokens: Vec<Token>) -> Tokens<'t> {
+    pub(in crate::sql) fn new(text: &'t [u8], tokens: Vec<Token>) -> Tokens<'t> {
         let mut next = 0;
         let slots = tokens
             .iter()
@@ -36,51 +36,72 @@ impl<'t> Tokens<'t> {
         Tokens { text, tokens, slots }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::sql) fn len(&self) -> usize {
         self.tokens.len()
     }
 
-    pub(super) fn kind(&self, index: usize) -> Option<TokenKind> {
+    pub(in crate::sql) fn kind(&self, index: usize) -> Option<TokenKind> {
         self.tokens.get(index).map(|token| token.kind)
     }
 
     /// The token's bytes; nothing beyond the end.
-    pub(super) fn raw(&self, index: usize) -> &'t [u8] {
+    pub(in crate::sql) fn raw(&self, index: usize) -> &'t [u8] {
         self.tokens
             .get(index)
             .and_then(|token| self.text.get(token.span.start as usize..token.span.end as usize))
             .unwrap_or(&[])
     }
 
+    /// The text from the first of these tokens to the last, with what stands between.
+    pub(in crate::sql) fn text_of(&self, range: Range<usize>) -> &'t [u8] {
+        let start = self.tokens.get(range.start).map_or(0, |token| token.span.start as usize);
+        let last = range.end.checked_sub(1).and_then(|last| self.tokens.get(last));
+        self.text.get(start..last.map_or(0, |token| token.span.end as usize)).unwrap_or(&[])
+    }
+
+    /// What stands between the token and the next one: white space and comments.
+    pub(in crate::sql) fn text_between(&self, index: usize) -> &'t [u8] {
+        let start = self.tokens.get(index).map_or(0, |token| token.span.end as usize);
+        let end = self.tokens.get(index + 1).map_or(0, |token| token.span.start as usize);
+        self.text.get(start..end).unwrap_or(&[])
+    }
+
+    /// These tokens as they stand in the text, what is between them included.
+    pub(in crate::sql) fn written(&self, range: Range<usize>) -> Option<&'t str> {
+        let (first, last) = (self.tokens.get(range.start)?, self.tokens.get(range.end.checked_sub(1)?)?);
+        let bytes = self.text.get(first.span.start as usize..last.span.end as usize)?;
+        std::str::from_utf8(bytes).ok()
+    }
+
     /// Which literal the token is.
-    pub(super) fn slot(&self, index: usize) -> Option<u32> {
+    pub(in crate::sql) fn slot(&self, index: usize) -> Option<u32> {
         let token = self.tokens.get(index)?;
         token.kind.is_literal().then(|| self.slots[index])
     }
 
     /// Whether the token is this word, without quotes.
-    pub(super) fn is_word(&self, index: usize, word: &str) -> bool {
+    pub(in crate::sql) fn is_word(&self, index: usize, word: &str) -> bool {
         self.kind(index) == Some(TokenKind::Word) && self.raw(index).eq_ignore_ascii_case(word.as_bytes())
     }
 
     /// Whether the token is one of these words.
-    pub(super) fn is_one_of(&self, index: usize, words: &[&str]) -> bool {
+    pub(in crate::sql) fn is_one_of(&self, index: usize, words: &[&str]) -> bool {
         words.iter().any(|word| self.is_word(index, word))
     }
 
     /// Whether these words stand here in a row.
-    pub(super) fn are_words(&self, index: usize, words: &[&str]) -> bool {
+    pub(in crate::sql) fn are_words(&self, index: usize, words: &[&str]) -> bool {
         words.iter().enumerate().all(|(offset, word)| self.is_word(index + offset, word))
     }
 
     /// Whether the token is this operator or punctuation mark.
-    pub(super) fn is_mark(&self, index: usize, mark: &str) -> bool {
+    pub(in crate::sql) fn is_mark(&self, index: usize, mark: &str) -> bool {
         matches!(self.kind(index), Some(TokenKind::Operator | TokenKind::Punct))
             && self.raw(index) == mark.as_bytes()
     }
 
     /// The word in lower case; empty if it is none.
-    pub(super) fn word(&self, index: usize) -> String {
+    pub(in crate::sql) fn word(&self, index: usize) -> String {
         match self.kind(index) {
             Some(TokenKind::Word) => String::from_utf8_lossy(self.raw(index)).to_ascii_lowercase(),
             _ => String::new(),
@@ -89,7 +110,7 @@ impl<'t> Tokens<'t> {
 
     /// An identifier as PostgreSQL would look it up. `None`: no identifier, or one only the
     /// server can read.
-    pub(super) fn identifier(&self, index: usize) -> Option<String> {
+    pub(in crate::sql) fn identifier(&self, index: usize) -> Option<String> {
         let raw = self.raw(index);
         match self.kind(index)? {
             TokenKind::Word => Some(fold(std::str::from_utf8(raw).ok()?, false)),
@@ -99,12 +120,12 @@ impl<'t> Tokens<'t> {
     }
 
     /// The contents of `"…"` as written between the quotes, doubled ones undone.
-    pub(super) fn quoted_contents(&self, index: usize) -> Option<String> {
+    pub(in crate::sql) fn quoted_contents(&self, index: usize) -> Option<String> {
         unquoted(self.raw(index))
     }
 
     /// A name at `index`, and the token behind it.
-    pub(super) fn name(&self, index: usize, end: usize) -> Option<(Name, usize)> {
+    pub(in crate::sql) fn name(&self, index: usize, end: usize) -> Option<(Name, usize)> {
         let mut parts = vec![self.identifier(index).filter(|_| index < end)?];
         let mut at = index + 1;
         while at + 1 < end && self.is_mark(at, ".") {
@@ -116,7 +137,7 @@ impl<'t> Tokens<'t> {
     }
 
     /// The token behind the parenthesis that closes the one at `open`.
-    pub(super) fn behind_parenthesis(&self, open: usize, end: usize) -> usize {
+    pub(in crate::sql) fn behind_parenthesis(&self, open: usize, end: usize) -> usize {
         let mut depth = 0usize;
         for at in open..end {
             if self.is_mark(at, "(") {
@@ -132,7 +153,7 @@ impl<'t> Tokens<'t> {
     }
 
     /// The first of these words outside parentheses.
-    pub(super) fn find_word(&self, range: Range<usize>, words: &[&str]) -> Option<usize> {
+    pub(in crate::sql) fn find_word(&self, range: Range<usize>, words: &[&str]) -> Option<usize> {
         let mut depth = 0usize;
         for at in range {
             if self.is_mark(at, "(") {
@@ -148,7 +169,7 @@ impl<'t> Tokens<'t> {
 
     /// The statements' tokens, empty ones left out. A semicolon within parentheses (`CREATE
     /// RULE`) or within `BEGIN ATOMIC … END` ends no statement.
-    pub(super) fn statements(&self) -> Vec<Range<usize>> {
+    pub(in crate::sql) fn statements(&self) -> Vec<Range<usize>> {
         let mut statements = Vec::new();
         let mut start = 0;
         let mut parentheses = 0usize;
@@ -182,7 +203,7 @@ impl<'t> Tokens<'t> {
 }
 
 /// An identifier as it stands in the catalogs.
-pub(super) fn fold(identifier: &str, quoted: bool) -> String {
+pub(in crate::sql) fn fold(identifier: &str, quoted: bool) -> String {
     let mut name = if quoted { identifier.to_owned() } else { identifier.to_ascii_lowercase() };
     if name.len() > IDENTIFIER_BYTES {
         let cut = (0..=IDENTIFIER_BYTES).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
