@@ -3,11 +3,6 @@
 use super::answer::{Answer, Column, Mode, Row};
 use super::statement::{Outline, Statement, outline};
 
-/// A prepared statement over home and sharded tables is described by any shard: which does not know
-/// the home table. No answer, but not an honest refusal either; to go when such a statement is
-/// described at home.
-const ELSEWHERE: &str = "42P01";
-
 /// What came of asking both.
 #[derive(Debug)]
 pub(crate) enum Verdict {
@@ -49,7 +44,7 @@ impl<'s> Rules<'s> {
         if ours.is_some() && ours == theirs {
             return Verdict::Same;
         }
-        if pgring.is_refusal() || ours == Some(ELSEWHERE) && theirs.is_none() {
+        if pgring.is_refusal() {
             return Verdict::Refused(
                 pgring.failure.as_ref().map_or(String::new(), |failure| failure.message.clone()),
             );

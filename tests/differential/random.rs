@@ -57,6 +57,13 @@ fn compare(
     verdict
 }
 
+/// What kind of difference it is, if it is one: so that a smaller statement differs in the same way.
+fn kind(verdict: &Verdict, answers: &[Answer; 2]) -> Option<(String, [Option<String>; 2])> {
+    let Verdict::Different(how) = verdict else { return None };
+    let word = how.split_whitespace().next().unwrap_or_default().to_owned();
+    Some((word, answers.each_ref().map(|answer| code(answer).map(str::to_owned))))
+}
+
 fn code(answer: &Answer) -> Option<&str> {
     answer.failure.as_ref().map(|failure| failure.code.as_str())
 }
@@ -96,12 +103,11 @@ fn random_statements_are_answered_as_one_postgresql_does_or_refused() {
         }
         let mut text = said.text.clone();
         if matches!(verdict, Verdict::Different(_)) && tally.different.len() < SHRUNK {
+            let kind = kind(&verdict, &answers);
             let smallest = shrunk(&said.text, |text| {
-                let shorter = Statement::new(text);
-                matches!(
-                    compare(&mut pair, &mut inspector, &shorter, mode, said.writes).0,
-                    Verdict::Different(_)
-                )
+                let (verdict, answers) =
+                    compare(&mut pair, &mut inspector, &Statement::new(text), mode, said.writes);
+                kind == self::kind(&verdict, &answers)
             });
             (verdict, answers) =
                 compare(&mut pair, &mut inspector, &Statement::new(&smallest), mode, said.writes);

@@ -89,7 +89,9 @@ fn step(text: &[u8], cx: &Context<'_>, expanded: bool) -> Result<Step, Impossibl
     let ranges = tokens.statements();
     let [range] = ranges.as_slice() else { return Err(unreadable()) };
     if !begins_query(&tokens, range.start) {
-        return Err(Impossible::to_gather("only a query can be answered from copies of several shards' rows"));
+        return Err(Impossible::to_gather(
+            "only a query can be answered from copies of several shards' rows",
+        ));
     }
     let depth = Depth::of(&tokens, range.clone());
     if depth.is_too_deep() {
@@ -183,7 +185,8 @@ impl<'d> Draft<'d, '_> {
     /// The statement's text with some of its tokens replaced.
     fn edited(&self, mut edits: Vec<(Range<usize>, String)>) -> Result<String, Impossible> {
         edits.sort_by_key(|(range, _)| range.start);
-        self.cut(self.range.clone(), &edits).ok_or_else(|| Impossible::to_gather("the statement is not in UTF-8"))
+        self.cut(self.range.clone(), &edits)
+            .ok_or_else(|| Impossible::to_gather("the statement is not in UTF-8"))
     }
 
     /// The text of these tokens, some of them replaced; `edits` are in order and apart. What stands

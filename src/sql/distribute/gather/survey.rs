@@ -532,7 +532,9 @@ impl Visitor for Survey<'_, '_> {
                 alias
             }
             TableFactor::Table { sample: Some(_), .. } => {
-                return ControlFlow::Break(Impossible::to_gather("TABLESAMPLE cannot sample several shards alike"));
+                return ControlFlow::Break(Impossible::to_gather(
+                    "TABLESAMPLE cannot sample several shards alike",
+                ));
             }
             TableFactor::Derived { alias, .. }
             | TableFactor::UNNEST { alias, .. }

@@ -69,7 +69,7 @@ UPDATE items SET qty = qty - 11
 UPDATE items SET sku = NULL WHERE user_id > 140
 
 -- error 22012
-UPDATE items SET qty = 1 / (qty - 5)
+UPDATE items SET price = 1 / (qty - 5)
 
 WITH u AS (UPDATE items SET qty = 0 WHERE user_id < 10 RETURNING user_id, qty) SELECT count(*) FROM u
 
