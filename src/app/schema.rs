@@ -97,6 +97,8 @@ pub struct Catalog {
     pub collation: String,
     relations: Vec<Relation>,
     routines: Vec<Routine>,
+    /// The names of all aggregates and window functions, whoever's they are.
+    aggregates: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -213,7 +215,8 @@ SELECT n.nspname, p.proname, bool_and(p.provolatile = 'i')
    AND n.nspname !~ '^pg_(toast_)?temp_'
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
                     AND d.objid = p.oid AND d.deptype = 'e')
- GROUP BY n.nspname, p.proname ORDER BY n.nspname, p.proname";
+ GROUP BY n.nspname, p.proname ORDER BY n.nspname, p.proname;
+SELECT DISTINCT p.proname FROM pg_proc p WHERE p.prokind IN ('a', 'w') ORDER BY p.proname";
 
 /// Reads the catalogs of the database the client is connected to. Leaves the session as it was,
 /// also when dropped half-way.
@@ -230,7 +233,8 @@ pub async fn read(client: &Client) -> Result<Catalog, SchemaError> {
             _ => {}
         }
     }
-    let [_, _, database, relations, columns, keys, parents, routines, ..] = answers.as_slice() else {
+    let [_, _, database, relations, columns, keys, parents, routines, aggregates, ..] = answers.as_slice()
+    else {
         return Err(SchemaError::Nonsense("fewer answers than queries"));
     };
     let database = database.first().ok_or(SchemaError::Nonsense("no row for the current database"))?;
@@ -310,6 +314,9 @@ pub async fn read(client: &Client) -> Result<Catalog, SchemaError> {
         let (schema, name) = (text(row, 0)?.to_owned(), text(row, 1)?.to_owned());
         catalog.routines.push(Routine { schema, name, immutable: text(row, 2)? == "t" });
     }
+    for row in aggregates {
+        catalog.aggregates.push(text(row, 0)?.to_owned());
+    }
     Ok(catalog)
 }
 
@@ -384,7 +391,8 @@ impl Catalog {
             immutable: routine.immutable,
         };
         let functions = self.routines.iter().map(function).collect();
-        Ok(Discovered { schema: Schema::new(epoch, tables, functions), catalog: self, warnings })
+        let schema = Schema::new(epoch, tables, functions).with_aggregates(self.aggregates.iter().cloned());
+        Ok(Discovered { schema, catalog: self, warnings })
     }
 }
 

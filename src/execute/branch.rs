@@ -60,6 +60,8 @@ pub struct Branch {
     pub ready: Option<TxStatus>,
     /// It waits for `CopyData`.
     pub copying_in: bool,
+    /// That is being sent.
+    pub feeds: bool,
     /// Notices, notifications and parameter changes for the client, whole messages.
     pub asides: Buffer,
 }

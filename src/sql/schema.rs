@@ -7,7 +7,7 @@
 //! definitions must be read with an empty `search_path`, which makes `pg_get_viewdef` qualify
 //! every name. A snapshot that is behind the catalogs is told apart by its epoch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::KeyType;
 
@@ -20,6 +20,7 @@ pub struct Schema {
     tables: Vec<Table>,
     by_name: HashMap<String, Vec<usize>>,
     functions: HashMap<String, Vec<Function>>,
+    aggregates: HashSet<String>,
 }
 
 /// A table, view or sequence.
@@ -131,7 +132,14 @@ impl Schema {
         for function in functions {
             by_function.entry(function.name.clone()).or_default().push(function);
         }
-        Schema { epoch, one_shard: false, tables, by_name, functions: by_function }
+        let aggregates = HashSet::new();
+        Schema { epoch, one_shard: false, tables, by_name, functions: by_function, aggregates }
+    }
+
+    /// With the names of all aggregates and window functions, PostgreSQL's own and extensions'
+    /// included.
+    pub fn with_aggregates(self, names: impl IntoIterator<Item = String>) -> Schema {
+        Schema { aggregates: names.into_iter().collect(), ..self }
     }
 
     /// A database with one shard: nothing is sharded and everything may be passed on.
@@ -165,6 +173,16 @@ impl Schema {
     /// All tables, views and sequences.
     pub fn tables(&self) -> impl Iterator<Item = &Table> {
         self.tables.iter()
+    }
+
+    /// Are the names of all aggregates known?
+    pub fn knows_aggregates(&self) -> bool {
+        !self.aggregates.is_empty()
+    }
+
+    /// Is this the name of an aggregate or of a window function? `false` may mean that it is not known.
+    pub fn is_aggregate(&self, name: &str) -> bool {
+        self.aggregates.contains(name)
     }
 
     /// The functions of this name; overloads and schemas are not told apart.

@@ -43,6 +43,33 @@ impl<'a> Asked<'a> {
         Ok(Asked { text, types, parameters, count, formats, describes: false, max_rows: 0 })
     }
 
+    /// A `Bind`'s bytes behind its names: the client's parameters, then these in binary format.
+    /// `None`: what the client has sent cannot be read.
+    pub(super) fn bound_with(&self, more: &[Vec<u8>]) -> Option<Buffer> {
+        let given = usize::from(u16::from_be_bytes(*self.parameters.first_chunk()?));
+        let formats = self.parameters.get(2..2 + 2 * given)?;
+        let values = self.parameters.get(4 + 2 * given..)?;
+        let count = usize::from(self.count);
+        let mut bound = Buffer::new();
+        bound.put(&u16::try_from(count + more.len()).ok()?.to_be_bytes());
+        for at in 0..count {
+            bound.put(match given {
+                0 => &[0, 0],
+                1 => formats,
+                _ => formats.get(2 * at..2 * at + 2)?,
+            });
+        }
+        more.iter().for_each(|_| bound.put(&[0, 1]));
+        bound.put(&u16::try_from(count + more.len()).ok()?.to_be_bytes());
+        bound.put(values);
+        for value in more {
+            bound.put(&i32::try_from(value.len()).ok()?.to_be_bytes());
+            bound.put(value);
+        }
+        put_formats(&mut bound, self.formats.iter().copied());
+        Some(bound)
+    }
+
     /// The format of a result's column.
     pub(in crate::session) fn format(&self, column: usize) -> Format {
         self.formats.get(column).or(self.formats.first()).copied().unwrap_or(Format::Text)
@@ -113,6 +140,17 @@ impl<'s> Asking<'s> {
         wire::put_parse(out, b"", sql, types);
         wire::put_bind_head(out, b"", b"", bound.len());
         out.put(bound.filled());
+        wire::put_execute(out, b"");
+        self
+    }
+
+    /// As [`Asking::execute`]; the result is described before its first row.
+    pub(super) fn execute_described(&mut self, sql: &[u8], types: &[u8], bound: &Buffer) -> &mut Self {
+        let out = &mut self.server.outbox;
+        wire::put_parse(out, b"", sql, types);
+        wire::put_bind_head(out, b"", b"", bound.len());
+        out.put(bound.filled());
+        wire::put_describe_portal(out, b"");
         wire::put_execute(out, b"");
         self
     }

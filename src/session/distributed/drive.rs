@@ -40,10 +40,21 @@ pub(super) trait Flow {
 
     /// A row of a member's: the whole `DataRow`. True when it has been dealt with; false when it is to
     /// be shown again.
-    fn row(&mut self, member: usize, frame: &[u8], out: &mut Buffer) -> Result<bool, ClientError>;
+    fn row(
+        &mut self,
+        member: usize,
+        branch: &Branch,
+        frame: &[u8],
+        out: &mut Buffer,
+    ) -> Result<bool, ClientError>;
 
     /// A member has no more rows.
     fn end(&mut self, member: usize);
+
+    /// Is there room for what rows are turned into, if that is not the client's?
+    fn poll_room(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ServerError>> {
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// Nothing is done with rows.
@@ -54,7 +65,7 @@ impl Flow for Discard {
         Wants::Any
     }
 
-    fn row(&mut self, _: usize, _: &[u8], _: &mut Buffer) -> Result<bool, ClientError> {
+    fn row(&mut self, _: usize, _: &Branch, _: &[u8], _: &mut Buffer) -> Result<bool, ClientError> {
         Ok(true)
     }
 
@@ -220,6 +231,14 @@ impl Session {
                 Poll::Pending => return Poll::Pending,
             }
         }
+        match flow.poll_room(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => {
+                tracing::warn!(database = self.database.name, "copies could not be handed on: {error}");
+                return Poll::Ready(Some(Halt::Flow(super::super::simple::lost_at_once())));
+            }
+            Poll::Pending => return Poll::Pending,
+        }
         if members.iter().all(|member| member.branch.ready.is_some()) {
             return Poll::Ready(Some(Halt::Done));
         }
@@ -317,7 +336,7 @@ fn advance(
         match branch.advance(server).map_err(|error| Halt::Lost(at, error))? {
             Step::Row(head) => {
                 let frame = &server.inbox.filled()[..head.len];
-                let dealt_with = flow.row(at, frame, out).map_err(Halt::Flow)?;
+                let dealt_with = flow.row(at, branch, frame, out).map_err(Halt::Flow)?;
                 if !dealt_with {
                     return Ok(true);
                 }
@@ -328,6 +347,7 @@ fn advance(
                 }
             }
             Step::Data(head) => server.inbox.consume(head.len),
+            Step::CopyIn if branch.feeds => {}
             Step::CopyIn => {
                 // Nobody has anything to copy.
                 wire::put_copy_fail(&mut server.outbox, b"no data");

@@ -10,8 +10,10 @@
 //! in the middle of something; a server that is lost is closed.
 
 mod ask;
+mod combine;
 mod control;
 mod drive;
+mod gather;
 mod portal;
 mod rows;
 mod team;
@@ -31,7 +33,6 @@ use std::rc::Rc;
 
 pub(super) use ask::Asked;
 pub(super) use portal::Bound;
-use rows::SortUnknown;
 
 /// Why a statement of several servers has failed.
 pub(super) enum Fault {
@@ -71,6 +72,10 @@ impl From<Impossible> for Fault {
         Fault::Own(ClientError::refused(impossible.message, impossible.hint))
     }
 }
+
+/// With the types that its columns turn out to have, a plan would not be exact. Nothing has been
+/// said to the client.
+pub(super) struct Inexact;
 
 /// Where a statement goes.
 pub(super) enum Destination {
@@ -152,21 +157,26 @@ impl Session {
         let plan = self.plan(statement, asked, why)?;
         self.started();
         let outcome = match plan {
-            Plan::Merge(merge) => match self.merge(asked, &merge, &shards).await {
-                Ok(None) => Ok(()),
-                Ok(Some(SortUnknown)) => Err(ClientError::refused(
-                    "the order of a sort key's type is not known to pgring",
-                    "Add a condition on the key, or a hint /* pgring: shard=NAME */.",
-                )
-                .into()),
-                Err(fault) => Err(fault),
-            },
-            Plan::Each(each) => self.change_each(statement, asked, &each, &shards).await,
+            Plan::Merge(merge) => self.merge(asked, &merge, &shards).await,
+            Plan::Combine(combine) => self.combine(asked, &combine, &shards).await,
+            Plan::Gather(gather) => self.gather(asked, &gather, &shards).await.map(|()| None),
+            Plan::Each(each) => self.change_each(statement, asked, &each, &shards).await.map(|()| None),
             _ => Err(ClientError::refused(
                 "the statement cannot be answered over several shards yet",
                 "Add a condition on the key, or a hint /* pgring: shard=NAME */.",
             )
             .into()),
+        };
+        let outcome = match outcome {
+            Ok(None) => Ok(()),
+            Ok(Some(Inexact)) => {
+                let gather = {
+                    let schema = self.schema()?;
+                    distribute::gather(asked.text, &self.analysis_context(&schema))?
+                };
+                self.gather(asked, &gather, &shards).await
+            }
+            Err(fault) => Err(fault),
         };
         self.count_distributed(&shards, statement.access);
         outcome

@@ -1,11 +1,11 @@
 //! [`Merge`]: the shards' rows are the answer's.
 
-use super::Fault;
 use super::ask::{Asked, put_formats, type_bytes};
 use super::drive::{Discard, Flow, Wants};
 use super::team::Member;
+use super::{Fault, Inexact};
 use crate::error::{ClientError, SqlState};
-use crate::execute::{Field, put_description};
+use crate::execute::{Branch, Field, put_description};
 use crate::merge::order::SortType;
 use crate::merge::{Merger, Next, row};
 use crate::ring::ShardId;
@@ -72,7 +72,7 @@ impl Session {
         asked: &Asked<'_>,
         merge: &Merge,
         shards: &[ShardId],
-    ) -> Result<Option<SortUnknown>, Fault> {
+    ) -> Result<Option<Inexact>, Fault> {
         let mut members = self.assemble(shards).await?;
         let outcome = self.merge_on(asked, merge, &mut members).await;
         self.disband(members);
@@ -84,7 +84,7 @@ impl Session {
         asked: &Asked<'_>,
         merge: &Merge,
         members: &mut Vec<Member>,
-    ) -> Result<Option<SortUnknown>, Fault> {
+    ) -> Result<Option<Inexact>, Fault> {
         let own = asked.text == merge.sql.as_bytes();
         let texts: &[&[u8]] = if own { &[asked.text] } else { &[asked.text, merge.sql.as_bytes()] };
         let mut described = self.describe_on_first(members, asked, texts).await?;
@@ -100,7 +100,7 @@ impl Session {
         for (key, field) in merge.sort.iter().zip(&run_fields[shown..]) {
             match SortType::of(field.oid, key.bytewise) {
                 Some(kind) => keys.push((kind, *key)),
-                None => return Ok(Some(SortUnknown)),
+                None => return Ok(Some(Inexact)),
             }
         }
         let mut limit = self.row_count(asked, merge.limit, &original, "LIMIT")?;
@@ -124,14 +124,11 @@ impl Session {
             put_description(&mut self.outbox, &original.fields, &[]);
         }
         let mut rows = Rows::new(keys, members.len(), offset, limit);
+        rows.suspends_at = suspends.then_some(asked.max_rows);
         // Within a transaction a cancel would fail it.
         let hasty = self.tx.phase() == crate::txn::Phase::Idle;
         self.drive(members, &mut rows, hasty).await?;
-        if suspends && rows.emitted == asked.max_rows {
-            self.outbox.put(&wire::PORTAL_SUSPENDED);
-        } else {
-            wire::put_complete(&mut self.outbox, &format!("SELECT {}", rows.emitted));
-        }
+        rows.complete(&mut self.outbox);
         Ok(None)
     }
 
@@ -176,9 +173,6 @@ impl Session {
     }
 }
 
-/// A sort key is of a type whose order is not known here.
-pub(super) struct SortUnknown;
-
 pub(super) fn misdescribed() -> ClientError {
     ClientError::error(SqlState::INTERNAL, "a shard describes the statement otherwise than it should")
 }
@@ -189,7 +183,11 @@ pub(super) struct Rows {
     hidden: usize,
     offset: u64,
     limit: Option<u64>,
-    emitted: u64,
+    /// `Execute` wants no more than this.
+    suspends_at: Option<u64>,
+    /// The types its columns have to be of.
+    expected: Vec<u32>,
+    pub(super) emitted: u64,
 }
 
 impl Rows {
@@ -201,7 +199,26 @@ impl Rows {
     fn new(keys: Vec<(SortType, SortKey)>, members: usize, offset: u64, limit: Option<u64>) -> Rows {
         let hidden = keys.len();
         let merger = (hidden > 0).then(|| Merger::new(keys, members, offset, limit));
-        Rows { merger, hidden, offset, limit, emitted: 0 }
+        Rows { merger, hidden, offset, limit, suspends_at: None, expected: Vec::new(), emitted: 0 }
+    }
+
+    /// As they come from a server whose columns have to be of these types; no more than `max_rows` of
+    /// them, unless that is 0.
+    pub(super) fn like(fields: &[Field], max_rows: u64) -> Rows {
+        let mut rows = Rows::unordered();
+        rows.suspends_at = (max_rows > 0).then_some(max_rows);
+        rows.limit = rows.suspends_at;
+        rows.expected = fields.iter().map(|field| field.oid).collect();
+        rows
+    }
+
+    /// Says how it ended.
+    pub(super) fn complete(&self, out: &mut Buffer) {
+        if self.suspends_at == Some(self.emitted) {
+            out.put(&wire::PORTAL_SUSPENDED);
+        } else {
+            wire::put_complete(out, &format!("SELECT {}", self.emitted));
+        }
     }
 
     /// A row as it came, or without its keys.
@@ -233,7 +250,22 @@ impl Flow for Rows {
         }
     }
 
-    fn row(&mut self, member: usize, frame: &[u8], out: &mut Buffer) -> Result<bool, ClientError> {
+    fn row(
+        &mut self,
+        member: usize,
+        branch: &Branch,
+        frame: &[u8],
+        out: &mut Buffer,
+    ) -> Result<bool, ClientError> {
+        if self.emitted == 0 && !self.expected.is_empty() {
+            let found = branch.fields.last().map(|fields| fields.iter().map(|field| field.oid));
+            if !found.is_some_and(|found| found.eq(self.expected.iter().copied())) {
+                return Err(ClientError::refused(
+                    "the statement's result would have other types than on one server",
+                    "Add a condition on the key, or a hint /* pgring: shard=NAME */.",
+                ));
+            }
+        }
         let Some(merger) = &mut self.merger else {
             if self.limit == Some(self.emitted) {
                 return Ok(true);
@@ -272,6 +304,6 @@ impl Flow for Rows {
     }
 }
 
-fn malformed(error: row::Malformed) -> ClientError {
+pub(super) fn malformed(error: row::Malformed) -> ClientError {
     ClientError::error(SqlState::INTERNAL, format!("a shard has sent {error}"))
 }

@@ -68,8 +68,8 @@ impl Analyzer<'_> {
             return;
         };
         let Some(output) = self.outputs.get(&query) else { return };
-        let (plain, node) = match output.columns.as_deref() {
-            Some([column]) => (output.plain, column.node),
+        let (plain, own, node) = match output.columns.as_deref() {
+            Some([column]) => (output.plain, output.plain || output.own, column.node),
             _ => return,
         };
         let Some(node) = node.filter(|node| self.facts.key_type(*node) == self.facts.key_type(key.node))
@@ -77,6 +77,9 @@ impl Analyzer<'_> {
             return;
         };
         self.facts.edge(node, key.node);
+        if own {
+            self.facts.equal(node, key.node);
+        }
         if plain {
             self.facts.edge(key.node, node);
             self.facts.equal(key.node, node);

@@ -73,6 +73,11 @@ impl Facts {
         self.nodes[node.0].key_type
     }
 
+    /// Whether the node is a sharded table's own key column.
+    pub(super) fn is_table(&self, node: NodeId) -> bool {
+        self.nodes[node.0].table.is_some()
+    }
+
     /// How many sharded tables there are so far.
     pub(super) fn tables(&self) -> usize {
         self.nodes.iter().filter(|node| node.table.is_some()).count()

@@ -81,6 +81,15 @@ impl Analyzer<'_> {
             Join::Right => is_sharded(&left) && !is_sharded(&right),
             Join::Full => is_sharded(&both),
         };
+        let optional = match kind {
+            Join::Inner => 0..0,
+            Join::Left => right.clone(),
+            Join::Right => left.clone(),
+            Join::Full => both.clone(),
+        };
+        for source in level.sources.get_mut(optional).into_iter().flatten() {
+            source.optional = true;
+        }
         let restricted = match kind {
             Join::Inner => both.clone(),
             Join::Left => right.clone(),

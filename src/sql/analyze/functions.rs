@@ -184,6 +184,19 @@ pub(in crate::sql) fn yields_rows(name: &str) -> bool {
     )
 }
 
+/// Whether a function folds rows, or looks at others than its own.
+pub(in crate::sql) fn folds(schema: &Schema, name: &str) -> bool {
+    AGGREGATES.binary_search(&name).is_ok() || name.contains("_agg") || schema.is_aggregate(name)
+}
+
+/// Whether a call may fold rows.
+pub(super) fn may_fold(schema: &Schema, qualifier: Option<&str>, name: &str) -> bool {
+    match effect(schema, qualifier, name) {
+        Effect::Scalar => false,
+        _ => folds(schema, name) || !schema.knows_aggregates(),
+    }
+}
+
 /// Why a session must keep its connection after a call of this, as far as the name tells.
 /// For texts nobody parses.
 pub(super) fn pin_by_name(name: &str) -> Option<Pin> {

@@ -52,7 +52,7 @@ impl<'a> Analyzer<'a> {
         let sharded = sources.iter().any(|source| source.sharded);
         let solid = solid && sources.iter().all(Source::is_solid);
         let columns = returning.and_then(|returning| self.projected(returning, scope));
-        Output { columns, plain: false, sharded, solid, modifies: true }
+        Output { columns, plain: false, sharded, solid, modifies: true, own: false }
     }
 
     /// The table that is written to. `WITH` does not shadow it.

@@ -76,6 +76,11 @@ pub(in crate::sql) fn may_name_table(ident: &Ident) -> bool {
     ident.quote_style.is_some() || RESERVED.binary_search(&&*ident.value.to_ascii_lowercase()).is_err()
 }
 
+/// Whether this word, in lower case and without quotes, can be no column's name.
+pub(in crate::sql) fn is_reserved(word: &str) -> bool {
+    RESERVED.binary_search(&word).is_ok()
+}
+
 /// The words PostgreSQL's `ColId` leaves out that are no types. Sorted.
 const RESERVED: &[&str] = &[
     "all",

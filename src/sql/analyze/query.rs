@@ -42,6 +42,8 @@ pub(super) struct Output {
     pub(super) solid: bool,
     /// What a modification returns: it runs whole, whatever is asked of its rows.
     pub(super) modifies: bool,
+    /// Its rows depend only on rows of their own shard, though perhaps on several of them.
+    pub(super) own: bool,
 }
 
 /// A query in `WITH`.
@@ -129,6 +131,8 @@ pub(in crate::sql) struct Analyzer<'a> {
     pub(super) ctes: Vec<Cte>,
     /// A select list folds rows.
     pub(super) folds: bool,
+    /// A query has an aggregate, which is no window function.
+    pub(super) aggregates: bool,
     pub(super) views: Vec<(Rc<Statement>, Depth)>,
     pub(super) views_deep: usize,
     /// Rows of an `INSERT` that the tree does not have: their tokens between the parentheses.
@@ -160,6 +164,7 @@ impl<'a> Analyzer<'a> {
             sharded: HashSet::new(),
             ctes: Vec::new(),
             folds: false,
+            aggregates: false,
             views: Vec::new(),
             views_deep: 0,
             rows: Vec::new(),
@@ -196,9 +201,9 @@ impl<'a> Analyzer<'a> {
     fn conclude(&mut self) -> Option<Refusal> {
         for cte in &self.ctes {
             let Some(output) = &cte.output else { continue };
-            // Rows of a query that is read once meet others where its columns do.
-            let once = self.writes && cte.references == 1 && (output.plain || output.modifies);
-            self.apart |= output.sharded && !once;
+            // Two references to one query are not the same rows of it.
+            let whole = output.plain || output.own || (self.writes && output.modifies);
+            self.apart |= output.sharded && !(cte.references == 1 && whole);
             if cte.references == 1 && output.plain {
                 for (copy, original) in &cte.copies {
                     self.facts.edge(*copy, *original);
@@ -323,7 +328,9 @@ impl<'a> Analyzer<'a> {
         if output.sharded {
             self.sharded.insert(address(query));
         }
-        output.plain &= limit_clause.is_none() && fetch.is_none() && locks.is_empty();
+        let unlimited = limit_clause.is_none() && fetch.is_none() && locks.is_empty();
+        output.plain &= unlimited;
+        output.own &= unlimited;
         output
     }
 
@@ -402,6 +409,7 @@ impl<'a> Analyzer<'a> {
         let everything = 0..level.sources.len();
         let scope = Scope { level: &level, visible: everything.clone(), outer };
 
+        let aggregates_around = std::mem::replace(&mut self.aggregates, false);
         let folds_around = std::mem::replace(&mut self.folds, false);
         self.walk(&select.projection, &scope, env);
         let folds = std::mem::replace(&mut self.folds, folds_around);
@@ -411,6 +419,7 @@ impl<'a> Analyzer<'a> {
         self.walk(&select.named_window, &scope, env);
         self.walk(&select.selection, &scope, env);
         tail(self, &scope, env);
+        let aggregates = std::mem::replace(&mut self.aggregates, aggregates_around);
         self.apart |= !select.named_window.is_empty();
         if let Some(condition) = &select.selection {
             self.condition(condition, &scope, &everything);
@@ -418,9 +427,27 @@ impl<'a> Analyzer<'a> {
 
         let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(by, modifiers) if by.is_empty() && modifiers.is_empty());
         let distinct = !matches!(&select.distinct, None | Some(Distinct::All));
+        let is_key = |expr: &Expr| self.is_key_of_row(expr, &scope);
+        let lists_key = || {
+            select.projection.iter().any(|item| {
+                matches!(item,
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } if is_key(expr))
+            })
+        };
+        let grouped_apart = match &select.group_by {
+            GroupByExpr::Expressions(by, _) if grouped => by.iter().any(is_key),
+            _ => !grouped && !aggregates && select.having.is_none(),
+        };
+        let own = grouped_apart && (!distinct || lists_key()) && select.into.is_none();
         Output {
+            own: own && !matches!(select.distinct, Some(Distinct::On(_))),
             columns: self.projected(&select.projection, &scope),
-            plain: !grouped && !distinct && !folds && select.having.is_none() && select.into.is_none(),
+            plain: !grouped
+                && !distinct
+                && !folds
+                && !aggregates
+                && select.having.is_none()
+                && select.into.is_none(),
             sharded: level.sources.iter().any(|source| source.sharded),
             solid: joined_inner(&select.from)
                 && !by_sets(&select.group_by)
@@ -475,6 +502,15 @@ impl<'a> Analyzer<'a> {
     /// this query, would not say anything about its rows.
     fn own_key(&self, expr: &Expr, scope: &Scope<'_>) -> Option<NodeId> {
         self.key(expr, scope).filter(|found| found.source.is_some()).map(|found| found.node)
+    }
+
+    /// Whether an expression is the key of a sharded table of which each row of this level has a row:
+    /// rows that are alike in it lie on one shard.
+    pub(super) fn is_key_of_row(&self, expr: &Expr, scope: &Scope<'_>) -> bool {
+        self.key(expr, scope).is_some_and(|found| {
+            let source = found.source.and_then(|source| scope.level.sources.get(source));
+            self.facts.is_table(found.node) && source.is_some_and(|source| !source.optional)
+        })
     }
 
     /// Marks a relation of the tree as seen.

@@ -85,7 +85,13 @@ impl<'a> Analyzer<'a> {
                 }
             }
         }
-        Source { schema: Some(table.schema.clone()), columns: Some(columns), sharded, solid, name: None }
+        Source {
+            schema: Some(table.schema.clone()),
+            columns: Some(columns),
+            sharded,
+            solid,
+            ..Source::default()
+        }
     }
 
     /// A view is the query it is defined by.
@@ -116,7 +122,7 @@ impl<'a> Analyzer<'a> {
 
     /// The columns of a query in `FROM`, as copies; conditions on them reach into it if they may.
     pub(super) fn copied(&mut self, output: &Output) -> Option<Vec<Column>> {
-        self.apart |= output.sharded && !output.plain;
+        self.apart |= output.sharded && !output.plain && !output.own;
         let columns = output.columns.as_ref()?;
         let copies = columns.iter().map(|column| {
             let node = column.node.map(|original| {

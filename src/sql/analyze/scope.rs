@@ -34,6 +34,8 @@ pub(super) struct Source {
     pub(super) sharded: bool,
     /// As [`Output::solid`](super::query::Output::solid).
     pub(super) solid: bool,
+    /// An outer join may leave it without a row.
+    pub(super) optional: bool,
 }
 
 /// A column that `USING` or `NATURAL` merged from several sources.
@@ -108,6 +110,16 @@ impl Scope<'_> {
             Expr::CompoundIdentifier(parts) => self.walk(|scope| scope.look_qualified(parts)),
             _ => None,
         }
+    }
+
+    /// Whether a column reference is one of this level's, as far as that is known.
+    pub(super) fn is_here(&self, expr: &Expr) -> bool {
+        let look = match expr {
+            Expr::Identifier(name) => self.look_unqualified(&ident(name)),
+            Expr::CompoundIdentifier(parts) => self.look_qualified(parts),
+            _ => Look::Outer,
+        };
+        matches!(look, Look::Here(_))
     }
 
     fn walk(&self, look: impl Fn(&Scope<'_>) -> Look) -> Option<Found> {

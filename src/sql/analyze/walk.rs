@@ -2,10 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Expr, Function, Ident, Query, Statement, TableFactor, Visit, Visitor};
+use sqlparser::ast::{
+    Expr, Function, Ident, Query, Statement, TableFactor, Visit, Visitor, WindowSpec, WindowType,
+};
 
 use super::super::shape::Pin;
-use super::functions::{Effect, effect, stronger};
+use super::functions::{Effect, effect, may_fold, stronger};
 use super::names::{ident, object};
 use super::query::{Analyzer, Env, address};
 use super::refusals::Refusal;
@@ -19,8 +21,8 @@ impl Analyzer<'_> {
         let _: ControlFlow<()> = part.visit(&mut Walk { analyzer: self, scope, env, depth: 0 });
     }
 
-    fn function(&mut self, function: &Function) {
-        self.apart |= function.over.is_some();
+    fn function(&mut self, function: &Function, scope: &Scope<'_>) {
+        self.apart |= function.over.as_ref().is_some_and(|over| !self.is_apart_anyway(over, scope));
         let Some(name) = object(&function.name) else {
             self.refusals.unreadable();
             return;
@@ -29,7 +31,21 @@ impl Analyzer<'_> {
             || function.filter.is_some()
             || !function.within_group.is_empty()
             || effect(self.cx.schema, name.schema.as_deref(), &name.name) != Effect::Scalar;
+        if function.over.is_none() && may_fold(self.cx.schema, name.schema.as_deref(), &name.name) {
+            self.aggregates = true;
+            self.apart |= scope.outer.is_some() && folds_outer(function, scope);
+        }
         self.call(&name);
+    }
+
+    /// Whether no window has rows of several shards.
+    fn is_apart_anyway(&self, over: &WindowType, scope: &Scope<'_>) -> bool {
+        match over {
+            WindowType::WindowSpec(WindowSpec { window_name: None, partition_by, .. }) => {
+                partition_by.iter().any(|by| self.is_key_of_row(by, scope))
+            }
+            _ => false,
+        }
     }
 
     /// `t.f` calls `f(t)` where `t` has no such column.
@@ -62,6 +78,28 @@ impl Analyzer<'_> {
     }
 }
 
+/// Whether an aggregate folds rows of a query around the one it stands in: none of the columns in its
+/// arguments is of this level.
+fn folds_outer(function: &Function, scope: &Scope<'_>) -> bool {
+    struct Columns<'c> {
+        scope: &'c Scope<'c>,
+        any: bool,
+    }
+    impl Visitor for Columns<'_> {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            if !matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
+                return ControlFlow::Continue(());
+            }
+            self.any = true;
+            if self.scope.is_here(expr) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+    }
+    let mut columns = Columns { scope, any: false };
+    function.args.visit(&mut columns).is_continue() && columns.any
+}
+
 struct Walk<'w, 'a, 's> {
     analyzer: &'w mut Analyzer<'a>,
     scope: &'w Scope<'s>,
@@ -92,7 +130,7 @@ impl Visitor for Walk<'_, '_, '_> {
             return ControlFlow::Continue(());
         }
         match expr {
-            Expr::Function(function) => self.analyzer.function(function),
+            Expr::Function(function) => self.analyzer.function(function, self.scope),
             Expr::CompoundIdentifier(parts) => self.analyzer.attribute(parts),
             Expr::JsonAccess { .. }
             | Expr::Convert { .. }

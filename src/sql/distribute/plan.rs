@@ -64,7 +64,7 @@ pub struct SortKey {
 pub enum Count {
     /// As written.
     Literal(u64),
-    /// `$n` (from 1); NULL is no limit.
+    /// `$n` (from 1); NULL is no limit, and a negative one an error, which a shard does not always see.
     Param(u16),
 }
 

@@ -344,25 +344,25 @@ fn derived_tables() {
 #[test]
 fn common_tables() {
     check(&[
-        ("WITH j AS (SELECT * FROM jobs WHERE user_id = 7) SELECT * FROM j", "keys[lit0]", "its own condition"),
-        ("WITH j AS (SELECT user_id, name FROM jobs) SELECT * FROM j WHERE user_id = 7", "keys[lit0]", "read once, so from above"),
+        ("WITH j AS (SELECT * FROM jobs WHERE user_id = 7) SELECT * FROM j", "keys[lit0] colocated", "its own condition"),
+        ("WITH j AS (SELECT user_id, name FROM jobs) SELECT * FROM j WHERE user_id = 7", "keys[lit0] colocated", "read once, so from above"),
         ("WITH j AS (SELECT user_id FROM jobs) SELECT * FROM j a, j b WHERE a.user_id = 7", "everywhere jobs.user_id", "read twice: b needs all"),
         ("WITH j AS (SELECT user_id FROM jobs) SELECT * FROM j a, j b WHERE a.user_id = 7 AND b.user_id = 7", "everywhere jobs.user_id", "not looked at"),
         ("WITH jobs AS (SELECT 1 AS user_id) SELECT * FROM jobs WHERE user_id = 7", "nothing", "the name is shadowed"),
-        ("WITH jobs AS (SELECT * FROM jobs WHERE id = 1) SELECT * FROM jobs WHERE user_id = 7", "keys[lit1]", "the inner one is the table"),
+        ("WITH jobs AS (SELECT * FROM jobs WHERE id = 1) SELECT * FROM jobs WHERE user_id = 7", "keys[lit1] colocated", "the inner one is the table"),
         ("WITH RECURSIVE jobs AS (SELECT 1 AS user_id UNION ALL SELECT user_id FROM jobs) SELECT * FROM jobs", "nothing", "recursive: both are the query"),
         ("WITH \"Jobs\" AS (SELECT 1) SELECT * FROM jobs WHERE user_id = 7", "keys[lit1] colocated", "another name"),
         ("WITH JOBS AS (SELECT 1) SELECT * FROM \"jobs\"", "nothing", "the same name"),
         ("WITH jobs AS (SELECT 1) SELECT * FROM public.jobs WHERE user_id = 7", "keys[lit1] colocated", "qualified is the table"),
         ("WITH a AS (SELECT 1), b AS (SELECT * FROM a) SELECT * FROM b", "nothing", "earlier ones are seen"),
         ("WITH a AS (SELECT * FROM users), users AS (SELECT 1) SELECT * FROM a", "everywhere users.id", "later ones are not"),
-        ("WITH j(uid) AS (SELECT user_id FROM jobs) SELECT * FROM j WHERE uid = 7", "keys[lit0]", "renamed"),
+        ("WITH j(uid) AS (SELECT user_id FROM jobs) SELECT * FROM j WHERE uid = 7", "keys[lit0] colocated", "renamed"),
         ("WITH j AS (SELECT user_id FROM jobs LIMIT 3) SELECT * FROM j WHERE user_id = 7", "everywhere jobs.user_id", "three of all"),
         ("WITH x AS (SELECT 1) SELECT * FROM jobs WHERE user_id = 7 AND id IN (WITH x AS (SELECT * FROM audit_logs) SELECT id FROM x)", "everywhere audit_logs.user_id", "an inner WITH"),
         ("WITH x AS (SELECT 1) SELECT 1 FROM (SELECT * FROM x) y", "nothing", "seen from sub-queries"),
         ("WITH RECURSIVE t AS (SELECT id, user_id FROM jobs WHERE user_id = 7 UNION ALL SELECT j.id, j.user_id FROM jobs j JOIN t ON t.id = j.priority) SELECT * FROM t", "everywhere jobs.user_id", "the recursive term needs all"),
         ("WITH RECURSIVE t AS (SELECT id, user_id FROM jobs WHERE user_id = $1 UNION ALL SELECT j.id, j.user_id FROM jobs j JOIN t ON t.id = j.priority WHERE j.user_id = $1) SELECT * FROM t", "keys[$1 $1]", "unless it says so"),
-        ("WITH j AS (SELECT u.id FROM users u WHERE u.id = 7) SELECT * FROM j JOIN jobs ON jobs.user_id = j.id", "keys[lit0]", "what comes out has its key"),
+        ("WITH j AS (SELECT u.id FROM users u WHERE u.id = 7) SELECT * FROM j JOIN jobs ON jobs.user_id = j.id", "keys[lit0] colocated", "what comes out has its key"),
         ("WITH u AS (SELECT id FROM users WHERE id = 7), j AS (SELECT jobs.* FROM jobs JOIN u ON u.id = jobs.user_id) SELECT * FROM j, u", "keys[lit0]", "twice, but known inside"),
     ]);
 }
