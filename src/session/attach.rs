@@ -535,10 +535,12 @@ impl Session {
 
     /// The session's end: what is left on servers is undone or closed.
     pub(super) async fn leave(&mut self) {
-        let busy = self.relay.is_busy();
-        if busy {
+        let running = self.relay.is_busy();
+        if running {
             self.end_running().await;
         }
+        // What it has done to its server is not known before its answers have been taken note of.
+        let busy = running || !self.events.is_empty();
         let mut leases: Vec<Held> = self.parked.drain(..).collect();
         // In the middle of a batch its work would be the next client's.
         let unsynced = self.batch.is_sent() || self.relay.is_skipping();

@@ -1,11 +1,15 @@
 //! What settings mean to pgring: which text repeats a `SET`, and where a value that routing
 //! depends on stands in it.
 
+use super::ready::{is_ascii_superset, unreadable_encoding};
 use super::state::Session;
+use crate::error::ClientError;
 use crate::route::{Parameters, Value};
-use crate::sql::{ConfigCall, Lexed, TokenKind, ValueSlot, tokenize};
+use crate::sql::{ConfigCall, Kind, Lexed, Shape, TokenKind, ValueSlot, tokenize};
 use crate::txn::Change;
 use std::rc::Rc;
+
+const ENCODING: &str = "client_encoding";
 
 /// Values of `set_config()` that came as parameters: which, and what. One that is missing is
 /// known to the server only.
@@ -174,6 +178,38 @@ impl Session {
             self.search_path = path;
             self.context = None;
         }
+    }
+
+    /// Refuses an encoding in which no text could be read here, before any server has it.
+    pub(super) fn refuse_unreadable_encodings(
+        &self,
+        shape: &Shape,
+        text: &[u8],
+        values: &ConfigValues,
+    ) -> Result<(), ClientError> {
+        let strings = self.standard_conforming_strings;
+        let check = |value: Option<String>| match value {
+            Some(value) if is_ascii_superset(&value) => Ok(()),
+            Some(value) => Err(unreadable_encoding(&value)),
+            None => Err(ClientError::refused(
+                "this spelling of a client_encoding cannot be followed across shards",
+                "Write it as a plain name or a plain string.",
+            )),
+        };
+        for statement in &shape.statements {
+            match &statement.kind {
+                Kind::Set { name, value: Some(slot), default: false, .. } if name == ENCODING => {
+                    check(literal(text, slot, strings))?;
+                }
+                Kind::SetConfig(calls) => {
+                    for call in calls.iter().filter(|call| call.name == ENCODING) {
+                        check(values.value(call, text, strings))?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The statement that has set a parameter, in the transaction or before; `None` if it has the

@@ -259,6 +259,7 @@ impl Session {
         if self.database.is_one_shard() {
             return Ok(());
         }
+        self.refuse_unreadable_encodings(shape, text, values)?;
         let unfollowed = |statement: &Statement| match &statement.kind {
             Kind::SetConfig(calls) => calls.iter().any(|call| !values.know(call)),
             _ => statement.pin == Some(Pin::Setting),

@@ -217,3 +217,46 @@ fn a_session_can_leave_a_role_that_was_dropped_meanwhile() {
         }
     }
 }
+
+/// Every statement that could be read no more comes too late to be refused.
+#[test]
+fn an_encoding_that_cannot_be_routed_reaches_no_server() {
+    let config = Config::new().set("pool", "size", "1");
+    let stage = Stage::with(config, |servers| {
+        support::database(
+            servers,
+            "CREATE TABLE t (user_id bigint); CREATE FUNCTION set_it(text, text) RETURNS text
+             LANGUAGE sql AS 'SELECT set_config($1, $2, false)'",
+        )
+    });
+    let others_are_well = || {
+        for shard in ["s1", "s2", "s3"] {
+            let show = format!("/* pgring: shard={shard} */ SELECT current_setting('client_encoding')");
+            assert_eq!(stage.session().value(&show), "UTF8");
+        }
+    };
+    for protocol in BOTH {
+        let mut session = stage.session();
+        for set in [
+            "SET client_encoding = 'SJIS'",
+            "SET client_encoding TO sjis",
+            "SET LOCAL client_encoding = 'Shift-JIS'",
+            "SET NAMES 'gb18030'",
+            "SET NAMES U&'BI!00475' UESCAPE '!'",
+            "SELECT set_config('client_encoding', 'windows-950', false)",
+            "SELECT set_config('client_encoding', 'JOHAB', true)",
+        ] {
+            assert_eq!(protocol.short(&mut session, set), "E 0A000 | I", "{set}");
+            protocol.ask(&mut session, "BEGIN");
+            assert_eq!(protocol.short(&mut session, set), "E 0A000 | E", "{set}");
+            protocol.ask(&mut session, "ROLLBACK");
+            others_are_well();
+        }
+        assert_eq!(protocol.short(&mut session, "SET NAMES 'LATIN1'"), "SET | I");
+        // Of what a function does the client is told when it has been done.
+        let unseen = "/* pgring: shard=s2 */ SELECT set_it('client_encoding', 'SJIS')";
+        let answer = protocol.short(&mut session, unseen);
+        assert!(answer.contains("E 0A000"), "{answer}");
+        others_are_well();
+    }
+}
