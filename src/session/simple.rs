@@ -157,7 +157,7 @@ impl Session {
         self.aim_past(&shape);
         self.attach(shard).await?;
         self.bring_names(&shape.mentions)?;
-        self.bring_names_in_strings(&shape.mentions, text);
+        self.bring_names_in_strings(&shape.mentions, text)?;
         let note = self.plan_effects(&shape, text, &ConfigValues::default());
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         let server = &mut *held.lease;

@@ -195,40 +195,54 @@ impl Transaction {
     /// connection's own.
     pub fn commit(&mut self, initial: &Settings, session: &mut Settings, server: &mut Settings) {
         for change in self.changes.drain(..) {
-            match change {
-                Change::Set(_, _, true) => {}
-                Change::Set(name, statement, false) => {
-                    if name == "session_authorization" {
-                        // Whoever one is from now on, it is without a role.
-                        session.reset("role");
-                        server.reset("role");
-                    }
-                    session.set(&name, statement.clone());
-                    server.set(&name, statement);
-                }
-                Change::Reset(name) => {
-                    let role = (name == "session_authorization").then_some("role");
-                    for name in role.into_iter().chain([name.as_str()]) {
-                        server.reset(name);
-                        match initial.get(name) {
-                            Some(statement) => session.set(name, statement.to_owned()),
-                            None => session.reset(name),
-                        }
-                    }
-                }
-                Change::ResetAll => {
-                    server.reset_all();
-                    session.reset_all_to(initial);
-                }
+            if !matches!(change, Change::Set(_, _, true)) {
+                take_effect(&change, initial, session, server);
             }
         }
         self.savepoints.clear();
+    }
+
+    /// What holds in it while it lasts, `session` being what held before.
+    pub fn in_force(&self, initial: &Settings, session: &Settings) -> Settings {
+        let (mut now, mut server) = (session.clone(), Settings::default());
+        for change in &self.changes {
+            take_effect(change, initial, &mut now, &mut server);
+        }
+        now
     }
 
     /// The changes so far are undone.
     pub fn forget_changes(&mut self) {
         self.changes.clear();
         self.savepoints.clear();
+    }
+}
+
+fn take_effect(change: &Change, initial: &Settings, session: &mut Settings, server: &mut Settings) {
+    match change {
+        Change::Set(name, statement, _) => {
+            if name == "session_authorization" {
+                // Whoever one is from now on, it is without a role.
+                session.reset("role");
+                server.reset("role");
+            }
+            session.set(name, statement.clone());
+            server.set(name, statement.clone());
+        }
+        Change::Reset(name) => {
+            let role = (name == "session_authorization").then_some("role");
+            for name in role.into_iter().chain([name.as_str()]) {
+                server.reset(name);
+                match initial.get(name) {
+                    Some(statement) => session.set(name, statement.to_owned()),
+                    None => session.reset(name),
+                }
+            }
+        }
+        Change::ResetAll => {
+            server.reset_all();
+            session.reset_all_to(initial);
+        }
     }
 }
 
