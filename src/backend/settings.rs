@@ -85,6 +85,11 @@ impl Settings {
         settings
     }
 
+    /// What is set.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.made_by.keys().map(String::as_str)
+    }
+
     /// What `RESET ALL` goes back to, when this is what a session began with.
     pub fn resettable(&self) -> impl Iterator<Item = (&str, &str)> {
         let all = self.made_by.iter().filter(|(name, _)| !is_identity(name));
@@ -289,7 +294,7 @@ pub fn set_config_local(statement: &str) -> String {
 }
 
 /// A string constant that means `text` whatever `standard_conforming_strings` is.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let doubled = text.replace('\'', "''");
     if doubled.contains('\\') {
         format!(" E'{}'", doubled.replace('\\', "\\\\"))

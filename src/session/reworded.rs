@@ -51,7 +51,9 @@ impl Session {
 
     /// Would [`Session::own_statement`] put this in other words, or keep it until there is a shard?
     pub(super) fn is_reworded_or_kept(&self, kind: &Kind) -> bool {
+        let is_planted = matches!(kind, Kind::Set { name, .. } if super::simple::is_planted(name));
         matches!(kind, Kind::Set { .. } | Kind::Reset { .. } | Kind::ResetAll)
+            && !is_planted
             // In a failed transaction every statement gets its server's refusal, and gets it at once.
             && self.status() != TxStatus::Failed
             && (self.keeps_settings() || self.resetting(kind).is_some())

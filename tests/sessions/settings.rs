@@ -4,7 +4,7 @@ use pgring::demo::sample::APP;
 
 use crate::support::{self, Config};
 
-use super::stage::{BOTH, SHARED, Stage, short};
+use super::stage::{BOTH, ONE, SHARED, Stage, short};
 
 #[test]
 fn two_sessions_of_one_server_never_see_each_others_settings() {
@@ -245,6 +245,7 @@ fn an_encoding_that_cannot_be_routed_reaches_no_server() {
             "SET NAMES U&'BI!00475' UESCAPE '!'",
             "SELECT set_config('client_encoding', 'windows-950', false)",
             "SELECT set_config('client_encoding', 'JOHAB', true)",
+            "SET U&\"client\\005fencoding\" = 'UHC'",
         ] {
             assert_eq!(protocol.short(&mut session, set), "E 0A000 | I", "{set}");
             protocol.ask(&mut session, "BEGIN");
@@ -258,5 +259,17 @@ fn an_encoding_that_cannot_be_routed_reaches_no_server() {
         let answer = protocol.short(&mut session, unseen);
         assert!(answer.contains("E 0A000"), "{answer}");
         others_are_well();
+    }
+}
+
+#[test]
+fn a_default_given_at_the_start_is_not_taken_for_the_servers() {
+    let mut session = ONE.session_with(&[("options", "-c work_mem=7MB")]);
+    for protocol in BOTH {
+        let ask = "SELECT set_config('work_mem', NULL, false)";
+        assert_eq!(protocol.short(&mut session, ask), "E 0A000 | I");
+        assert_eq!(protocol.short(&mut session, "SHOW work_mem"), "7MB | SHOW | I");
+        let other = "SELECT set_config('maintenance_work_mem', NULL, false)";
+        assert_eq!(protocol.short(&mut session, other), "64MB | SELECT 1 | I");
     }
 }
