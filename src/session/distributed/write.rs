@@ -41,8 +41,8 @@ impl Session {
         asked: &Asked<'_>,
         each: &Each,
         shards: &[ShardId],
+        one_by_one: bool,
     ) -> Result<(), Fault> {
-        let one_by_one = statement.kind == Kind::Maintenance;
         if one_by_one && self.tx.phase() == Phase::Idle {
             return self.change_one_by_one(asked, each, shards).await;
         }
