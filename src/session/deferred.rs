@@ -243,7 +243,8 @@ impl Session {
         }
         let at_home = self.batch.deferred.iter().any(|deferred| self.is_at_home(deferred.statement().0));
         let shard = match &self.held {
-            Some(held) if self.tx.phase() == Phase::Open || self.batch.has_run() => held.shard,
+            Some(held) if self.batch.has_run() => held.shard,
+            Some(held) if self.tx.phase() == Phase::Open && !at_home => held.shard,
             _ if at_home => self.database.topology.home,
             Some(held) => held.shard,
             None => self.nearest(),
