@@ -11,7 +11,7 @@ use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
 
 use sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, ObjectName, Query, Select, SelectFlavor, SelectItem,
+    Distinct, Expr, GroupByExpr, NamedWindowExpr, ObjectName, Query, Select, SelectFlavor, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr, Statement, WildcardAdditionalOptions,
 };
 
@@ -367,7 +367,10 @@ impl<'a> Analyzer<'a> {
         self.walk(&select.selection, &scope, env);
         tail(self, &scope, env);
         let aggregates = std::mem::replace(&mut self.aggregates, aggregates_around);
-        self.apart |= !select.named_window.is_empty();
+        self.apart |= select.named_window.iter().any(|window| match &window.1 {
+            NamedWindowExpr::WindowSpec(window) => !self.is_own_window(window, &scope),
+            NamedWindowExpr::NamedWindow(_) => true,
+        });
         if let Some(condition) = &select.selection {
             self.condition(condition, &scope, &everything);
         }
@@ -381,12 +384,15 @@ impl<'a> Analyzer<'a> {
             SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } if is_key(expr))
             })
         };
+        // In the totals of grouping sets, a key is NULL.
+        let sets = |by: &Expr| matches!(by, Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_));
+        let by_sets = matches!(&select.group_by, GroupByExpr::Expressions(by, _) if by.iter().any(sets));
         let grouped_apart = match &select.group_by {
             GroupByExpr::Expressions(by, _) if grouped => by.iter().any(is_key),
             _ => !grouped && !aggregates && select.having.is_none(),
         };
-        let own = grouped_apart && (!distinct || lists_key()) && select.into.is_none();
-        Output {
+        let own = grouped_apart && !by_sets && (!distinct || lists_key()) && select.into.is_none();
+        let output = Output {
             own: own && !matches!(select.distinct, Some(Distinct::On(_))),
             columns: self.projected(&select.projection, &scope),
             plain: !grouped
@@ -396,7 +402,14 @@ impl<'a> Analyzer<'a> {
                 && select.having.is_none()
                 && select.into.is_none(),
             sharded: level.sources.iter().any(|source| source.sharded),
+        };
+        // Only now: within the query, its sources say so themselves.
+        for source in level.sources.iter().filter(|source| source.optional) {
+            for node in source.columns.iter().flatten().filter_map(|column| column.node) {
+                self.facts.make_optional(node);
+            }
         }
+        output
     }
 
     /// The select list's columns; `None` where their number is not known.
@@ -452,7 +465,7 @@ impl<'a> Analyzer<'a> {
     pub(super) fn is_key_of_row(&self, expr: &Expr, scope: &Scope<'_>) -> bool {
         self.key(expr, scope).is_some_and(|found| {
             let source = found.source.and_then(|source| scope.level.sources.get(source));
-            self.facts.is_table(found.node) && source.is_some_and(|source| !source.optional)
+            !self.facts.is_optional(found.node) && source.is_some_and(|source| !source.optional)
         })
     }
 
