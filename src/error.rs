@@ -99,12 +99,15 @@ pub struct ClientError {
     pub detail: Option<Cow<'static, str>>,
     /// What to change.
     pub hint: Option<Cow<'static, str>>,
+    /// PostgreSQL's function that says so, where drivers go by that.
+    pub routine: Option<&'static str>,
 }
 
 impl ClientError {
     /// An error that ends the statement, not the session.
     pub fn error(code: SqlState, message: impl Into<Cow<'static, str>>) -> ClientError {
-        ClientError { severity: Severity::Error, code, message: message.into(), detail: None, hint: None }
+        let (detail, hint, routine) = (None, None, None);
+        ClientError { severity: Severity::Error, code, message: message.into(), detail, hint, routine }
     }
 
     /// An error that ends the session.

@@ -369,6 +369,36 @@ fn plans_after_ddl() {
             step("run on another server", &run),
         ],
     );
+    // Nor is it another result where the statement has not been before.
+    let portal =
+        [raw::parse("s", "SELECT * FROM t WHERE id = 1"), raw::bind("", "s", &[]), raw::describe('P', "")];
+    let portal = [portal.concat(), raw::execute("", 0), raw::sync()].concat();
+    for prepare in [&prepare, &portal] {
+        for (change, changed) in [
+            ("ALTER TABLE t ADD COLUMN more int", true),
+            ("ALTER TABLE t ALTER COLUMN v TYPE varchar(9)", true),
+            ("ALTER TABLE t RENAME COLUMN v TO w", true),
+            ("CREATE INDEX ON t (v)", false),
+        ] {
+            compare_steps(
+                &[],
+                &[
+                    step("prepare", prepare),
+                    step("elsewhere", &raw::query("SELECT 1")),
+                    step(change, &raw::query(change)),
+                    step("run where it was not prepared", &run),
+                    step("run where it was", &run),
+                    step("in a transaction", &raw::query("BEGIN")),
+                    step("run in it", &run),
+                    step(if changed { "it has failed" } else { "it goes on" }, &raw::query("SELECT 1")),
+                    step("end", &raw::query("ROLLBACK")),
+                    step("close", &[raw::close('S', "s"), raw::sync()].concat()),
+                    step("prepare again", prepare),
+                    step("run", &run),
+                ],
+            );
+        }
+    }
     // Somebody else's statement of the same text was planned before the change.
     let add = "ALTER TABLE t ADD COLUMN more int";
     for change in [&[add][..], &["BEGIN", add, "SELECT 1", "COMMIT"]] {

@@ -171,6 +171,75 @@ fn query_timeout() {
 }
 
 #[test]
+fn query_timeout_without_a_sync() {
+    let (proxy, name) = start("pool", "query_timeout", SHORT);
+    let mut session = login(&proxy, &name);
+    let slow = raw::run("SELECT pg_sleep(1000)", &[]);
+    let refused = raw::bind("", "nosuch", &[]);
+    // Asked for by a Flush, or by what is answered at once.
+    for behind in [raw::flush(), refused] {
+        session.send(&[&*slow, &behind].concat());
+        let frames = session.until(b'E', 1);
+        assert!(told(&frames).starts_with("57014") && told(&frames).contains("query_timeout"), "{frames:?}");
+        session.send(&raw::sync());
+        assert_eq!(session.until(b'Z', 1).len(), 1);
+        assert_eq!(session.value("SELECT 'goes on'"), "goes on");
+    }
+    // The limit is the server's: a client may think between its messages.
+    let pause = || std::thread::sleep(Duration::from_millis(800));
+    let read = raw::run("SELECT 1", &[]);
+    for batch in [vec![&*read, &read], vec![&*read, &raw::flush(), &read, &raw::flush()]] {
+        for message in batch {
+            session.send(message);
+            pause();
+        }
+        session.send(&raw::sync());
+        let frames = session.until(b'Z', 1);
+        assert_eq!(frames.iter().filter(|frame| frame.tag == b'C').count(), 2, "{frames:?}");
+    }
+}
+
+#[test]
+fn query_timeout_in_a_copy_whose_client_has_stopped() {
+    let (proxy, name) = start("pool", "query_timeout", SHORT);
+    let copy = "COPY t FROM STDIN";
+    let row = raw::copy_data(b"7\n");
+    for (what, start, end) in [
+        ("simple", raw::query(copy), vec![]),
+        ("by Flush", [raw::run(copy, &[]), raw::flush()].concat(), raw::sync()),
+        ("by Sync", [raw::run(copy, &[]), raw::sync()].concat(), raw::sync()),
+    ] {
+        let mut session = login(&proxy, &name);
+        session.send(&start);
+        session.until(b'G', 1);
+        let began = Instant::now();
+        session.send(&row);
+        let frames = session.until(b'E', 1);
+        assert!(told(&frames).starts_with("57014") && told(&frames).contains("query_timeout"), "{frames:?}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{what}: {:?}", began.elapsed());
+        session.send(&[&*row, &raw::copy_done(), &end].concat());
+        assert_eq!(session.until(b'Z', 1).len(), 1, "{what}");
+        assert_eq!(session.value("SELECT count(*) FROM t"), "0", "{what}");
+    }
+    // Nothing can follow the half of a message.
+    let mut session = login(&proxy, &name);
+    session.send(&raw::query(copy));
+    session.until(b'G', 1);
+    let began = Instant::now();
+    session.send(&row[..row.len() - 1]);
+    let frames = session.rest();
+    assert!(told(&frames).starts_with("57014") && told(&frames).contains("query_timeout"), "{frames:?}");
+    let server = support::servers(1)[0];
+    eventually("its server is gone", || {
+        let busy = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND query = '{copy}' AND state = 'active'"
+        );
+        server.psql(APP, &name, &busy).unwrap().trim() == "0"
+    });
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
 fn idle_transaction_timeout() {
     let (proxy, name) = start("pool", "idle_transaction_timeout", SHORT);
     for statement in ["BEGIN", "BEGIN; INSERT INTO t VALUES (1)"] {

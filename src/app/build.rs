@@ -112,6 +112,7 @@ impl App {
             listen: settings.listen.clone(),
             tcp: settings.tcp.clone(),
             pool: settings.pool.clone(),
+            routing: settings.routing.clone(),
             tls_required: matches!(settings.listen.tls, ListenTls::Require(_)),
             tls,
             console_database: Arc::clone(&self.console_database),

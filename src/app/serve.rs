@@ -288,6 +288,7 @@ fn new_app(config_path: &Path, settings: &Settings) -> Result<Arc<App>, ServeErr
             listen: settings.listen.clone(),
             tcp: settings.tcp.clone(),
             pool: settings.pool.clone(),
+            routing: settings.routing.clone(),
             tls: None,
             tls_required: false,
             console_database: Arc::clone(&console_database),

@@ -1,14 +1,15 @@
 //! Runs a [`Route`](crate::route::Route) on servers.
 //!
-//! Today there is one way to run: [`Relay`], the whole statement on one shard, its answer
-//! passed on as it lies. Statements for several shards are refused by the route room until
-//! `merge` has what it takes to join their answers; scatter, split and gather will stand here
-//! beside `relay`.
+//! [`Relay`]: the whole statement on one shard, its answer passed on as it lies. [`Branch`]: one
+//! shard's part in a statement that several take part in; how their rows become one answer is
+//! `merge`'s, and who asks them for what is the session's.
 
+mod branch;
 mod names;
 mod relay;
 mod told;
 
+pub use branch::{Branch, Field, Outcome, Step, put_description};
 pub use names::ClientNames;
-pub use relay::{Emit, Event, Expect, Progress, Relay};
+pub use relay::{Emit, Event, Expect, Progress, Relay, ResultShape};
 pub use told::{Reported, Told};

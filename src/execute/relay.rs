@@ -12,7 +12,9 @@ use super::names::{ClientNames, put_by_clients_names};
 use super::told::Told;
 use crate::backend::{Server, ServerError};
 use crate::wire::{self, Buffer, Header, TxStatus};
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 /// What pgring answers itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,7 +51,12 @@ pub enum Expect {
         shown: bool,
     },
     /// `Describe`
-    Describe,
+    Describe {
+        /// Where the result's shape is noted.
+        result: Option<ResultShape>,
+        /// For the client?
+        shown: bool,
+    },
     /// `Execute`
     Execute {
         /// What [`Event::Completed`] will say; `None` for no event.
@@ -81,6 +88,37 @@ pub enum Expect {
     Confirm(&'static [u8]),
     /// Something pgring says at this place.
     Emit(Emit),
+    /// What the server cannot but refuse, so that it fails where pgring does.
+    Refusal {
+        /// What the client is told of it.
+        error: Box<[u8]>,
+        /// It stands for a `Parse` of the client's.
+        parsing: bool,
+    },
+}
+
+/// The shape of a statement's result ([`wire::result_shape`]), once a server has told it.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct ResultShape(Rc<Cell<Option<u64>>>);
+
+impl ResultShape {
+    /// Of a statement without one.
+    const NONE: u64 = 0;
+
+    /// What is known of it.
+    pub fn get(&self) -> Option<u64> {
+        self.0.get()
+    }
+
+    /// Now it is known.
+    pub fn set(&self, shape: u64) {
+        self.0.set(Some(shape));
+    }
+
+    /// What a `RowDescription` or `NoData` says.
+    fn note(&self, tag: u8, body: &[u8]) {
+        self.0.set(if tag == b'T' { wire::result_shape(body) } else { Some(ResultShape::NONE) });
+    }
 }
 
 /// What the session has to know.
@@ -152,6 +190,8 @@ pub struct Relay {
     results: u32,
     /// After an error under the extended protocol, until its `Sync` has been asked.
     skipping: bool,
+    /// How many of what is expected a `Flush` has asked for.
+    flushed: usize,
     /// What the client is told instead of the server's answer to pgring's own cancel.
     cancelled: Option<Box<[u8]>>,
 }
@@ -175,6 +215,7 @@ impl Relay {
         let next = self.expected.pop_front()?;
         self.readies -= usize::from(ends_ready(&next));
         self.preparing -= usize::from(prepares(&next));
+        self.flushed = self.flushed.saturating_sub(1);
         if self.expected.is_empty() && self.expected.capacity() > KEPT {
             self.expected = VecDeque::new();
         }
@@ -184,6 +225,17 @@ impl Relay {
     /// Is an answer outstanding?
     pub fn is_busy(&self) -> bool {
         !self.expected.is_empty() || self.rest > 0 || self.run > 0
+    }
+
+    /// The server has been asked to `Flush`.
+    pub fn flushed(&mut self) {
+        self.flushed = self.expected.len();
+    }
+
+    /// Is it the server's turn? Answers that nobody has asked for by a `Flush` or `Sync` stay with
+    /// it until somebody does.
+    pub fn awaits_answer(&self) -> bool {
+        self.readies > 0 || self.flushed > 0 || self.copying_in
     }
 
     /// Is a `ReadyForQuery` outstanding that the client waits for?
@@ -236,9 +288,10 @@ impl Relay {
         self.skipping
     }
 
-    /// pgring cancels what runs: this is what the client is told if that succeeds.
-    pub fn cancelled_with(&mut self, error: Box<[u8]>) {
-        self.cancelled = Some(error);
+    /// pgring cancels what runs: this is what the client is told if that succeeds. `None`: that is
+    /// over.
+    pub fn cancelled_with(&mut self, error: Option<Box<[u8]>>) {
+        self.cancelled = error;
     }
 
     /// `n` bytes of the last [`Progress::Forward`] have been written.
@@ -386,11 +439,15 @@ impl Relay {
                 Some(Expect::Close { shown, .. }) => shown,
                 _ => return Err(unasked(head.tag)),
             },
-            b't' => matches!(self.expected.front(), Some(Expect::Describe)),
+            b't' => matches!(self.expected.front(), Some(Expect::Describe { shown: true, .. })),
             b'T' | b'n' => match self.expected.front() {
-                Some(Expect::Describe) => {
+                Some(Expect::Describe { result, shown }) => {
+                    let shown = *shown;
+                    if let Some(result) = result {
+                        result.note(head.tag, body);
+                    }
                     self.pop();
-                    true
+                    shown
                 }
                 Some(Expect::Query { .. }) => true,
                 _ => return Err(unasked(head.tag)),
@@ -408,8 +465,9 @@ impl Relay {
                 if wire::error_field(body, b'R') == Some(b"RevalidateCachedQuery") {
                     events.push(Event::StalePlan);
                 }
-                match self.cancelled.take() {
-                    Some(words) if wire::error_field(body, b'C') == Some(b"57014") => out.put(&words),
+                match (self.expected.front(), self.cancelled.take()) {
+                    (Some(Expect::Refusal { error, .. }), _) => out.put(error),
+                    (_, Some(words)) if wire::error_field(body, b'C') == Some(b"57014") => out.put(&words),
                     _ => put_by_clients_names(out, frame, names),
                 }
                 self.failed(server, events);
@@ -437,6 +495,7 @@ impl Relay {
                 // section 55.2.6).
                 self.expected.retain(|expect| !matches!(expect, Expect::Sync { .. }));
                 self.readies = self.expected.iter().filter(|expect| ends_ready(expect)).count();
+                self.flushed = 0;
                 self.copying_in = true;
                 events.push(Event::CopyIn);
                 true
@@ -503,7 +562,10 @@ impl Relay {
             return;
         }
         server.prepared.doubt_asked();
-        let parsing = matches!(self.expected.front(), Some(Expect::Parse { shown: true, .. }));
+        let parsing = matches!(
+            self.expected.front(),
+            Some(Expect::Parse { shown: true, .. } | Expect::Refusal { parsing: true, .. })
+        );
         // Does the client know of a batch? Then the server ignores its Query like everything else up
         // to its Sync, and the client knows that too.
         let mut in_batch = false;
@@ -567,10 +629,13 @@ fn is_shown(expect: &Expect) -> bool {
         | Expect::Bind { shown }
         | Expect::Close { shown, .. }
         | Expect::Execute { shown, .. }
+        | Expect::Describe { shown, .. }
         | Expect::Sync { shown } => *shown,
-        Expect::Describe | Expect::Query { .. } | Expect::Function | Expect::Confirm(_) | Expect::Emit(_) => {
-            true
-        }
+        Expect::Query { .. }
+        | Expect::Function
+        | Expect::Confirm(_)
+        | Expect::Emit(_)
+        | Expect::Refusal { .. } => true,
     }
 }
 

@@ -2,6 +2,7 @@
 //! session's schema, search path and string syntax.
 
 use super::attach::Unattached;
+use super::distributed::Destination;
 use super::own::LastRoute;
 use super::state::Session;
 use crate::error::{ClientError, SqlState};
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 impl Session {
     /// What is known of the tables.
-    fn schema(&self) -> Result<Arc<Schema>, ClientError> {
+    pub(super) fn schema(&self) -> Result<Arc<Schema>, ClientError> {
         self.database.schema.load_full().ok_or_else(|| {
             ClientError::error(SqlState::UNAVAILABLE, "no shard could be asked for the schema yet")
                 .with_hint("Try again once a shard is up.")
@@ -91,19 +92,24 @@ impl Session {
         }
         self.worker.totals.plan_miss.inc();
         let schema = self.schema()?;
-        let cx = sql::Context {
-            schema: &schema,
-            search_path: &self.search_path,
-            standard_conforming_strings: self.standard_conforming_strings,
-            default_key: &self.database.key,
-            unknown: &self.unknown_table,
-        };
+        let cx = self.analysis_context(&schema);
         self.unknown_table.set(false);
         let shape = Rc::new(sql::analyze(text, lexed, &cx));
         if readable && !self.unknown_table.get() {
             plans.insert(lexed, context, Rc::clone(&shape));
         }
         Ok(shape)
+    }
+
+    /// What the analysis of this session's texts depends on.
+    pub(super) fn analysis_context<'c>(&'c self, schema: &'c Schema) -> sql::Context<'c> {
+        sql::Context {
+            schema,
+            search_path: &self.search_path,
+            standard_conforming_strings: self.standard_conforming_strings,
+            default_key: &self.database.key,
+            unknown: &self.unknown_table,
+        }
     }
 
     /// Where a statement goes that may go anywhere.
@@ -115,14 +121,14 @@ impl Session {
     /// Where a statement goes.
     ///
     /// # Errors
-    /// It is refused, or needs several shards.
+    /// It is refused.
     pub(super) fn route(
         &mut self,
         shape: &Rc<Shape>,
         text: &[u8],
         lexed: &Lexed,
         parameters: &Parameters<'_>,
-    ) -> Result<ShardId, Unattached> {
+    ) -> Result<Destination, Unattached> {
         let transaction_shard = match (&self.held, self.tx.phase()) {
             (Some(held), Phase::Open) => Some(held.shard),
             (Some(held), _) if self.batch.has_run() => Some(held.shard),
@@ -142,11 +148,16 @@ impl Session {
         let decision = route::route(&request);
         let outcome = match &decision.route {
             // What the session keeps on a server (a cursor WITH HOLD, say) is met there again.
-            Route::Any => Ok(transaction_shard.unwrap_or_else(|| self.nearest())),
-            Route::Shard(shard) => Ok(*shard),
-            Route::Several(_) | Route::Refused(_) => Err(route::refusal(shape, &decision)),
+            Route::Any => Ok(Destination::One(transaction_shard.unwrap_or_else(|| self.nearest()))),
+            Route::Shard(shard) => Ok(Destination::One(*shard)),
+            Route::Several(set) => Ok(Destination::Several(self.members_of(set), decision.why)),
+            Route::Refused(_) => Err(route::refusal(shape, &decision)),
         };
-        if self.relay.awaits_ready() && outcome.as_ref().ok() != self.held.as_ref().map(|held| &held.shard) {
+        let stays = match &outcome {
+            Ok(Destination::One(shard)) => self.held.as_ref().is_some_and(|held| held.shard == *shard),
+            _ => false,
+        };
+        if self.relay.awaits_ready() && !stays {
             return Err(Unattached::Later);
         }
         // Of several that are under way together each counts.
@@ -156,6 +167,8 @@ impl Session {
         let totals = &self.worker.totals;
         match (&outcome, decision.why) {
             (Err(_), _) => self.worker.metrics.routes.refused.inc(),
+            // Counted when it has run.
+            (Ok(Destination::Several(..)), _) => {}
             (Ok(_), Why::Home) => totals.home.inc(),
             (Ok(_), Why::Reference) => totals.reference.inc(),
             (Ok(_), _) => totals.single.inc(),

@@ -170,7 +170,8 @@ impl Session {
     /// Has the held server's settings be the session's before anything else runs there.
     async fn bring_in_line(&mut self) -> Result<(), Unattached> {
         let Some(held) = &self.held else { return Ok(()) };
-        if self.batch.is_sent() || held.lease.is_aligned(&self.settings) {
+        let in_transaction = held.lease.status != TxStatus::Idle;
+        if in_transaction || self.batch.is_sent() || held.lease.is_aligned(&self.settings) {
             return Ok(());
         }
         if held.lease.settings.cling_to(&self.settings) {
@@ -286,13 +287,19 @@ impl Session {
 
     /// Sends ahead what the transaction has to begin with.
     fn begin_on_server(&mut self) {
-        if self.tx.phase() != Phase::Pending {
-            return;
-        }
-        if self.held.is_none() {
-            return;
-        }
-        for statement in self.tx.open() {
+        let Some(held) = &self.held else { return };
+        let statements = match self.tx.phase() {
+            Phase::Pending if self.database.is_one_shard() => self.tx.open(),
+            Phase::Pending => self.tx.open_for_several(),
+            // It has begun elsewhere, and this one joins.
+            Phase::Open
+                if held.lease.status == TxStatus::Idle && !self.batch.is_sent() && !self.relay.is_busy() =>
+            {
+                self.tx.open_for_several()
+            }
+            _ => return,
+        };
+        for statement in statements {
             // Under the extended protocol without Sync: should one of them fail, the server
             // skips what follows instead of running it outside the transaction.
             self.send_hidden(&statement, Some(OPENED));
@@ -304,18 +311,8 @@ impl Session {
     async fn let_go_for(&mut self, shard: ShardId) -> Result<(), Unattached> {
         let Some(held) = &self.held else { return Ok(()) };
         let topology = &self.database.topology;
-        if self.tx.phase() == Phase::Open {
-            return Err(ClientError::refused(
-                format!(
-                    "the transaction is on shard \"{}\" and cannot go on to shard \"{}\"",
-                    topology.name(held.shard),
-                    topology.name(shard)
-                ),
-                "Transactions that span shards are not supported yet: commit first, or keep to one key.",
-            )
-            .into());
-        }
-        if self.batch.has_run() {
+        let open = self.tx.phase() == Phase::Open;
+        if self.batch.has_run() && !open {
             return Err(ClientError::refused(
                 format!(
                     "a pipeline without Sync is one transaction: it is on shard \"{}\" and cannot go on to shard \"{}\"",
@@ -327,7 +324,7 @@ impl Session {
             .into());
         }
         if self.batch.is_sent() {
-            // So far only descriptions were asked for there.
+            // Only descriptions were asked for there, or the transaction stays open.
             if let Some(held) = &mut self.held {
                 wire::put_sync(&mut held.lease.outbox);
             }
@@ -338,6 +335,10 @@ impl Session {
             if self.batch.is_skipping() || self.held.is_none() {
                 return Err(Unattached::Told);
             }
+        }
+        if open {
+            self.park();
+            return Ok(());
         }
         self.park_or_give_back();
         Ok(())
@@ -371,13 +372,17 @@ impl Session {
 
     fn park_or_give_back(&mut self) {
         self.detach_if_free();
+        self.park();
+    }
+
+    fn park(&mut self) {
         if let Some(held) = self.held.take() {
             self.registration.control.detached();
             self.parked.push(held);
         }
     }
 
-    fn give_back_held(&mut self) {
+    pub(super) fn give_back_held(&mut self) {
         let Some(mut held) = self.held.take() else { return };
         let control = &self.registration.control;
         control.detached();
@@ -500,32 +505,39 @@ impl Session {
         Ok(())
     }
 
-    /// The statement under way has no reader any more. A cancel that overtakes its statement finds
-    /// the server idle and is ignored: so it is repeated until the server has answered.
+    /// What is under way has no reader any more: it is cancelled, and what stands without a `Sync`
+    /// undone, as when a server loses its client. A cancel that overtakes its statement finds the
+    /// server idle and is ignored: so it is repeated until all is answered.
     async fn end_running(&mut self) {
-        for attempt in 0..CANCEL_TRIES {
-            let Some(held) = &mut self.held else { return };
-            let server = &mut *held.lease;
+        if self.passing > 0 || (self.relay.is_copying_in() && !self.fail_copy("the client is gone")) {
+            // In the middle of a message the server hears of nothing else.
             self.registration.control.cancel_running().await;
-            let answered = async {
-                while std::future::poll_fn(|cx| {
-                    // What could not be written yet may be what the server waits for.
-                    let _ = server.poll_drain(cx)?;
-                    server.poll_read(cx)
-                })
-                .await
-                .is_ok()
-                {
-                    let tail = server.inbox.filled().last_chunk::<6>();
-                    if tail.is_some_and(|tail| tail.starts_with(b"Z\0\0\0\x05")) {
-                        return;
-                    }
-                    server.inbox.clear();
-                }
-            };
-            if tokio::time::timeout(CANCEL_PATIENCE * 2_u32.pow(attempt), answered).await.is_ok() {
-                return;
+            return;
+        }
+        let running = self.relay.is_busy();
+        let gone = ClientError::error(SqlState::CANCELED, "the client is gone");
+        let unsynced = self.batch.is_sent() && self.refuse_on_server(&gone, false);
+        if unsynced && let Some(held) = &mut self.held {
+            wire::put_sync(&mut held.lease.outbox);
+            self.relay.expect(Expect::Sync { shown: false });
+        }
+        for attempt in 0..CANCEL_TRIES {
+            if running {
+                self.registration.control.cancel_running().await;
             }
+            let patience = CANCEL_PATIENCE * 2_u32.pow(attempt);
+            let Ok(answered) = tokio::time::timeout(patience, self.finish_unread()).await else { continue };
+            if answered.is_err() {
+                self.drop_held();
+            } else if unsynced {
+                self.batch.sent_is_done();
+                // Nobody is told.
+                let _: Result<(), End> = self.settle_hidden_sync();
+            }
+            if self.ready_held.take().is_some() && std::mem::take(&mut self.reads_schema) {
+                self.database.read_schema_again().await;
+            }
+            return;
         }
         tracing::warn!(
             database = self.database.name,
@@ -533,13 +545,25 @@ impl Session {
         );
     }
 
+    /// As [`Session::finish_relay`], for nobody. Cancel safe.
+    async fn finish_unread(&mut self) -> Result<(), End> {
+        while self.relay.is_busy() {
+            std::future::poll_fn(|cx| self.poll_unread(cx)).await?;
+            self.take_events()?;
+            self.outbox.clear();
+        }
+        Ok(())
+    }
+
     /// The session's end: what is left on servers is undone or closed.
     pub(super) async fn leave(&mut self) {
-        let busy = self.relay.is_busy();
-        if busy {
+        if self.relay.is_busy() || self.batch.is_sent() {
             self.end_running().await;
         }
-        let mut leases: Vec<Held> = self.parked.drain(..).collect();
+        let busy = self.relay.is_busy();
+        // A part of a transaction is closed, and PostgreSQL rolls it back.
+        let mut leases: Vec<Held> =
+            self.parked.drain(..).filter(|held| held.lease.status == TxStatus::Idle).collect();
         // In the middle of a batch its work would be the next client's.
         let unsynced = self.batch.is_sent() || self.relay.is_skipping();
         self.registration.control.cancels_done().await;

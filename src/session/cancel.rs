@@ -39,6 +39,8 @@ pub(super) struct Control {
     /// A statement or a transaction is under way.
     pub(super) active: Cell<bool>,
     server: RefCell<Option<InUse>>,
+    /// Servers that run a statement together.
+    team: RefCell<Vec<(Arc<CancelKey>, Arc<str>)>>,
     cancels: Cell<u32>,
     cancelled: Notify,
     /// Ends the wait for a server.
@@ -95,6 +97,7 @@ impl Control {
             running: Cell::new(false),
             active: Cell::new(false),
             server: RefCell::new(None),
+            team: RefCell::default(),
             cancels: Cell::new(0),
             cancelled: Notify::new(),
             wait_ended: Notify::new(),
@@ -126,6 +129,11 @@ impl Control {
         *self.server.borrow_mut() = None;
     }
 
+    /// These servers run a statement of the session's together; none do any more if it is empty.
+    pub(super) fn teams_up(&self, team: Vec<(Arc<CancelKey>, Arc<str>)>) {
+        *self.team.borrow_mut() = team;
+    }
+
     /// Carries out a cancel request, if the secret is right and something runs.
     pub(super) async fn cancel(&self, secret: &[u8]) {
         if !bool::from(self.secret.as_slice().ct_eq(secret)) {
@@ -146,12 +154,24 @@ impl Control {
             self.wait_ended.notify_waiters();
             return;
         }
-        let in_use =
-            self.server.borrow().as_ref().map(|server| (Arc::clone(&server.key), Arc::clone(&server.shard)));
-        let Some((key, shard)) = in_use else { return };
+        let mut servers = self.team.borrow().clone();
+        if servers.is_empty() {
+            let held = self.server.borrow();
+            servers.extend(held.as_ref().map(|server| (Arc::clone(&server.key), Arc::clone(&server.shard))));
+        }
+        self.cancel_on(servers).await;
+    }
+
+    /// Cancels what runs on these servers, one after the other.
+    pub(super) async fn cancel_on(&self, servers: Vec<(Arc<CancelKey>, Arc<str>)>) {
+        if servers.is_empty() {
+            return;
+        }
         self.cancels.set(self.cancels.get() + 1);
-        if let Err(error) = backend::cancel(&key).await {
-            tracing::warn!(shard = &*shard, "a cancel request did not reach the server: {error}");
+        for (key, shard) in servers {
+            if let Err(error) = backend::cancel(&key).await {
+                tracing::warn!(shard = &*shard, "a cancel request did not reach the server: {error}");
+            }
         }
         self.cancels.set(self.cancels.get() - 1);
         self.cancelled.notify_waiters();

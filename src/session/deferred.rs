@@ -6,13 +6,15 @@ use super::attach::Unattached;
 use super::batch::Deferred;
 use super::prepared::Prepared;
 use super::simple::lost_at_once;
-use super::state::Session;
+use super::state::{Held, Session};
 use crate::backend::PreparedNames;
-use crate::execute::Expect;
+use crate::error::{ClientError, SqlState};
+use crate::execute::{Expect, ResultShape};
 use crate::sql::Kind;
 use crate::txn::Phase;
 use crate::wire::{self, TxStatus};
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 /// So many are put off at most.
 const MOST: usize = 256;
@@ -49,6 +51,41 @@ impl Session {
         };
         let mut used = self.batch.deferred.iter().map(Deferred::statement).chain(next);
         if used.any(unsettled) { Err(Unattached::Later) } else { Ok(()) }
+    }
+
+    /// A statement goes on having the result that its client was told, or is refused: PostgreSQL
+    /// sees to that on the connection that has prepared it (`RevalidateCachedQuery`), but not on one
+    /// that is about to do so for the first time, after the schema has changed.
+    pub(super) async fn need_result_as_told(&mut self, statement: &Rc<Prepared>) -> Result<(), Unattached> {
+        let Some(told) = statement.result.get() else { return Ok(()) };
+        let change = self.database.schema_changes.load(Ordering::SeqCst);
+        let knows = |held: &mut Held| held.lease.prepared.touch(statement.id);
+        if statement.result_as_of.get() == change
+            || self.is_by_name(statement)
+            || self.held.as_mut().is_none_or(knows)
+        {
+            return Ok(());
+        }
+        if self.relay.awaits_ready() {
+            return Err(Unattached::Later);
+        }
+        self.answers_known().await?;
+        let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
+        let server = &mut *held.lease;
+        wire::put_parse(&mut server.outbox, b"", &statement.text, &statement.types);
+        wire::put_describe_statement(&mut server.outbox, b"");
+        server.unnamed = 0;
+        let found = ResultShape::default();
+        self.relay.expect(Expect::Parse { id: 0, shown: false });
+        self.relay.expect(Expect::Describe { result: Some(found.clone()), shown: false });
+        self.batch.send();
+        self.answers_known().await?;
+        if found.get() == Some(told) {
+            statement.result_as_of.set(change);
+            return Ok(());
+        }
+        let error = ClientError::error(SqlState::REFUSED, "cached plan must not change result type");
+        Err(ClientError { routine: Some("RevalidateCachedQuery"), ..error }.into())
     }
 
     /// Has the held server have the statement; `shown` when the client waits for the
@@ -137,7 +174,8 @@ impl Session {
                     let name = self.name_on_server(&statement, named);
                     let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
                     wire::put_describe_statement(&mut held.lease.outbox, &name);
-                    self.relay.expect(Expect::Describe);
+                    let result = if named { statement.unknown_result() } else { None };
+                    self.relay.expect(Expect::Describe { result, shown: true });
                     self.batch.send();
                 }
             }

@@ -36,6 +36,8 @@ pub struct Directory {
     pub tcp: config::Tcp,
     /// Limits and timeouts of pools.
     pub pool: config::Pool,
+    /// What may touch several shards, and what it may cost.
+    pub routing: config::Routing,
     /// TLS towards clients; `None` when it is off.
     pub tls: Option<Arc<ServerTls>>,
     /// Clients without TLS are refused.

@@ -10,6 +10,7 @@
 
 use super::attach::Unattached;
 use super::batch::Deferred;
+use super::distributed::Destination;
 use super::pins::asks_for_sequences;
 use super::prepared::Prepared;
 use super::ready::Effect;
@@ -20,9 +21,9 @@ use super::transaction::Own;
 use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
 use crate::route::{self, Parameters};
-use crate::sql::Kind;
+use crate::sql::{KeySlot, Kind, Statement, Target};
 use crate::txn::Phase;
-use crate::wire::{self, BindNames, Execute, Header, Named, Parse, TxStatus};
+use crate::wire::{self, BindNames, Buffer, Execute, Header, Named, Parse, TxStatus};
 use std::rc::Rc;
 
 impl Session {
@@ -42,16 +43,7 @@ impl Session {
         }
         let body = &frame[wire::HEADER_LEN..];
         let outcome = match head.tag {
-            b'P' => {
-                let parse = Parse::read(body)?;
-                let outcome = self.parse(parse).await;
-                let refused = matches!(outcome, Err(Unattached::Refused(_)));
-                if parse.name.is_empty() && refused && !self.relay.awaits_ready() {
-                    // PostgreSQL drops the old one first.
-                    self.unnamed = None;
-                }
-                outcome
-            }
+            b'P' => self.parse(Parse::read(body)?).await,
             b'B' => self.bind(head, body).await,
             b'D' => self.describe(frame, Named::read(body)?).await,
             b'E' => self.execute(frame, Execute::read(body)?).await,
@@ -71,68 +63,65 @@ impl Session {
                 self.postpone();
                 Ok(())
             }
-            Err(Unattached::Refused(error)) => self.fail_batch(error).await,
+            Err(Unattached::Refused(error)) => {
+                // PostgreSQL drops the unnamed statement before it looks at the next one's text.
+                let drops_unnamed = head.tag == b'P' && body.first() == Some(&0);
+                self.fail_batch(error, drops_unnamed).await
+            }
         }
     }
 
     /// An error of pgring's own, at its place among the answers; the rest of the batch is ignored.
-    async fn fail_batch(&mut self, mut error: ClientError) -> Result<(), End> {
+    async fn fail_batch(&mut self, mut error: ClientError, mut drops_unnamed: bool) -> Result<(), End> {
         match Box::pin(self.flush_deferred_anywhere()).await {
             Ok(()) => {}
             Err(Unattached::End(end)) => return Err(end),
             // The batch has failed before.
             Err(Unattached::Told | Unattached::Later) => return Ok(()),
-            Err(Unattached::Refused(earlier)) => error = earlier,
+            Err(Unattached::Refused(earlier)) => (error, drops_unnamed) = (earlier, false),
         }
-        self.say_with(|out| wire::put_error(out, &error));
-        self.batch.skip();
-        self.batch.failed = true;
-        if self.tx.phase() == Phase::Idle {
-            self.undo_on_server();
+        let before = if drops_unnamed { self.unnamed.take() } else { None };
+        if self.refuse_on_server(&error, drops_unnamed) {
+            if drops_unnamed {
+                self.batch.changes(b"", before.map(|before| (before, self.unnamed_ticket)));
+            }
         } else {
+            self.say_with(|out| wire::put_error(out, &error));
+            self.batch.failed = true;
             self.refused();
         }
-        if self.batch.is_sent()
-            && let Some(held) = &mut self.held
-        {
-            // An error is told at once, and so is what stands before it.
-            wire::put_flush(&mut held.lease.outbox);
-        }
+        self.batch.skip();
         Ok(())
     }
 
-    /// What the batch has done on its server so far is one implicit transaction, which the error
-    /// undoes as a whole.
-    fn undo_on_server(&mut self) {
-        if !self.batch.has_run() {
-            return;
+    /// Has the held server fail here, if it has heard of the transaction: where the statements
+    /// under way begin or end one, and so what an error undoes, only the server knows. False: no
+    /// server has to.
+    pub(super) fn refuse_on_server(&mut self, error: &ClientError, parsing: bool) -> bool {
+        if !self.batch.is_sent() && self.tx.phase() != Phase::Open {
+            return false;
         }
-        let Some(held) = &mut self.held else { return };
-        let server = &mut *held.lease;
-        wire::put_parse(&mut server.outbox, b"", b"ROLLBACK", &[]);
-        wire::put_bind_plain(&mut server.outbox, b"", b"");
-        wire::put_execute(&mut server.outbox, b"");
-        server.unnamed = 0;
-        self.relay.expect(Expect::Parse { id: 0, shown: false });
-        self.relay.expect(Expect::Bind { shown: false });
-        self.relay.expect(Expect::Execute { note: None, shown: false });
+        let Some(held) = &mut self.held else { return false };
+        // Refused whatever the state of the transaction, and without touching anything.
+        wire::put_describe_portal(&mut held.lease.outbox, b"refused by pgring");
+        self.batch.send();
+        let mut words = Buffer::new();
+        wire::put_error(&mut words, error);
+        self.relay.expect(Expect::Refusal { error: words.filled().into(), parsing });
+        // An error is told at once, and what stands before it.
+        self.relay.flushed();
+        self.started();
+        true
     }
 
-    /// Before an error is told outside a batch: undoes what an unsynced batch has done.
-    pub(super) async fn undo_unsynced(&mut self) -> Result<(), End> {
-        if self.tx.phase() == Phase::Idle {
-            self.undo_on_server();
-            self.batch.failed = true;
-        }
-        self.sync_quietly().await
+    /// Before several servers are asked together: what was only described has its answers.
+    pub(super) async fn settle_unsynced(&mut self) -> Result<(), Unattached> {
+        self.sync_quietly().await?;
+        if self.batch.is_skipping() { Err(Unattached::Told) } else { Ok(()) }
     }
 
-    /// Before pgring answers a `Query` itself: what was sent before has to be answered first.
-    pub(super) async fn undo_nothing_but_sync(&mut self) -> Result<(), End> {
-        self.sync_quietly().await
-    }
-
-    async fn sync_quietly(&mut self) -> Result<(), End> {
+    /// Before pgring answers a `Query` itself: what was sent before is ended as by a `Sync`.
+    pub(super) async fn sync_quietly(&mut self) -> Result<(), End> {
         if !self.batch.is_sent() {
             return Ok(());
         }
@@ -143,14 +132,19 @@ impl Session {
         }
         self.batch.sent_is_done();
         self.settle_hidden_sync()?;
-        if self.tx.phase() == Phase::Idle {
-            if self.batch.failed {
-                self.undone();
-            } else {
-                self.committed();
+        match self.held.as_ref().map(|held| held.lease.status) {
+            Some(TxStatus::Open | TxStatus::Failed) => self.tx.is_open(),
+            _ if self.tx.phase() == Phase::Pending => {}
+            _ => {
+                if self.batch.failed {
+                    self.undone();
+                } else {
+                    self.committed();
+                }
+                self.tx.finish();
+                self.effects.clear();
+                self.detach_if_free();
             }
-            self.effects.clear();
-            self.detach_if_free();
         }
         Ok(())
     }
@@ -180,6 +174,8 @@ impl Session {
         if self.relay.is_busy() {
             if let Some(held) = &mut self.held {
                 wire::put_flush(&mut held.lease.outbox);
+                self.relay.flushed();
+                self.started();
             }
             self.finish_relay().await?;
             if self.batch.is_skipping() || self.held.is_none() {
@@ -247,6 +243,10 @@ impl Session {
             self.statements.get(names.statement)
         };
         let Some(statement) = statement else { return false };
+        if !self.database.is_one_shard() && !statement.shape.statements.iter().all(has_one_key) {
+            // It may need several shards.
+            return false;
+        }
         let Ok(parameters) = Parameters::parse(&body[names.rest_at..], &statement.oids) else { return false };
         match route::needs_parameters(&statement.shape) {
             Some(highest) if !self.database.is_one_shard() => parameters.get(highest).is_some(),
@@ -286,15 +286,28 @@ impl Session {
             return Ok(());
         }
         let rest = &body[names.rest_at..];
-        let shard = {
+        let destination = {
             let parameters = Parameters::parse(rest, &statement.oids)
                 .map_err(|error| ClientError::error(SqlState::PROTOCOL, error.to_string()))?;
             self.route_by_name(&statement.shape, &statement.text, &statement.lexed, &parameters)?
         };
+        let shard = match destination {
+            Destination::One(shard) => shard,
+            Destination::Several(shards, why) => {
+                let whole = body.len() == head.len - wire::HEADER_LEN;
+                return Box::pin(self.bind_distributed(names.portal, statement, rest, whole, shards, why))
+                    .await;
+            }
+        };
+        self.refuse_beside_company()?;
+        self.forget_distributed(names.portal);
         self.aim_past(&statement.shape);
         self.attach(shard).await?;
         let named = !names.statement.is_empty();
         self.need_settled(Some((&statement, named)))?;
+        if named {
+            self.need_result_as_told(&statement).await?;
+        }
         self.tally.binds.inc();
         self.flush_deferred_to_held(Some(&statement))?;
         self.prepare_on_held(&statement, named, self.unnamed_ticket, false)?;
@@ -314,7 +327,7 @@ impl Session {
     }
 
     /// Pgring's own answers depend on what came before.
-    fn need_answers(&self) -> Result<(), Unattached> {
+    pub(super) fn need_answers(&self) -> Result<(), Unattached> {
         if self.relay.awaits_ready() { Err(Unattached::Later) } else { Ok(()) }
     }
 
@@ -348,7 +361,7 @@ impl Session {
         }
     }
 
-    fn remember_portal(&mut self, name: &[u8], statement: &Rc<Prepared>) {
+    pub(super) fn remember_portal(&mut self, name: &[u8], statement: &Rc<Prepared>) {
         self.ran_here.retain(|ran| **ran != *name);
         if name.is_empty() {
             self.unnamed_portal = Some(Rc::clone(statement));
@@ -363,6 +376,7 @@ impl Session {
         let elsewhere = self.tx.phase() == Phase::Open || self.batch.has_run();
         let pending = self.tx.phase() == Phase::Pending;
         match &first.kind {
+            kind if self.concerns_company(kind) => true,
             Kind::Begin => !elsewhere,
             Kind::Commit { .. } => !elsewhere && (self.tx.changes().is_empty() || self.tx.is_failed()),
             Kind::Rollback { .. } => !elsewhere,
@@ -385,7 +399,10 @@ impl Session {
                 Ok(())
             }
             Named::Portal(name) => {
-                match self.portal(name) {
+                if self.is_distributed(name) {
+                    return Box::pin(self.describe_distributed(name)).await;
+                }
+                let result = match self.portal(name) {
                     Ok(statement) if self.is_own_now(&statement) => {
                         if self.batch.has_deferred() {
                             Box::pin(self.flush_deferred_anywhere()).await?;
@@ -393,13 +410,13 @@ impl Session {
                         self.describe_own(&statement);
                         return Ok(());
                     }
-                    Ok(_) => {}
+                    Ok(statement) => statement.unknown_result(),
                     // A cursor made by DECLARE is a portal as well; held, it outlives its transaction.
                     Err(error) if !self.may_have_cursors() => return Err(error.into()),
-                    Err(_) => {}
-                }
+                    Err(_) => None,
+                };
                 self.pass_to_portal(name, frame).await?;
-                self.relay.expect(Expect::Describe);
+                self.relay.expect(Expect::Describe { result, shown: true });
                 Ok(())
             }
         }
@@ -443,6 +460,9 @@ impl Session {
             let name = String::from_utf8_lossy(execute.portal);
             let error = ClientError::error(SqlState("55000"), format!("portal \"{name}\" cannot be run"));
             return Err(error.into());
+        }
+        if self.is_distributed(execute.portal) {
+            return Box::pin(self.execute_distributed(execute, &statement)).await;
         }
         if self.is_own_now(&statement) {
             self.need_answers()?;
@@ -518,12 +538,13 @@ impl Session {
                 self.say_confirming(&wire::CLOSE_COMPLETE);
             }
             Named::Portal(name) => {
+                let distributed = self.forget_distributed(name);
                 let known = if name.is_empty() {
                     self.unnamed_portal.take().is_some()
                 } else {
                     self.portals.remove(name).is_some()
                 };
-                if self.held.is_some() && (known || self.may_have_cursors()) {
+                if !distributed && self.held.is_some() && (known || self.may_have_cursors()) {
                     self.pass_to_portal(name, frame).await?;
                     self.relay.expect(Expect::Close { evicted: None, shown: true });
                 } else {
@@ -543,6 +564,10 @@ impl Session {
             && self.batch.is_sent()
         {
             wire::put_flush(&mut held.lease.outbox);
+            if self.relay.is_busy() {
+                self.relay.flushed();
+                self.started();
+            }
         }
         Ok(())
     }
@@ -551,6 +576,9 @@ impl Session {
         if self.relay.awaits_ready() && !self.batch.is_sent() && !self.batch.has_deferred() {
             self.postpone();
             return Ok(());
+        }
+        if self.tx.phase() == Phase::Idle && self.has_company() && !self.relay.awaits_ready() {
+            Box::pin(self.end_implicit_company()).await?;
         }
         if !self.batch.is_skipping() {
             match self.flush_deferred_anywhere().await {
@@ -565,7 +593,7 @@ impl Session {
                     self.postpone();
                     return Ok(());
                 }
-                Err(Unattached::Refused(error)) => self.fail_batch(error).await?,
+                Err(Unattached::Refused(error)) => self.fail_batch(error, false).await?,
             }
         }
         if self.batch.is_sent()
@@ -588,6 +616,19 @@ impl Session {
             self.detach_if_free();
         }
         Ok(())
+    }
+}
+
+/// Does a statement belong to one shard, whatever its parameters are?
+fn has_one_key(statement: &Statement) -> bool {
+    match &statement.target {
+        Target::Nothing | Target::Catalog | Target::Home => true,
+        Target::Keys { keys, home, .. } => {
+            !home
+                && keys.len() == 1
+                && !matches!(keys[0].slot, KeySlot::ParamArray(_) | KeySlot::LiteralArray(_))
+        }
+        _ => false,
     }
 }
 

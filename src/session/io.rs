@@ -8,7 +8,7 @@
 use super::state::{End, Session};
 use crate::backend::ServerError;
 use crate::error::{ClientError, SqlState};
-use crate::execute::{Progress, Relay};
+use crate::execute::Progress;
 use crate::txn::Phase;
 use crate::wire::{self, Header};
 use std::io;
@@ -108,6 +108,9 @@ impl Session {
 
     /// Waits until there is something to do: a frame of the client's, or an event of the relay's.
     pub(super) async fn io(&mut self) -> Result<(), End> {
+        if !self.relay.awaits_answer() {
+            self.asked_since = None;
+        }
         if self.relay.is_long()
             && !self.relay.awaits_ready()
             && let Some(held) = &mut self.held
@@ -115,8 +118,14 @@ impl Session {
         {
             // Nobody else asks the server for the answers that make room.
             wire::put_flush(&mut held.lease.outbox);
+            self.relay.flushed();
+            self.started();
         }
         let until = if self.is_crowded() { Until::Room } else { Until::News };
+        self.wait(until).await
+    }
+
+    async fn wait(&mut self, until: Until) -> Result<(), End> {
         let outcome = match self.deadline() {
             None => std::future::poll_fn(|cx| self.poll_io(cx, until)).await,
             Some((deadline, late)) => {
@@ -143,7 +152,10 @@ impl Session {
     /// As [`Session::io`] until the relay has nothing outstanding, leaving the client's messages
     /// alone.
     pub(super) async fn finish_relay(&mut self) -> Result<(), End> {
-        self.finish_relay_unless(Relay::is_copying_in).await?;
+        while self.relay.is_busy() && !self.relay.is_copying_in() {
+            self.wait(Until::Answered).await?;
+            self.take_events()?;
+        }
         if self.relay.is_copying_in() {
             // The server waits for data, and something else has come.
             return Err(End::Fatal(ClientError::protocol("unexpected message type during COPY from stdin")));
@@ -151,8 +163,9 @@ impl Session {
         Ok(())
     }
 
-    async fn finish_relay_unless(&mut self, stop: fn(&Relay) -> bool) -> Result<(), End> {
-        while self.relay.is_busy() && !stop(&self.relay) {
+    /// As [`Session::finish_relay`] when the limit has passed already.
+    async fn finish_cancelled(&mut self) -> Result<(), End> {
+        while self.relay.is_busy() {
             match std::future::poll_fn(|cx| self.poll_io(cx, Until::Answered)).await {
                 Ok(()) => {}
                 Err(Stop::Client(end)) => return Err(end),
@@ -160,6 +173,7 @@ impl Session {
             }
             self.take_events()?;
         }
+        self.relay.cancelled_with(None);
         Ok(())
     }
 
@@ -278,6 +292,40 @@ impl Session {
         Ok(!self.events.is_empty())
     }
 
+    /// As [`Session::poll_server`] when nobody reads the answers.
+    pub(super) fn poll_unread(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let lost = || End::Vanished(io::ErrorKind::UnexpectedEof.into());
+        let Some(held) = &mut self.held else { return Poll::Ready(Err(lost())) };
+        let server = &mut *held.lease;
+        loop {
+            let progress = self.relay.advance(
+                server,
+                &mut self.outbox,
+                &mut self.events,
+                &mut self.told,
+                &self.statements,
+            );
+            match progress {
+                Ok(Progress::Event) => return Poll::Ready(Ok(())),
+                Ok(Progress::Flush) => self.outbox.clear(),
+                Ok(Progress::Forward(n)) => self.relay.forwarded(server, n),
+                Ok(Progress::Read) => {
+                    if !self.relay.is_busy() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    // What could not be written yet may be what the server waits for.
+                    if let Poll::Ready(Err(_)) = server.poll_drain(cx) {
+                        return Poll::Ready(Err(lost()));
+                    }
+                    if std::task::ready!(server.poll_read(cx)).is_err() {
+                        return Poll::Ready(Err(lost()));
+                    }
+                }
+                Err(_) => return Poll::Ready(Err(lost())),
+            }
+        }
+    }
+
     /// Does as much wait for the server, or for a client that asks without reading the answers, as
     /// may?
     fn is_crowded(&self) -> bool {
@@ -314,8 +362,8 @@ impl Session {
             return Some((self.idle_since + rest, Late::Draining));
         }
         let pool = &self.directory.pool;
-        let (limit, since, late) = if self.relay.awaits_ready() {
-            (pool.query_timeout?, self.began?.0, Late::Query)
+        let (limit, since, late) = if self.relay.awaits_answer() {
+            (pool.query_timeout?, self.asked_since?, Late::Query)
         } else if self.relay.is_busy() {
             return None;
         } else if self.tx.phase() != Phase::Idle {
@@ -339,14 +387,20 @@ impl Session {
             ))),
             Late::Query => {
                 // The server answers with its own 57014; should it not, the session ends.
-                self.began = None;
+                self.asked_since = None;
                 let mut words = crate::wire::Buffer::new();
                 let error =
                     ClientError::error(SqlState::CANCELED, "canceling statement due to query_timeout");
                 wire::put_error(&mut words, &error);
-                self.relay.cancelled_with(words.filled().into());
+                self.relay.cancelled_with(Some(words.filled().into()));
+                if self.relay.is_copying_in() && !self.fail_copy(&error.message) {
+                    return Err(End::Fatal(ClientError::fatal(
+                        SqlState::CANCELED,
+                        "terminating connection due to query_timeout: the client stopped in the middle of a message",
+                    )));
+                }
                 self.registration.control.cancel_running().await;
-                match tokio::time::timeout(GRACE, self.finish_relay_unless(|_| false)).await {
+                match tokio::time::timeout(GRACE, self.finish_cancelled()).await {
                     Ok(outcome) => outcome,
                     Err(_) => Err(End::Fatal(ClientError::fatal(
                         SqlState::CANCELED,

@@ -18,6 +18,7 @@ mod console;
 mod copy;
 mod deferred;
 mod directory;
+mod distributed;
 mod extended;
 mod io;
 mod lookup;

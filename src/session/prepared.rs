@@ -8,8 +8,9 @@ use super::attach::Unattached;
 use super::sql_prepared::mixed;
 use super::state::Session;
 use crate::error::{ClientError, SqlState};
-use crate::execute::ClientNames;
+use crate::execute::{ClientNames, ResultShape};
 use crate::sql::{Lexed, Shape};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
@@ -37,6 +38,20 @@ pub(super) struct Prepared {
     pub variant: u64,
     /// What the analysis depended on: under another context the text is analysed anew.
     pub context: u64,
+    /// The result that clients have been told it has.
+    pub result: ResultShape,
+    /// The last of the schema's changes after which servers were known to give that result.
+    pub result_as_of: Cell<u64>,
+}
+
+/// After no change of the schema.
+const NEVER: u64 = u64::MAX;
+
+impl Prepared {
+    /// Where to note its result, unless that is known.
+    pub(super) fn unknown_result(&self) -> Option<ResultShape> {
+        self.result.get().is_none().then(|| self.result.clone())
+    }
 }
 
 /// What the session has by each of its names.
@@ -121,6 +136,7 @@ impl Session {
         variant: u64,
     ) -> Result<Rc<Prepared>, ClientError> {
         let context = self.context()?;
+        let schema = self.database.schema_changes.load(Ordering::SeqCst);
         let worker = Rc::clone(&self.worker);
         let mut interner = worker.interner.borrow_mut();
         interner.intern(text, types, (context, variant), || {
@@ -130,8 +146,20 @@ impl Session {
             let oids = types.as_chunks::<4>().0.iter().map(|oid| u32::from_be_bytes(*oid)).collect();
             let id = worker.new_number();
             let (text, types) = (text.into(), types.into());
-            let by_sql = None;
-            Ok(Prepared { id, text, by_sql, types, oids, shape, lexed, unknown_table, variant, context })
+            Ok(Prepared {
+                id,
+                text,
+                by_sql: None,
+                types,
+                oids,
+                shape,
+                lexed,
+                unknown_table,
+                variant,
+                context,
+                result: ResultShape::default(),
+                result_as_of: Cell::new(schema),
+            })
         })
     }
 
@@ -151,6 +179,22 @@ impl Session {
             return self.worker.new_number();
         }
         self.settings.fingerprint_without("application_name") ^ schema
+    }
+
+    /// The same statement under another context. Its client has been told what result it has: it
+    /// is not one with those that have another.
+    fn renewed(&mut self, found: &Prepared) -> Result<Rc<Prepared>, ClientError> {
+        let renewed = self.prepare(&found.text, &found.types)?;
+        match found.result.get() {
+            Some(told) if renewed.result.get() != Some(told) => {
+                let variant = renewed.variant ^ mixed(told);
+                let renewed = self.prepare_variant(&found.text, &found.types, variant)?;
+                renewed.result.set(told);
+                renewed.result_as_of.set(NEVER);
+                Ok(renewed)
+            }
+            _ => Ok(renewed),
+        }
     }
 
     /// The statement of this name; analysed anew if the schema or the search path have changed.
@@ -176,7 +220,7 @@ impl Session {
         }
         let renewed = match found.by_sql {
             Some(_) => self.made_by_sql(&found.text)?,
-            None => self.prepare(&found.text, &found.types)?,
+            None => self.renewed(&found)?,
         };
         if let Some(held) = &mut self.held
             && found.by_sql.is_some()

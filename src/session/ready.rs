@@ -21,9 +21,12 @@ pub(super) enum Effect {
     Savepoint(String),
     RollbackTo(String),
     Release(String),
+    Begin,
     Commit,
     Rollback,
     Ddl,
+    /// A server that joins the transaction has to run this too.
+    Note(String),
     Prepare(Rc<Prepared>),
     Deallocate(String),
     ForgetPrepared,
@@ -97,7 +100,17 @@ impl Session {
             return;
         }
         let Some(effect) = self.effects.get_mut(note as usize) else { return };
-        match std::mem::replace(effect, Effect::None) {
+        let effect = std::mem::replace(effect, Effect::None);
+        self.take_effect_of(effect, rolled_back);
+    }
+
+    /// What a statement has done that ran on several servers.
+    pub(super) fn take_effect_now(&mut self, effect: Effect) {
+        self.take_effect_of(effect, false);
+    }
+
+    fn take_effect_of(&mut self, effect: Effect, rolled_back: bool) {
+        match effect {
             Effect::None => {}
             Effect::Changes(changes) => {
                 for change in changes {
@@ -117,6 +130,8 @@ impl Session {
             Effect::Release(name) => {
                 self.release_savepoint(&name, None);
             }
+            // What fails from here on is not a transaction of its own.
+            Effect::Begin => self.tx.is_open(),
             Effect::Commit if rolled_back => self.ended(Session::undone),
             Effect::Commit => {
                 self.batch.committed = true;
@@ -127,6 +142,7 @@ impl Session {
                 self.batch.schema_changed = true;
                 self.database.schema_changes.fetch_add(1, Ordering::SeqCst);
             }
+            Effect::Note(statement) => self.tx.note(statement),
             Effect::Prepare(statement) => self.prepared_by_sql(statement),
             Effect::Deallocate(name) => self.deallocated_by_sql(&name),
             Effect::ForgetPrepared => {
@@ -230,8 +246,7 @@ impl Session {
         if self.batch.misaligned {
             self.close_misaligned()?;
         } else if self.batch.failed && self.tx.phase() == Phase::Pending {
-            self.tx.fail();
-            self.take_back_told();
+            self.refused();
         }
         Ok(())
     }
@@ -257,13 +272,13 @@ impl Session {
             // Only a description was asked for: the transaction has not begun anywhere.
             TxStatus::Idle if self.tx.phase() == Phase::Pending => {
                 if self.batch.failed {
-                    self.tx.fail();
+                    self.refused();
                 }
                 self.detach_if_free();
             }
             TxStatus::Idle => {
                 if self.tx.phase() == Phase::Open || !self.tx.changes().is_empty() || self.batch.failed {
-                    if self.batch.failed && !self.tx.changes().is_empty() {
+                    if self.batch.failed {
                         self.undone();
                     } else {
                         self.committed();
@@ -288,7 +303,13 @@ impl Session {
                 self.detach_if_free();
                 self.hold_listener();
             }
-            TxStatus::Open | TxStatus::Failed => self.tx.is_open(),
+            TxStatus::Open | TxStatus::Failed => {
+                self.tx.is_open();
+                if status == TxStatus::Failed && self.has_company() {
+                    // The others do not know.
+                    self.tx.fail();
+                }
+            }
         }
         self.finish_measuring(status);
         if last {
@@ -336,8 +357,10 @@ impl Session {
                 Access::Write => self.tally.query_write[shard].observe(seconds),
             }
         }
+        self.asked_since = None;
         if self.relay.awaits_ready() {
             self.began = Some((now, self.access_kind));
+            self.asked_since = Some(now);
         }
     }
 

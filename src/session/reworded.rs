@@ -125,7 +125,7 @@ impl Session {
     /// What the transaction without a shard would have a server report once these have run in it:
     /// the client is told.
     async fn rehearse(&mut self, statements: &[String]) -> Result<(), Unattached> {
-        self.undo_nothing_but_sync().await?;
+        self.sync_quietly().await?;
         self.finish_relay().await?;
         let shard = self.nearest();
         self.attach_quietly(shard).await?;

@@ -1,6 +1,7 @@
 //! `Query`: one message, any number of statements.
 
 use super::attach::Unattached;
+use super::distributed::Destination;
 use super::pins::asks_for_sequences;
 use super::ready::Effect;
 use super::settings::{ConfigValues, may_leave_state, statement_texts};
@@ -25,6 +26,7 @@ impl Session {
         let frame = &inbox.filled()[..head.len.min(inbox.len())];
         let outcome = self.message(head, frame, whole).await;
         if self.postponed {
+            inbox.put(self.inbox.filled());
             self.inbox = inbox;
             return outcome;
         }
@@ -38,6 +40,8 @@ impl Session {
             }
             inbox.clear();
         }
+        // What has come while several servers were at work.
+        inbox.put(self.inbox.filled());
         self.inbox = inbox;
         outcome
     }
@@ -83,7 +87,9 @@ impl Session {
                 Ok(())
             }
             Err(Unattached::Refused(error)) => {
-                self.undo_unsynced().await?;
+                if self.refuse_on_server(&error, false) {
+                    return self.sync().await;
+                }
                 wire::put_error(&mut self.outbox, &error);
                 self.refused();
                 self.ready_without_server();
@@ -130,6 +136,7 @@ impl Session {
             Box::pin(self.refuse_or_keep_sequences()).await?;
         }
         refuse_own_among_others(&shape)?;
+        self.refuse_control_among_others(&shape)?;
         self.refuse_unfollowed_names(&shape, text)?;
         let mut instead = None;
         if let [only] = &shape.statements[..]
@@ -149,10 +156,17 @@ impl Session {
                 }
             }
         }
-        let shard = {
+        let destination = {
             let worker = Rc::clone(&self.worker);
             let lexed = worker.lexed.borrow();
             self.route_by_name(&shape, text, &lexed, &Parameters::none())?
+        };
+        let shard = match destination {
+            Destination::One(shard) => shard,
+            Destination::Several(shards, why) => {
+                self.stand_alone().await?;
+                return Box::pin(self.query_distributed(&shape, text, shards, why)).await;
+            }
         };
         self.aim_past(&shape);
         self.attach(shard).await?;
@@ -178,7 +192,7 @@ impl Session {
 
     /// The query was answered without a server: what came before it may still be under way.
     async fn finish_query_here(&mut self) -> Result<(), Unattached> {
-        self.undo_nothing_but_sync().await?;
+        self.sync_quietly().await?;
         self.ready_without_server();
         Ok(())
     }
@@ -228,9 +242,10 @@ impl Session {
     /// Notes when the statement began, for the histogram and the time limit.
     pub(super) fn started(&mut self) {
         let control = &self.registration.control;
-        if self.began.is_none() {
+        if self.began.is_none() || self.asked_since.is_none() {
             let now = Instant::now();
-            self.began = Some((now, self.access_kind));
+            self.asked_since.get_or_insert(now);
+            self.began.get_or_insert((now, self.access_kind));
             self.transaction_began.get_or_insert(now);
             control.asked.set(Some(now));
         }
@@ -390,9 +405,11 @@ impl Session {
             Kind::Savepoint(name) => Effect::Savepoint(name.clone()),
             Kind::RollbackTo(name) => Effect::RollbackTo(name.clone()),
             Kind::Release(name) => Effect::Release(name.clone()),
+            Kind::Begin => Effect::Begin,
             Kind::Commit { .. } => Effect::Commit,
             Kind::Rollback { .. } => Effect::Rollback,
             Kind::Ddl => Effect::Ddl,
+            Kind::SetTransaction if !self.database.is_one_shard() => Effect::Note(source),
             Kind::Deallocate(Some(name)) => Effect::Deallocate(name.clone()),
             Kind::Deallocate(None) => Effect::ForgetPrepared,
             Kind::DiscardAll => Effect::DiscardAll,
@@ -474,9 +491,11 @@ fn has_effect(kind: &Kind) -> bool {
             | Kind::Savepoint(_)
             | Kind::RollbackTo(_)
             | Kind::Release(_)
+            | Kind::Begin
             | Kind::Commit { .. }
             | Kind::Rollback { .. }
             | Kind::Ddl
+            | Kind::SetTransaction
             | Kind::Prepare(_)
             | Kind::Deallocate(_)
             | Kind::DiscardAll

@@ -12,20 +12,21 @@
 //! routed as the statement it executes, its constant arguments being that one's parameters.
 
 use super::attach::Unattached;
+use super::distributed::Destination;
 use super::prepared::Prepared;
 use super::ready::Effect;
 use super::settings::statement_texts;
 use super::state::Session;
 use crate::backend::{Evicted, PreparedNames, Server};
 use crate::error::ClientError;
-use crate::execute::{Expect, Relay};
-use crate::ring::ShardId;
+use crate::execute::{Expect, Relay, ResultShape};
 use crate::route::Parameters;
 use crate::sql::{
     Argument, Execution, Kind, Lexed, Mentions, Pin, Preparation, Shape, Statement, Target, TokenKind,
     tokenize,
 };
 use crate::wire::{self, TxStatus};
+use std::cell::Cell;
 use std::rc::Rc;
 
 /// What a `PREPARE` that is run ahead of a statement is itself called meanwhile.
@@ -67,6 +68,8 @@ impl Session {
                 lexed,
                 variant,
                 context,
+                result: ResultShape::default(),
+                result_as_of: Cell::default(),
             })
         })
     }
@@ -157,7 +160,7 @@ impl Session {
         text: &[u8],
         lexed: &Lexed,
         parameters: &Parameters<'_>,
-    ) -> Result<ShardId, Unattached> {
+    ) -> Result<Destination, Unattached> {
         let one_shard = self.database.is_one_shard();
         let Some(execution) = shape.mentions.execution.as_ref().filter(|_| !one_shard) else {
             return self.route(shape, text, lexed, parameters);
@@ -199,7 +202,9 @@ impl Session {
         let placed = Statement { kind: Kind::Query, target, access: inner.access, pin: None };
         let placed = Rc::new(Shape { statements: vec![placed], ..Shape::default() });
         let shard = self.route(&placed, text, lexed, parameters)?;
-        if known.is_some_and(|known| known != shard) {
+        if let (Some(Destination::One(known)), Destination::One(hinted)) = (&known, &shard)
+            && known != hinted
+        {
             return Err(ClientError::refused(
                 "the hint and the prepared statement's key belong to different shards",
                 "Leave the hint away: the key is known.",

@@ -3,6 +3,7 @@
 use super::batch::Batch;
 use super::cancel::{Control, Registration};
 use super::directory::{Database, Directory};
+use super::distributed::Bound;
 use super::own::OwnSettings;
 use super::pins::Pins;
 use super::prepared::{Prepared, Statements};
@@ -100,6 +101,8 @@ pub struct Session {
     /// Portals of statements that pgring has answered itself.
     pub(super) ran_here: Vec<Box<[u8]>>,
     pub(super) unnamed_portal: Option<Rc<Prepared>>,
+    /// Portals that several servers answer.
+    pub(super) distributed: HashMap<Box<[u8]>, Bound>,
     /// Values of `set_config()` that came as parameters, by portal.
     pub(super) config_values: HashMap<Box<[u8]>, ConfigValues>,
     pub(super) batch: Batch,
@@ -115,6 +118,8 @@ pub struct Session {
     pub(super) access_kind: Access,
     /// When the statement under way was sent, and what it is counted as.
     pub(super) began: Option<(Instant, Access)>,
+    /// Since when the client waits for answers, for the time limit.
+    pub(super) asked_since: Option<Instant>,
     /// When the transaction on the server began.
     pub(super) transaction_began: Option<Instant>,
     /// Since when the session waits for the client.
@@ -237,8 +242,18 @@ impl Session {
 
     /// What the client is told of a server that failed it.
     pub(super) fn server_error(&self, error: &ServerError, committing: bool) -> ClientError {
-        let shard = self.held.as_ref().map(|held| self.database.topology.name(held.shard).to_owned());
-        let shard = shard.unwrap_or_default();
+        let shard = self.held.as_ref().map_or(self.favourite, |held| held.shard);
+        self.server_error_of(shard, error, committing)
+    }
+
+    /// The same of any shard's.
+    pub(super) fn server_error_of(
+        &self,
+        shard: ShardId,
+        error: &ServerError,
+        committing: bool,
+    ) -> ClientError {
+        let shard = self.database.topology.name(shard).to_owned();
         let error = match error {
             ServerError::Refused { body, .. } => match wire::error_field(body, b'C') {
                 Some(b"57P01" | b"57P02" | b"57P03") => ClientError::error(

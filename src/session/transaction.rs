@@ -63,6 +63,9 @@ impl Session {
         let pending = phase == Phase::Pending;
         // An implicit transaction of a pipeline becomes the explicit one: its server's business.
         let elsewhere = phase == Phase::Open || self.batch.has_run();
+        if self.concerns_company(&statement.kind) {
+            return self.control_company(statement, source()).await;
+        }
         Ok(match &statement.kind {
             Kind::Begin if elsewhere => Own::NotOurs,
             Kind::Begin if pending => Own::Warned(
@@ -206,7 +209,7 @@ impl Session {
     }
 
     async fn discard_all(&mut self) -> Result<Own, Unattached> {
-        self.undo_nothing_but_sync().await?;
+        self.sync_quietly().await?;
         self.tell_initial_settings().await?;
         self.statements.clear();
         self.unnamed = None;

@@ -45,6 +45,9 @@ pub struct TableDetail {
     pub columns: Vec<ColumnDetail>,
     /// The primary key's columns, as indexes in [`Table::columns`]; empty without one.
     pub primary_key: Vec<usize>,
+    /// To read it is to read what it is made of, whoever reads: a table has no row security, a view
+    /// is not materialized. `false` where it is not known.
+    pub transparent: bool,
     /// Triggers or rules may do something else than a statement says.
     pub has_triggers: bool,
 }
@@ -189,6 +192,14 @@ impl Schema {
 }
 
 impl Table {
+    /// The key column's index, where there is one.
+    pub fn key_position(&self) -> Option<usize> {
+        match self.kind {
+            TableKind::Sharded { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+
     /// The key column's name, where there is one.
     pub fn key_column(&self) -> Option<&str> {
         match self.kind {

@@ -37,6 +37,8 @@ pub struct Transaction {
     failed: bool,
     /// What a shard that joins has to run first, `BEGIN` included.
     journal: Vec<String>,
+    /// It is kept while the transaction is open.
+    journals: bool,
     /// `BEGIN` and each `SET TRANSACTION`: what the next one of a chain begins with.
     characteristics: Vec<String>,
     changes: Vec<Change>,
@@ -85,10 +87,25 @@ impl Transaction {
         }
     }
 
-    /// A server joins: what it has to run first.
+    /// A server joins: what it has to run first. No other one will.
     pub fn open(&mut self) -> Vec<String> {
         self.phase = Phase::Open;
         std::mem::take(&mut self.journal)
+    }
+
+    /// As [`Transaction::open`], where others may join later: they are to run the same, and what
+    /// happens until then.
+    pub fn open_for_several(&mut self) -> Vec<String> {
+        self.phase = Phase::Open;
+        self.journals = true;
+        self.journal.clone()
+    }
+
+    /// A statement of the transaction has run on its servers; one that joins has to run it too.
+    pub fn note(&mut self, statement: String) {
+        if self.journals && self.phase == Phase::Open {
+            self.journal.push(statement);
+        }
     }
 
     /// The server says that a transaction is open, however it came about.
@@ -117,6 +134,11 @@ impl Transaction {
 
     /// A setting changes, if the transaction commits.
     pub fn change(&mut self, change: Change) {
+        match &change {
+            Change::Set(_, statement, _) => self.note(statement.clone()),
+            Change::Reset(name) => self.note(format!("RESET {name}")),
+            Change::ResetAll => self.note("RESET ALL".to_owned()),
+        }
         self.changes.push(change);
     }
 
@@ -127,8 +149,9 @@ impl Transaction {
 
     /// `SAVEPOINT name`; with `statement` while there is no server.
     pub fn savepoint(&mut self, name: String, statement: Option<String>) {
-        if let Some(statement) = statement {
-            self.record(statement);
+        match statement {
+            Some(statement) => self.record(statement),
+            None => self.note(format!("SAVEPOINT {}", quoted(&name))),
         }
         self.savepoints.push(Savepoint {
             name,
@@ -168,8 +191,9 @@ impl Transaction {
         let Some(at) = self.depth_of(name) else {
             return false;
         };
-        if let Some(statement) = statement {
-            self.record(statement);
+        match statement {
+            Some(statement) => self.record(statement),
+            None => self.note(format!("RELEASE SAVEPOINT {}", quoted(name))),
         }
         self.savepoints.truncate(at);
         true
@@ -194,7 +218,13 @@ impl Transaction {
     /// parameter has the value the session began with, and into `server`, where it has the
     /// connection's own.
     pub fn commit(&mut self, initial: &Settings, session: &mut Settings, server: &mut Settings) {
-        for change in self.changes.drain(..) {
+        self.apply(initial, session, server);
+        self.forget_changes();
+    }
+
+    /// As [`Transaction::commit`], of one of several servers.
+    pub fn apply(&self, initial: &Settings, session: &mut Settings, server: &mut Settings) {
+        for change in &self.changes {
             match change {
                 Change::Set(_, _, true) => {}
                 Change::Set(name, statement, false) => {
@@ -203,8 +233,8 @@ impl Transaction {
                         session.reset("role");
                         server.reset("role");
                     }
-                    session.set(&name, statement.clone());
-                    server.set(&name, statement);
+                    session.set(name, statement.clone());
+                    server.set(name, statement.clone());
                 }
                 Change::Reset(name) => {
                     let role = (name == "session_authorization").then_some("role");
@@ -222,7 +252,6 @@ impl Transaction {
                 }
             }
         }
-        self.savepoints.clear();
     }
 
     /// The changes so far are undone.
@@ -230,6 +259,10 @@ impl Transaction {
         self.changes.clear();
         self.savepoints.clear();
     }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 #[cfg(test)]
@@ -252,6 +285,24 @@ mod tests {
         tx.record("SET LOCAL y = 1".into());
         assert_eq!(tx.open(), ["BEGIN READ ONLY", "SAVEPOINT a", "SET LOCAL y = 1"]);
         assert_eq!(tx.phase(), Phase::Open);
+    }
+
+    #[test]
+    fn a_late_shard_hears_what_happened_on_the_others() {
+        let mut tx = Transaction::default();
+        tx.begin("BEGIN".into());
+        assert_eq!(tx.open_for_several(), ["BEGIN"]);
+        tx.savepoint("a\"b".into(), None);
+        tx.change(set("x", true));
+        tx.savepoint("c".into(), None);
+        tx.note("SET CONSTRAINTS ALL DEFERRED".into());
+        let before = ["BEGIN", "SAVEPOINT \"a\"\"b\"", "SET x = 1"];
+        assert_eq!(tx.open_for_several()[..3], before);
+        assert_eq!(tx.open_for_several().len(), 5);
+        assert!(tx.rollback_to("c") && tx.release("c", None));
+        assert_eq!(tx.open_for_several()[3..], ["SAVEPOINT \"c\"", "RELEASE SAVEPOINT \"c\""]);
+        assert!(tx.rollback_to("a\"b"));
+        assert_eq!(tx.open_for_several(), before[..2]);
     }
 
     #[test]

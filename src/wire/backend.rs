@@ -3,6 +3,8 @@
 use super::frontend::{cstr, put_cstr, put_frame};
 use super::{BodyError, Buffer};
 use crate::error::{ClientError, Severity};
+use std::hash::Hasher;
+use twox_hash::XxHash3_64;
 
 /// The transaction status of a `ReadyForQuery`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -116,8 +118,28 @@ fn put_report(out: &mut Buffer, tag: u8, severity: &str, error: &ClientError) {
         if let Some(hint) = &error.hint {
             field(b'H', hint);
         }
+        if let Some(routine) = error.routine {
+            field(b'R', routine);
+        }
         out.put_u8(0);
     });
+}
+
+/// What tells the results of two statements apart, of a `RowDescription` without its header: names,
+/// types and type modifiers of the columns. `None` if it breaks the protocol.
+pub fn result_shape(body: &[u8]) -> Option<u64> {
+    let mut hasher = XxHash3_64::default();
+    let (count, mut rest) = body.split_first_chunk::<2>()?;
+    for _ in 0..u16::from_be_bytes(*count) {
+        let name = rest.iter().position(|byte| *byte == 0)?;
+        // Table and column, type, size, modifier, format. The first are not the result's own, and
+        // the last may not be known yet.
+        let (fields, next) = rest[name + 1..].split_first_chunk::<18>()?;
+        hasher.write(&rest[..=name]);
+        hasher.write(&fields[6..16]);
+        rest = next;
+    }
+    Some(hasher.finish())
 }
 
 /// `ReadyForQuery`.
@@ -277,5 +299,29 @@ mod tests {
             let _ = first_value(&body);
             let _ = TxStatus::read(&body);
         }
+    }
+    #[test]
+    fn results_differ_by_names_types_and_modifiers() {
+        let column = |name: &str, table: u32, oid: u32, modifier: i32, format: u8| {
+            let (table, oid, modifier) = (table.to_be_bytes(), oid.to_be_bytes(), modifier.to_be_bytes());
+            [name.as_bytes(), b"\0", &table, &[0, 1], &oid, &[0, 4], &modifier, &[0, format]].concat()
+        };
+        let shape = |columns: &[Vec<u8>]| {
+            let count = u16::try_from(columns.len()).unwrap().to_be_bytes();
+            result_shape(&[&count[..], &columns.concat()].concat()).unwrap()
+        };
+        let one = shape(&[column("a", 1, 23, -1, 0)]);
+        assert_eq!(shape(&[column("a", 2, 23, -1, 1)]), one);
+        for other in [
+            &[][..],
+            &[column("b", 1, 23, -1, 0)],
+            &[column("a", 1, 20, -1, 0)],
+            &[column("a", 1, 23, 8, 0)],
+            &[column("a", 1, 23, -1, 0), column("a", 1, 23, -1, 0)],
+        ] {
+            assert_ne!(shape(other), one);
+        }
+        let body = [&[0, 1][..], &column("a", 1, 23, -1, 0)].concat();
+        assert!((0..body.len()).all(|len| result_shape(&body[..len]).is_none()));
     }
 }

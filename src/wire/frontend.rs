@@ -219,6 +219,14 @@ pub fn put_describe_statement(out: &mut Buffer, name: &[u8]) {
     });
 }
 
+/// `Describe` of a portal.
+pub fn put_describe_portal(out: &mut Buffer, name: &[u8]) {
+    put_frame(out, b'D', |out| {
+        out.put_u8(b'P');
+        put_cstr(out, name);
+    });
+}
+
 /// `Close` of a statement.
 pub fn put_close_statement(out: &mut Buffer, name: &[u8]) {
     put_frame(out, b'C', |out| {

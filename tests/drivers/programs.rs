@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
+use std::time::Duration;
 
-use crate::stage::{Scope, compare, run};
+use crate::stage::{Scope, compare, run, run_within};
 use crate::support::Printed;
 
 fn root() -> &'static Path {
@@ -69,7 +70,8 @@ fn sqlx_program(dsn: &str, scope: Scope) -> Printed {
             (root().join("tests/drivers/sqlx/Cargo.toml"), root().join("target/drivers"));
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "--locked", "--manifest-path"]).arg(manifest);
-        run(cargo.arg("--target-dir").arg(&target)).expect_ok();
+        // From nothing it takes minutes on a busy machine.
+        run_within(Duration::from_secs(900), cargo.arg("--target-dir").arg(&target)).expect_ok();
         target.join("debug/sqlx_session")
     });
     run(Command::new(&*PROGRAM).args([dsn, scope.name()]))

@@ -71,6 +71,11 @@ pub(crate) fn assert_same(what: &str, direct: &str, through: &str) {
 
 /// Runs a program to its end, without the caller's `PG…` variables.
 pub(crate) fn run(command: &mut Command) -> Printed {
+    run_within(PATIENCE, command)
+}
+
+/// The same with another patience.
+pub(crate) fn run_within(patience: Duration, command: &mut Command) -> Printed {
     let described = format!("{command:?}");
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
         command.env_remove(name);
@@ -81,7 +86,7 @@ pub(crate) fn run(command: &mut Command) -> Printed {
     let (ended, wait) = channel::<()>();
     std::thread::scope(|scope| {
         let watch = scope.spawn(move || {
-            let late = wait.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout);
+            let late = wait.recv_timeout(patience) == Err(RecvTimeoutError::Timeout);
             if late {
                 // Its wait below is what reaps it, so the number is still its own.
                 kill(pid, Signal::SIGKILL).unwrap();
@@ -90,7 +95,7 @@ pub(crate) fn run(command: &mut Command) -> Printed {
         });
         let printed = Printed::from(child.wait_with_output().unwrap());
         drop(ended);
-        assert!(!watch.join().unwrap(), "{described} took more than {PATIENCE:?}: {printed:?}");
+        assert!(!watch.join().unwrap(), "{described} took more than {patience:?}: {printed:?}");
         printed
     })
 }

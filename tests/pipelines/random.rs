@@ -6,7 +6,7 @@ use std::time::Duration;
 use pgring::demo::sample::APP;
 
 use crate::support::raw::{
-    CLOSED, Frame, Raw, SILENCE, bind, close, describe, execute, flush, parse, query, sync,
+    CLOSED, Frame, Raw, SILENCE, bind, close, describe, execute, flush, parse, query, run, sync,
 };
 use crate::support::{Config, Proxy, database, servers};
 
@@ -64,11 +64,13 @@ impl Pipeline {
         let mut pipeline = Pipeline { bytes: Vec::new(), words: Vec::new() };
         // What the client believes each name takes; it may be wrong about what exists.
         let mut takes = [0, 0, 0];
+        pipeline.push("P \"taken\" SELECT 1", parse("taken", "SELECT 1"));
+        pipeline.push("S", sync());
         for _ in 0..5 + random.below(30) {
             let name = random.below(3);
             let called = ["", "a", "b"][name];
             let portal = random.one_of(&["", "", "", "p"]);
-            match random.below(20) {
+            match random.below(24) {
                 0..=1 => {
                     let (mut text, parameters) = TEXTS[random.below(TEXTS.len())];
                     if name > 0 && text.contains("nothing") {
@@ -90,6 +92,7 @@ impl Pipeline {
                     let (text, _) = TEXTS.into_iter().filter(|(_, n)| *n == 0).nth(random.below(14)).unwrap();
                     pipeline.push(&format!("Q {text}"), query(text));
                 }
+                14..=16 => pipeline.refused(random),
                 _ => {
                     let (text, parameters) = TEXTS[random.below(TEXTS.len())];
                     takes[0] = parameters;
@@ -114,6 +117,35 @@ impl Pipeline {
         self.bytes.extend(bytes);
     }
 
+    /// Transactions begin and end in a batch that comes to something pgring refuses by itself.
+    fn refused(&mut self, random: &mut Random) {
+        for _ in 0..1 + random.below(4) {
+            let text = match random.below(10) {
+                0..=4 => random.one_of(&["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT s", "COMMIT AND CHAIN"]),
+                5..=7 => {
+                    &format!("INSERT INTO t VALUES (4, 'new {}') ON CONFLICT DO NOTHING", random.below(100))
+                }
+                8 => "SET application_name = 'in between'",
+                _ => TEXTS[0].0,
+            };
+            self.push(&format!("R {text}"), run(text, &[]));
+            if random.below(6) == 0 {
+                self.push("S", sync());
+            }
+        }
+        match random.below(6) {
+            0 => self.push("B \"\" \"nosuch\"", bind("", "nosuch", &[])),
+            1 => self.push("P \"taken\"", parse("taken", "SELECT 2")),
+            2 => self.push("D S \"nosuch\"", describe('S', "nosuch")),
+            3 => self.push("D P \"nosuch\"", describe('P', "nosuch")),
+            4 => self.push("E \"nosuch\"", execute("nosuch", 0)),
+            _ => self.push("P \"\" of two", parse("", "SELECT 1; SELECT 2")),
+        }
+        if random.below(4) != 0 {
+            self.push("S", sync());
+        }
+    }
+
     fn bind(&mut self, portal: &str, statement: &str, parameters: usize) {
         self.push(
             &format!("B {portal:?} {statement:?} {parameters}"),
@@ -127,7 +159,7 @@ fn answer(client: &mut Raw, bytes: &[u8]) -> Vec<Frame> {
     // What the client knew before.
     let mut frames: Vec<Frame> = Vec::new();
     for (name, value) in &client.parameters {
-        let body = [name.as_bytes(), b"\0", value.trim_end_matches(char::from(0)).as_bytes(), b"\0"].concat();
+        let body = [name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat();
         frames.push(Frame { tag: b'S', body });
     }
 
@@ -136,6 +168,13 @@ fn answer(client: &mut Raw, bytes: &[u8]) -> Vec<Frame> {
         let frame = client.frame();
         let end = frame.tag == b'D' && frame.columns() == ["the end"];
         let over = matches!(frame.tag, CLOSED | SILENCE);
+        if frame.tag == b'S' {
+            let text = String::from_utf8_lossy(&frame.body).into_owned();
+            let text = text.trim_end_matches('\0');
+            let (name, value) = text.split_once('\0').unwrap_or((text, ""));
+            client.parameters.retain(|(known, _)| known != name);
+            client.parameters.push((name.to_owned(), value.to_owned()));
+        }
         frames.push(frame);
         if over {
             return frames;
@@ -205,7 +244,10 @@ fn random_pipelines_are_answered_as_postgresql_does() {
             client.set_patience(Duration::from_secs(5));
             let first = answer(&mut client, &pipeline.bytes);
             // The same again meets what the first left.
-            (first, answer(&mut client, &pipeline.bytes))
+            let mut second = answer(&mut client, &pipeline.bytes);
+            // And what is in the table in the end.
+            second.extend(Raw::login(&shards[0].address(), APP, name).query(TEXTS[0].0));
+            (first, second)
         };
         for client in &mut noise {
             client.send(&query("SELECT v FROM t WHERE user_id = 4"));

@@ -111,3 +111,102 @@ fn what_has_no_place_in_a_copy_ends_the_session_and_not_its_server() {
     let mut next = Raw::login(&proxy.address(), APP, &name);
     assert_eq!(next.value("SELECT count(*) FROM t WHERE user_id = 4"), "0");
 }
+
+/// Conversations of batches (`|`) of statements (`;`), each of which ends with a `Sync`. In the
+/// last but one of a batch pgring refuses what PostgreSQL refuses as well.
+const CONVERSATIONS: [&str; 31] = [
+    "BEGIN; SELECT 1/0 FROM t | COMMIT; INSERT 1; unknown",
+    "BEGIN; SELECT 1/0 FROM t | ROLLBACK; INSERT 1; unknown",
+    "BEGIN; READ | COMMIT; INSERT 1; unknown",
+    "BEGIN; READ | ROLLBACK; INSERT 1; unknown",
+    "BEGIN; READ | COMMIT; INSERT 1; portal",
+    "BEGIN; INSERT 1 | COMMIT; INSERT 2; flush; unknown",
+    "INSERT 1; unknown",
+    "INSERT 1; flush; taken",
+    "BEGIN; INSERT 1; COMMIT; INSERT 2; unknown",
+    "BEGIN; INSERT 1; COMMIT; INSERT 2; query COMMIT; SELECT 1",
+    "BEGIN; unknown | COMMIT; INSERT 1; unknown",
+    "BEGIN; SELECT 1/0 FROM t | ROLLBACK; INSERT 1; taken",
+    "BEGIN; READ | COMMIT; INSERT 1; two",
+    "BEGIN | ROLLBACK; INSERT 1; unknown",
+    "BEGIN; INSERT 1 | COMMIT AND CHAIN; INSERT 2; unknown | INSERT 3 | COMMIT",
+    "READ; BEGIN; DISCARD ALL | INSERT 1 | ROLLBACK",
+    "BEGIN; DISCARD ALL | INSERT 1 | ROLLBACK",
+    "READ; BEGIN; unknown | INSERT 1 | ROLLBACK",
+    "READ; BEGIN; flush; taken | INSERT 1 | COMMIT",
+    "INSERT 1; BEGIN; unknown | ROLLBACK",
+    "INSERT 1; BEGIN; COMMIT; unknown | INSERT 2",
+    "READ; BEGIN; SAVEPOINT s; unknown | ROLLBACK TO s | INSERT 1 | COMMIT",
+    "READ; BEGIN; SET application_name = 'kept'; SAVEPOINT s; INSERT 1; taken | ROLLBACK TO s | COMMIT | SHOW application_name",
+    "READ; BEGIN; SET application_name = 'kept'; SAVEPOINT s; SELECT 1/0 FROM t | ROLLBACK TO s | COMMIT | SHOW application_name",
+    "BEGIN; READ; SET timezone = 'Asia/Tokyo'; unknown | ROLLBACK",
+    "BEGIN; READ; SET timezone = 'Asia/Tokyo' | query PREPARE taken AS SELECT 1 | query COMMIT",
+    "BEGIN; INSERT 1; SAVEPOINT s; INSERT 2 | unknown | ROLLBACK TO s; INSERT 3 | COMMIT",
+    "READ; BEGIN; query DISCARD ALL | INSERT 1 | ROLLBACK",
+    "BEGIN; INSERT 1; COMMIT; query | INSERT 2",
+    "READ; BEGIN; query | INSERT 1 | ROLLBACK",
+    "parse READ; SELECT 1/0 FROM t; two | bind",
+];
+
+#[test]
+fn what_pgring_refuses_undoes_what_postgresql_does() {
+    let shards = servers(2);
+    let schema = "CREATE TABLE t (user_id int NOT NULL, v text NOT NULL, PRIMARY KEY (user_id, v))";
+    let one = database(&shards[..1], schema);
+    let two = database(&shards, schema);
+    let plain = database(&shards[..1], schema);
+    let proxy = Proxy::start(Config::new().database(&one, &shards[..1]).database(&two, &shards));
+    let mut wrong = Vec::new();
+    for conversation in CONVERSATIONS {
+        let hold = |address: &str, name: &str| {
+            let mut direct = Raw::login(&shards[0].address(), APP, name);
+            direct.query("TRUNCATE t");
+            let mut client = Raw::login(address, APP, name);
+            client.set_patience(Duration::from_secs(5));
+            client.send(&[parse("taken", "SELECT 1"), sync()].concat());
+            client.until(b'Z', 1);
+            let mut told = Vec::new();
+            for batch in conversation.split(" | ") {
+                let statements: Vec<&str> = batch.split("; ").collect();
+                let (mut bytes, mut ends) = (Vec::new(), 1);
+                for statement in statements {
+                    ends += usize::from(statement.starts_with("query"));
+                    bytes.extend(asked(statement));
+                }
+                bytes.extend(sync());
+                // Whatever ends the conversation: that it is over is answered as well.
+                client.send(&bytes);
+                told.push(format!("{:?}", client.until(b'Z', ends)));
+            }
+            drop(client);
+            let left = format!("{:?}", direct.query("SELECT v FROM t ORDER BY v"));
+            (told, left)
+        };
+        let expected = hold(&shards[0].address(), &plain);
+        for name in [&one, &two] {
+            let got = hold(&proxy.address(), name);
+            if got != expected {
+                wrong.push(format!("{conversation}\n  PostgreSQL: {expected:#?}\n  pgring: {got:#?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} were answered otherwise:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn asked(statement: &str) -> Vec<u8> {
+    match statement.split_once(' ').unwrap_or((statement, "")) {
+        ("unknown", _) => [bind("", "nosuch", &[]), execute("", 0)].concat(),
+        ("portal", _) => execute("nosuch", 0),
+        ("taken", _) => parse("taken", "SELECT 2"),
+        ("two", _) => parse("", "SELECT 1; SELECT 2"),
+        ("flush", _) => flush(),
+        ("parse", _) => parse("", READ),
+        ("bind", _) => [bind("", "", &[]), execute("", 0)].concat(),
+        ("query", text) => query(text),
+        ("READ", _) => run(READ, &[]),
+        ("INSERT", n) => run(&format!("INSERT INTO t VALUES (4, 'row {n}')"), &[]),
+        _ => run(&statement.replace("FROM t", "FROM t WHERE user_id = 4"), &[]),
+    }
+}
+
+const READ: &str = "SELECT v FROM t WHERE user_id = 4";

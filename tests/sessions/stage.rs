@@ -35,9 +35,14 @@ impl Stage {
 
     /// Over the first server alone, with tables of its own.
     pub(crate) fn with_one(script: &str) -> Stage {
+        Stage::with_config(Config::new(), script)
+    }
+
+    /// The same, configured.
+    pub(crate) fn with_config(config: Config, script: &str) -> Stage {
         let servers = support::servers(1);
         let name = support::database(&servers, script);
-        let proxy = Proxy::start(Config::new().database(&name, &servers));
+        let proxy = Proxy::start(config.database(&name, &servers));
         Stage { proxy, name, servers, users: users() }
     }
 

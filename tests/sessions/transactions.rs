@@ -1,5 +1,7 @@
 //! Transactions that are opened late, and stay where they are.
 
+use std::time::{Duration, Instant};
+
 use crate::support::raw;
 use crate::support::{self, Config};
 
@@ -181,6 +183,40 @@ fn a_client_that_vanishes_leaves_nothing_open() {
         );
         stage.directly(1, &count) == "0"
     });
+}
+
+/// Its work is undone, and its server serves the next.
+#[test]
+fn a_client_that_vanishes_without_a_sync_gives_back_its_server() {
+    let stage = Stage::with_config(Config::new().set("pool", "size", "1"), "CREATE TABLE t (n int)");
+    let pid = "SELECT pg_backend_pid()";
+    let server = stage.session().value(pid);
+    let insert = raw::run("INSERT INTO t VALUES (1)", &[]);
+    let slow = raw::run("SELECT pg_sleep(1000)", &[]);
+    let copy = raw::run("COPY t FROM STDIN", &[]);
+    for (what, sent, reached) in [
+        ("at work", [&*insert, &slow, &raw::flush()].concat(), b'C'),
+        ("answered", [&*insert, &raw::flush()].concat(), b'C'),
+        ("failed", [&*insert, &raw::run("SELECT 1/0", &[]), &raw::flush()].concat(), b'E'),
+        ("before it asks", [&*insert, &raw::flush(), &insert].concat(), b'C'),
+        (
+            "at work after a batch",
+            [&*raw::run("SELECT 1", &[]), &raw::sync(), &insert, &slow, &raw::flush()].concat(),
+            b'Z',
+        ),
+        ("in a copy", [&*insert, &copy, &raw::flush(), &raw::copy_data(b"7\n")].concat(), b'G'),
+    ] {
+        let mut gone = stage.session();
+        gone.send(&sent);
+        gone.until(reached, 1);
+        drop(gone);
+        let began = Instant::now();
+        let mut next = stage.session();
+        assert_eq!(next.value(pid), server, "{what}");
+        assert!(began.elapsed() < Duration::from_secs(2), "{what}: {:?}", began.elapsed());
+        assert_eq!(next.value("SELECT count(*) FROM t"), "0", "{what}");
+    }
+    assert!(!stage.proxy.log().contains("could not be cancelled"), "{}", stage.proxy.log());
 }
 
 #[test]

@@ -201,7 +201,8 @@ impl Raw {
                 (b'R', Some(12)) => scram.as_mut().unwrap().finish(&frame.body[4..]).unwrap(),
                 (b'S', _) => {
                     let text = String::from_utf8_lossy(&frame.body).into_owned();
-                    let (name, value) = text.trim_end_matches('\0').split_once('\0').unwrap_or((&text, ""));
+                    let text = text.trim_end_matches('\0');
+                    let (name, value) = text.split_once('\0').unwrap_or((text, ""));
                     self.parameters.push((name.to_owned(), value.to_owned()));
                 }
                 (b'K', _) => {

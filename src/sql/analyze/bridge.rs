@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use sqlparser::ast::{DollarQuotedString, Statement};
+use sqlparser::ast::{DollarQuotedString, Expr, Statement};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
@@ -98,6 +98,33 @@ pub(in crate::sql) fn parse(
     range: Range<usize>,
     left_out: &[Range<usize>],
 ) -> Result<Statement, Unreadable> {
+    let mut parser = Parser::new(&PostgreSqlDialect {})
+        .with_recursion_limit(RECURSION)
+        .with_tokens_with_locations(converted(tokens, range, left_out).ok_or(Unreadable::Grammar)?);
+    let statement = parser.parse_statement().map_err(|error| match error {
+        ParserError::RecursionLimitExceeded => Unreadable::TooDeep,
+        _ => Unreadable::Grammar,
+    })?;
+    match parser.peek_token().token {
+        Token::EOF => Ok(statement),
+        _ => Err(Unreadable::Grammar),
+    }
+}
+
+/// The expression that is all of these tokens.
+pub(in crate::sql) fn parse_expression(tokens: &Tokens<'_>, range: Range<usize>) -> Option<Expr> {
+    let mut parser = Parser::new(&PostgreSqlDialect {})
+        .with_recursion_limit(RECURSION)
+        .with_tokens_with_locations(converted(tokens, range, &[])?);
+    let expression = parser.parse_expr().ok()?;
+    (parser.peek_token().token == Token::EOF).then_some(expression)
+}
+
+fn converted(
+    tokens: &Tokens<'_>,
+    range: Range<usize>,
+    left_out: &[Range<usize>],
+) -> Option<Vec<TokenWithSpan>> {
     let mut converted = Vec::with_capacity(range.len() + 1);
     let mut holes = left_out.iter().peekable();
     let mut at = range.start;
@@ -117,22 +144,11 @@ pub(in crate::sql) fn parse(
         } else if overrides(tokens, at) {
             at += 2;
         } else if !is_inheritance_only(tokens, &range, at) {
-            let token = convert(tokens, at).ok_or(Unreadable::Grammar)?;
-            converted.push(TokenWithSpan { token, span });
+            converted.push(TokenWithSpan { token: convert(tokens, at)?, span });
         }
         at += 1;
     }
-    let mut parser = Parser::new(&PostgreSqlDialect {})
-        .with_recursion_limit(RECURSION)
-        .with_tokens_with_locations(converted);
-    let statement = parser.parse_statement().map_err(|error| match error {
-        ParserError::RecursionLimitExceeded => Unreadable::TooDeep,
-        _ => Unreadable::Grammar,
-    })?;
-    match parser.peek_token().token {
-        Token::EOF => Ok(statement),
-        _ => Err(Unreadable::Grammar),
-    }
+    Some(converted)
 }
 
 /// `TABLE name` is `SELECT * FROM name`. sqlparser swallows what stands behind it.

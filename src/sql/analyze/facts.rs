@@ -14,7 +14,14 @@ use super::super::shape::{KeySource, KeyType};
 
 /// A node's number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct NodeId(usize);
+pub(in crate::sql) struct NodeId(usize);
+
+impl NodeId {
+    /// As an index.
+    pub(in crate::sql) fn index(self) -> usize {
+        self.0
+    }
+}
 
 #[derive(Debug)]
 struct Node {
@@ -79,11 +86,6 @@ impl Facts {
         self.nodes[node.0].optional
     }
 
-    /// Whether the node is a sharded table's own key column.
-    pub(super) fn is_table(&self, node: NodeId) -> bool {
-        self.nodes[node.0].table.is_some()
-    }
-
     /// How many sharded tables there are so far.
     pub(super) fn tables(&self) -> usize {
         self.nodes.iter().filter(|node| node.table.is_some()).count()
@@ -106,12 +108,10 @@ impl Facts {
         self.equal.push((one, other));
     }
 
-    /// Follows the edges from every seed, the shortest list first: any list a node is reached
-    /// by is sound, and a shorter one means fewer shards.
-    pub(super) fn outcome(mut self) -> Outcome {
-        if self.tables() == 0 {
-            return Outcome::Unsharded;
-        }
+    /// For each node the number of a list of keys, and the lists: beyond these keys no row of it
+    /// matters. Follows the edges from every seed, the shortest list first: any list a node is
+    /// reached by is sound, and a shorter one means fewer shards.
+    fn spread(&mut self) -> (Vec<Option<usize>>, Vec<Vec<KeySource>>) {
         let mut seeds: Vec<(usize, Vec<KeySource>)> = Vec::new();
         for (index, node) in self.nodes.iter_mut().enumerate() {
             seeds.extend(std::mem::take(&mut node.seeds).into_iter().map(|keys| (index, keys)));
@@ -127,6 +127,21 @@ impl Facts {
                 }
             }
         }
+        (known, seeds.into_iter().map(|(_, keys)| keys).collect())
+    }
+
+    /// For each node, in order, the keys beyond which no row of it matters.
+    pub(super) fn keys(mut self) -> Vec<Option<Vec<KeySource>>> {
+        let (known, lists) = self.spread();
+        known.into_iter().map(|list| lists.get(list?).cloned()).collect()
+    }
+
+    /// What the facts amount to for the statement as a whole.
+    pub(super) fn outcome(mut self) -> Outcome {
+        if self.tables() == 0 {
+            return Outcome::Unsharded;
+        }
+        let (known, mut lists) = self.spread();
         let mut used = HashSet::new();
         let mut keys = Vec::new();
         for (index, node) in self.nodes.iter().enumerate() {
@@ -136,7 +151,7 @@ impl Facts {
                 return Outcome::Missing { table: table.clone(), column: column.clone(), connected };
             };
             if used.insert(seed) {
-                keys.append(&mut seeds[seed].1);
+                keys.append(&mut lists[seed]);
             }
         }
         let connected = self.connected();

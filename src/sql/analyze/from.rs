@@ -7,7 +7,7 @@ use sqlparser::ast::{
 };
 
 use super::names::{ident, may_name_table, object};
-use super::query::{Analyzer, Env, rename};
+use super::query::{Analyzer, Env, address, rename};
 use super::refusals::Refusal;
 use super::scope::{Found, Level, Merged, Scope, Side, Source};
 use super::tokens::Name;
@@ -186,7 +186,8 @@ impl Analyzer<'_> {
                     }
                     let output = self.query(subquery, if *is_lateral { Some(&lateral) } else { outer }, env);
                     let columns = self.copied(&output);
-                    let source = Source { columns, sharded: output.sharded, ..Source::default() };
+                    let source =
+                        Source { columns, sharded: output.sharded, solid: output.solid, ..Source::default() };
                     self.aliased(source, alias.as_ref())
                 }
                 TableFactor::Function { name, args, alias, .. } => {
@@ -261,6 +262,7 @@ impl Analyzer<'_> {
         }
         self.walk(sample, lateral, env);
         self.account(name);
+        let node = address(name);
         if let Some(args) = args {
             if args.settings.is_some() {
                 self.refusals.unreadable();
@@ -278,7 +280,8 @@ impl Analyzer<'_> {
         if is_reserved {
             self.refusals.unreadable();
         }
-        let source = self.relation(&name, env);
+        let (source, met) = self.relation(&name, env);
+        self.met.insert(node, met);
         self.aliased(source, alias.as_ref())
     }
 

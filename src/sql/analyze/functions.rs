@@ -80,6 +80,110 @@ fn builtin(name: &str) -> Effect {
     }
 }
 
+/// How much a function's result depends on where and when it is called.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(in crate::sql) enum Steadiness {
+    /// On its arguments and the session's settings only: it is the same on every shard.
+    Alike,
+    /// On the transaction, the server or its catalogs as well: it is the same within a statement.
+    Local,
+    /// Each call has another one, or nothing is known of it.
+    Varying,
+}
+
+/// How steady a function is; the name as PostgreSQL would look it up.
+pub(in crate::sql) fn steadiness(schema: &Schema, qualifier: Option<&str>, name: &str) -> Steadiness {
+    if effect(schema, qualifier, name) == Effect::UserDefined {
+        return Steadiness::Varying;
+    }
+    let known = || AGGREGATES.binary_search(&name).is_ok() || SCALARS.binary_search(&name).is_ok();
+    match name {
+        "clock_timestamp" | "gen_random_uuid" | "random" | "pg_sleep" => Steadiness::Varying,
+        "age"
+        | "current_catalog"
+        | "current_database"
+        | "current_date"
+        | "current_role"
+        | "current_schema"
+        | "current_schemas"
+        | "current_setting"
+        | "current_time"
+        | "current_timestamp"
+        | "current_user"
+        | "localtime"
+        | "localtimestamp"
+        | "now"
+        | "session_user"
+        | "statement_timestamp"
+        | "transaction_timestamp"
+        | "user"
+        | "version"
+        | "col_description"
+        | "format_type"
+        | "has_schema_privilege"
+        | "has_table_privilege"
+        | "obj_description"
+        | "shobj_description"
+        | "to_regclass"
+        | "to_tsquery"
+        | "to_tsvector"
+        | "ts_headline" => Steadiness::Local,
+        _ if name.starts_with("pg_") && known() => Steadiness::Local,
+        _ if known() || schema.functions_named(name).iter().any(|function| function.immutable) => {
+            Steadiness::Alike
+        }
+        _ => Steadiness::Varying,
+    }
+}
+
+/// Whether the order in which rows are folded does not matter to an aggregate's result, whatever
+/// their type. (A sum of `float8` has other last digits in another order.)
+pub(in crate::sql) fn folds_in_any_order(name: &str) -> bool {
+    matches!(
+        name,
+        "count"
+            | "min"
+            | "max"
+            | "bool_and"
+            | "bool_or"
+            | "every"
+            | "bit_and"
+            | "bit_or"
+            | "bit_xor"
+            | "grouping"
+            | "percentile_disc"
+            | "range_agg"
+    )
+}
+
+/// Whether a function of PostgreSQL's own yields any number of rows.
+pub(in crate::sql) fn yields_rows(name: &str) -> bool {
+    matches!(
+        name,
+        "generate_series"
+            | "generate_subscripts"
+            | "unnest"
+            | "regexp_matches"
+            | "regexp_split_to_table"
+            | "string_to_table"
+            | "json_array_elements"
+            | "json_array_elements_text"
+            | "json_each"
+            | "json_each_text"
+            | "json_object_keys"
+            | "json_populate_recordset"
+            | "json_to_recordset"
+            | "jsonb_array_elements"
+            | "jsonb_array_elements_text"
+            | "jsonb_each"
+            | "jsonb_each_text"
+            | "jsonb_object_keys"
+            | "jsonb_path_query"
+            | "jsonb_populate_recordset"
+            | "jsonb_to_recordset"
+    )
+}
+
 /// Whether a function folds rows, or looks at others than its own.
 pub(in crate::sql) fn folds(schema: &Schema, name: &str) -> bool {
     AGGREGATES.binary_search(&name).is_ok() || name.contains("_agg") || schema.is_aggregate(name)
@@ -112,6 +216,11 @@ pub(super) fn stronger(one: Option<Pin>, other: Option<Pin>) -> Option<Pin> {
         Pin::Load | Pin::Seed => 3,
     };
     one.into_iter().chain(other).max_by_key(rank)
+}
+
+/// Whether a function folds rows.
+pub(in crate::sql) fn is_aggregate(name: &str) -> bool {
+    AGGREGATES.binary_search(&name).is_ok()
 }
 
 /// Sorted.

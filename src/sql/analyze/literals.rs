@@ -10,12 +10,12 @@ use super::tokens::Tokens;
 
 /// Reads constants off one text's trees.
 #[derive(Clone, Copy)]
-pub(super) struct Literals<'a> {
+pub(in crate::sql) struct Literals<'a> {
     tokens: &'a Tokens<'a>,
 }
 
 impl<'a> Literals<'a> {
-    pub(super) fn new(tokens: &'a Tokens<'a>) -> Literals<'a> {
+    pub(in crate::sql) fn new(tokens: &'a Tokens<'a>) -> Literals<'a> {
         Literals { tokens }
     }
 

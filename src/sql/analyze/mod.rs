@@ -22,6 +22,7 @@ pub(in crate::sql) mod literals;
 mod modify;
 pub(in crate::sql) mod names;
 mod objects;
+pub(in crate::sql) mod opened;
 mod prepared;
 pub(in crate::sql) mod query;
 pub(in crate::sql) mod refusals;
@@ -303,7 +304,7 @@ impl Reader<'_> {
     }
 }
 
-fn begins_query(tokens: &Tokens<'_>, at: usize) -> bool {
+pub(in crate::sql) fn begins_query(tokens: &Tokens<'_>, at: usize) -> bool {
     tokens.is_one_of(at, QUERIES) || tokens.is_mark(at, "(")
 }
 

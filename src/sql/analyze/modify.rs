@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use sqlparser::ast::{
-    Assignment, AssignmentTarget, Delete, Expr, FromTable, GroupByExpr, Insert, Merge, MergeAction,
+    Assignment, AssignmentTarget, Delete, Distinct, Expr, FromTable, Insert, Merge, MergeAction,
     MergeClauseKind, MergeInsertKind, MergeUpdateKind, ObjectName, OnConflictAction, OnInsert, OutputClause,
     Query, Select, SelectItem, SetExpr, Statement, TableFactor, TableObject, TableWithJoins, Update,
     UpdateTableFromKind,
@@ -14,10 +14,10 @@ use super::super::schema::{Table, TableKind};
 use super::super::shape::{KeySlot, KeySource, KeyType};
 use super::facts::NodeId;
 use super::names::{Named, ident, object, resolve};
-use super::query::{Analyzer, Env};
+use super::opened::first_part;
+use super::query::{Analyzer, Env, Output, joined_inner};
 use super::refusals::Refusal;
 use super::scope::{Level, Scope, Source};
-use super::tokens::Name;
 
 /// A sharded table that is written to.
 struct Target<'t> {
@@ -29,16 +29,30 @@ struct Target<'t> {
 }
 
 impl<'a> Analyzer<'a> {
-    /// A statement that is no query.
-    pub(super) fn modification(&mut self, statement: &Statement, env: &Env<'_>) {
+    /// A statement that is no query; what it returns.
+    pub(super) fn modification(&mut self, statement: &Statement, env: &Env<'_>) -> Output {
         self.writes = true;
-        match statement {
+        self.changes = true;
+        let output = match statement {
             Statement::Insert(insert) => self.insert(insert, env),
             Statement::Update(update) => self.update(update, env),
             Statement::Delete(delete) => self.delete(delete, env),
             Statement::Merge(merge) => self.merge_into(merge, env),
-            _ => self.refusals.unreadable(),
-        }
+            _ => None,
+        };
+        output.unwrap_or_else(|| {
+            self.refusals.unreadable();
+            Output::default()
+        })
+    }
+
+    /// What `RETURNING` makes of the rows of a level, whose first source is the target.
+    fn returned(&mut self, returning: Option<&[SelectItem]>, scope: &Scope<'_>, solid: bool) -> Output {
+        let sources = &scope.level.sources;
+        let sharded = sources.iter().any(|source| source.sharded);
+        let solid = solid && sources.iter().all(Source::is_solid);
+        let columns = returning.and_then(|returning| self.projected(returning, scope));
+        Output { columns, plain: false, sharded, solid, modifies: true, own: false }
     }
 
     /// The table that is written to. `WITH` does not shadow it.
@@ -80,24 +94,20 @@ impl<'a> Analyzer<'a> {
         Some(Target { table: &table.name, column, position: key, key_type, node })
     }
 
-    fn insert(&mut self, insert: &Insert, env: &Env<'_>) {
+    fn insert(&mut self, insert: &Insert, env: &Env<'_>) -> Option<Output> {
         if !is_postgresql(insert) {
             self.refusals.unreadable();
         }
-        // Its rows are split by owner, not united.
-        self.apart = true;
         let rows = std::mem::take(&mut self.rows);
-        let TableObject::TableName(name) = &insert.table else {
-            self.refusals.unreadable();
-            return;
-        };
-        let Some((mut source, table)) = self.target_table(name) else { return };
+        let TableObject::TableName(name) = &insert.table else { return None };
+        let (mut source, table) = self.target_table(name)?;
         let target = Self::written(&source, table);
         if let Some(alias) = &insert.table_alias {
             source.name = Some(ident(&alias.alias));
             source.schema = None;
         }
         let excluded = Source { name: Some("excluded".to_owned()), ..Source::default() };
+        let alone = Level { sources: vec![source.clone()], merged: Vec::new() };
         let level = Level { sources: vec![source, excluded], merged: Vec::new() };
         let scope = Scope { level: &level, visible: 0..2, outer: None };
         self.walk(&insert.on, &scope, env);
@@ -105,11 +115,26 @@ impl<'a> Analyzer<'a> {
 
         // The query must be read even where its rows do not need a key.
         let output = insert.source.as_ref().map(|query| (&**query, self.query(query, None, env)));
-        let Some(target) = target else { return };
+        if let Some(target) = target {
+            self.inserted(insert, &target, output, rows);
+        }
+        let alone = Scope { level: &alone, visible: 0..1, outer: None };
+        Some(self.returned(insert.returning.as_deref(), &alone, true))
+    }
+
+    /// The rows that go into a sharded table. Those that are written out are split by owner, not
+    /// united.
+    fn inserted(
+        &mut self,
+        insert: &Insert,
+        target: &Target<'_>,
+        output: Option<(&Query, Output)>,
+        rows: Vec<Range<usize>>,
+    ) {
         if let Some(OnInsert::OnConflict(conflict)) = &insert.on
             && let OnConflictAction::DoUpdate(update) = &conflict.action
         {
-            self.key_stays(&update.assignments, &target, None);
+            self.key_stays(&update.assignments, target, None);
         }
         let position = if insert.columns.is_empty() {
             Some(target.position)
@@ -117,26 +142,34 @@ impl<'a> Analyzer<'a> {
             insert.columns.iter().position(|column| first_part(column).as_deref() == Some(target.column))
         };
         let (Some(position), Some((query, output))) = (position, output) else {
+            self.apart = true;
             self.refusals.push(Refusal::key_missing(target.table, target.column));
             return;
         };
         match bare_body(query) {
             Some(SetExpr::Values(values)) => {
+                self.apart = true;
                 let mut keys = Vec::with_capacity(values.rows.len() + rows.len());
                 for row in &values.rows {
                     match row.content.get(position) {
-                        Some(value) => self.key_value(value, &target, &mut keys),
+                        Some(value) => self.key_value(value, target, &mut keys),
                         None => self.refusals.push(Refusal::key_missing(target.table, target.column)),
                     }
                 }
                 for row in rows {
-                    self.key_in_row(row, position, &target, &mut keys);
+                    self.key_in_row(row, position, target, &mut keys);
                 }
                 self.facts.seed(target.node, keys);
             }
             Some(SetExpr::Select(select)) => {
-                let copied = output.columns.as_ref().and_then(|columns| columns.get(position)?.node);
-                self.key_selected(select, position, copied, &target);
+                // A limit is one for the rows of all owners, and so is a choice among them.
+                self.apart |= !matches!(&*query.body, SetExpr::Select(_))
+                    || query.limit_clause.is_some()
+                    || query.fetch.is_some()
+                    || matches!(select.distinct, Some(Distinct::On(_)));
+                let columns = output.columns.filter(|_| output.solid);
+                let copied = columns.as_ref().and_then(|columns| columns.get(position)?.node);
+                self.key_selected(select, position, copied, target);
             }
             _ => self.refusals.push(Refusal::key_not_constant(target.table, target.column)),
         }
@@ -183,13 +216,8 @@ impl<'a> Analyzer<'a> {
     ) {
         let constant = only_expressions(&select.projection)
             .and_then(|expressions| self.constant(expressions.get(position)?, target.key_type));
-        // Below an outer join, and in the total of a grouping set, a key may be NULL.
-        let inner_joins = select.from.iter().all(|item| item.joins.is_empty())
-            && matches!(&select.group_by, GroupByExpr::Expressions(by, _)
-                if !by.iter().any(|by| matches!(by, Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_))));
-        let copied = copied.filter(|node| {
-            inner_joins && self.facts.is_table(*node) && self.facts.key_type(*node) == target.key_type
-        });
+        let copied = copied.filter(|node| self.facts.key_type(*node) == target.key_type);
+        self.apart |= copied.is_none();
         match (constant, copied) {
             (Some(KeySource { slot: KeySlot::Null, .. }), _) => {
                 self.refusals.push(Refusal::key_null(target.table, target.column));
@@ -203,7 +231,7 @@ impl<'a> Analyzer<'a> {
         }
     }
 
-    fn update(&mut self, update: &Update, env: &Env<'_>) {
+    fn update(&mut self, update: &Update, env: &Env<'_>) -> Option<Output> {
         if update.output.is_some()
             || update.or.is_some()
             || !update.order_by.is_empty()
@@ -213,7 +241,7 @@ impl<'a> Analyzer<'a> {
         {
             self.refusals.unreadable();
         }
-        let Some((mut level, table)) = self.target_level(&update.table.relation) else { return };
+        let (mut level, table) = self.target_level(&update.table.relation)?;
         let target = level.sources.first().and_then(|source| Self::written(source, table));
         if let Some(UpdateTableFromKind::AfterSet(from)) = &update.from {
             for item in from {
@@ -231,9 +259,14 @@ impl<'a> Analyzer<'a> {
         if let Some(target) = &target {
             self.key_stays(&update.assignments, target, Some(&scope));
         }
+        let solid = match &update.from {
+            Some(UpdateTableFromKind::AfterSet(from)) => joined_inner(from),
+            _ => true,
+        };
+        Some(self.returned(update.returning.as_deref(), &scope, solid))
     }
 
-    fn delete(&mut self, delete: &Delete, env: &Env<'_>) {
+    fn delete(&mut self, delete: &Delete, env: &Env<'_>) -> Option<Output> {
         if !delete.tables.is_empty()
             || delete.output.is_some()
             || !delete.order_by.is_empty()
@@ -241,18 +274,12 @@ impl<'a> Analyzer<'a> {
         {
             self.refusals.unreadable();
         }
-        let FromTable::WithFromKeyword(from) = &delete.from else {
-            self.refusals.unreadable();
-            return;
-        };
-        let [TableWithJoins { relation, joins }] = from.as_slice() else {
-            self.refusals.unreadable();
-            return;
-        };
+        let FromTable::WithFromKeyword(from) = &delete.from else { return None };
+        let [TableWithJoins { relation, joins }] = from.as_slice() else { return None };
         if !joins.is_empty() {
             self.refusals.unreadable();
         }
-        let Some((mut level, _)) = self.target_level(relation) else { return };
+        let (mut level, _) = self.target_level(relation)?;
         for item in delete.using.iter().flatten() {
             self.joined(item, &mut level, None, env);
         }
@@ -263,15 +290,17 @@ impl<'a> Analyzer<'a> {
         if let Some(condition) = &delete.selection {
             self.condition(condition, &scope, &everything);
         }
+        let solid = delete.using.as_deref().is_none_or(joined_inner);
+        Some(self.returned(delete.returning.as_deref(), &scope, solid))
     }
 
     /// `MERGE`: rows of the source keep their own keys; of the target only those matter that
     /// `ON` matches, as on the nullable side of an outer join.
-    fn merge_into(&mut self, merge: &Merge, env: &Env<'_>) {
-        self.apart = true;
-        let Some((mut level, table)) = self.target_level(&merge.table) else { return };
+    fn merge_into(&mut self, merge: &Merge, env: &Env<'_>) -> Option<Output> {
+        let (mut level, table) = self.target_level(&merge.table)?;
         let target = level.sources.first().and_then(|source| Self::written(source, table));
         self.factor(&merge.source, &mut level, None, env);
+        let of_source = level.sources.iter().skip(1).any(|source| source.sharded);
         let scope = Scope { level: &level, visible: 0..level.sources.len(), outer: None };
         self.walk(&merge.on, &scope, env);
         self.condition(&merge.on, &scope, &(0..1));
@@ -289,6 +318,8 @@ impl<'a> Analyzer<'a> {
             }
             match &clause.action {
                 MergeAction::Insert(insert) => {
+                    // That a row of another table has no match is for no owner to say alone.
+                    self.apart |= !of_source;
                     self.walk(&insert.insert_predicate, &scope, env);
                     let MergeInsertKind::Values(values) = &insert.kind else {
                         self.refusals.unreadable();
@@ -316,6 +347,7 @@ impl<'a> Analyzer<'a> {
                 MergeAction::Delete { .. } | MergeAction::DoNothing { .. } => {}
             }
         }
+        Some(self.returned(None, &scope, false))
     }
 
     /// Rows that `MERGE` inserts count as a table of their own: their key must be known too.
@@ -339,11 +371,15 @@ impl<'a> Analyzer<'a> {
             let inserted = self.facts.table(target.table, target.column, target.key_type);
             let source = self
                 .key(value, scope)
-                .filter(|found| found.source.is_some_and(|source| source > 0))
+                .filter(|found| {
+                    let source = found.source.filter(|&source| source > 0);
+                    source.and_then(|source| scope.level.sources.get(source)).is_some_and(Source::is_solid)
+                })
                 .map(|found| found.node)
                 .filter(|node| self.facts.key_type(*node) == target.key_type);
             if let Some(node) = source {
                 self.facts.edge(node, inserted);
+                self.facts.equal(node, inserted);
                 continue;
             }
             let mut keys = Vec::new();
@@ -375,7 +411,6 @@ impl<'a> Analyzer<'a> {
             self.refusals.unreadable();
         }
         let (source, table) = self.target_table(name)?;
-        self.outermost_sharded |= source.sharded;
         let source = self.aliased(source, alias.as_ref())?;
         Some((Level { sources: vec![source], merged: Vec::new() }, table))
     }
@@ -399,12 +434,6 @@ impl<'a> Analyzer<'a> {
             }
         }
     }
-}
-
-/// The column an assignment or a column list names: `a`, `a.field`, `a[1]`.
-fn first_part(name: &ObjectName) -> Option<String> {
-    let first = ObjectName(name.0.first().cloned().into_iter().collect());
-    object(&first).map(|Name { name, .. }| name)
 }
 
 /// A query's body, through parentheses, if no clause around it matters to its rows' values.

@@ -142,7 +142,7 @@ pub(super) fn preparation(
     let highest = body.filter_map(|at| parameter(tokens, at)).max().unwrap_or(0);
     let parameters = types.len().max(highest);
     let target = match &inner.target {
-        Target::Keys { home: true, .. } => Target::Home,
+        Target::Keys { home: true, .. } | Target::Everywhere { home: true, .. } => Target::Home,
         Target::Keys { .. } | Target::Everywhere { .. } | Target::Reference | Target::EachShard => {
             Target::Nothing
         }

@@ -11,10 +11,12 @@ use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
 
 use sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, NamedWindowExpr, ObjectName, Query, Select, SelectFlavor, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, Statement, WildcardAdditionalOptions,
+    Distinct, Expr, GroupByExpr, JoinOperator, NamedWindowExpr, ObjectName, Query, Select, SelectFlavor,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor, TableWithJoins,
+    WildcardAdditionalOptions,
 };
 
+use super::super::schema::Table;
 use super::super::shape::{KeySource, KeyType, Pin, Target};
 use super::Context;
 use super::bridge::{self, Depth};
@@ -36,6 +38,10 @@ pub(super) struct Output {
     pub(super) plain: bool,
     /// Rows of a sharded table are in it.
     pub(super) sharded: bool,
+    /// A column that holds keys holds one in each row: none stands below an outer join.
+    pub(super) solid: bool,
+    /// What a modification returns: it runs whole, whatever is asked of its rows.
+    pub(super) modifies: bool,
     /// Its rows depend only on rows of their own shard, though perhaps on several of them.
     pub(super) own: bool,
 }
@@ -76,8 +82,32 @@ pub(super) struct Touched {
     pub(super) reference_written: bool,
 }
 
+/// What a name in `FROM` turned out to be.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sql) enum Met<'a> {
+    /// A table, view or sequence of the snapshot; a sharded table's place among the facts.
+    Table(&'a Table, Option<NodeId>),
+    /// A system catalog.
+    Catalog,
+    /// Not in the snapshot.
+    Unknown,
+    /// A query in `WITH`.
+    Query,
+}
+
+/// What the analysis of a statement that reads says of its parts, not of the whole.
+#[derive(Debug)]
+pub(in crate::sql) struct Findings<'a> {
+    /// By the [`address`] of the name in the tree.
+    pub(in crate::sql) met: HashMap<usize, Met<'a>>,
+    /// By [`NodeId::index`]: the keys beyond which no row of that table matters.
+    pub(in crate::sql) keys: Vec<Option<Vec<KeySource>>>,
+    /// Rows are modified or locked.
+    pub(in crate::sql) changes: bool,
+}
+
 /// The analysis of one statement.
-pub(super) struct Analyzer<'a> {
+pub(in crate::sql) struct Analyzer<'a> {
     pub(super) cx: &'a Context<'a>,
     literals: Literals<'a>,
     pub(super) facts: Facts,
@@ -88,11 +118,16 @@ pub(super) struct Analyzer<'a> {
     /// The outermost query's own tables are sharded.
     pub(super) outermost_sharded: bool,
     pub(super) writes: bool,
+    /// Rows are modified or locked.
+    pub(super) changes: bool,
+    pub(super) met: HashMap<usize, Met<'a>>,
     pub(super) pin: Option<Pin>,
     /// `SELECT … INTO`: is the table temporary?
     pub(super) into: Option<bool>,
     pub(super) outputs: HashMap<usize, Output>,
     pub(super) accounted: HashSet<usize>,
+    /// Queries whose own tables are sharded.
+    pub(super) sharded: HashSet<usize>,
     pub(super) ctes: Vec<Cte>,
     /// A select list folds rows.
     pub(super) folds: bool,
@@ -105,12 +140,12 @@ pub(super) struct Analyzer<'a> {
 }
 
 /// A tree node's identity, for as long as the tree stands.
-pub(super) fn address<T>(node: &T) -> usize {
+pub(in crate::sql) fn address<T>(node: &T) -> usize {
     std::ptr::from_ref(node) as usize
 }
 
 impl<'a> Analyzer<'a> {
-    pub(super) fn new(cx: &'a Context<'a>, literals: Literals<'a>) -> Analyzer<'a> {
+    pub(in crate::sql) fn new(cx: &'a Context<'a>, literals: Literals<'a>) -> Analyzer<'a> {
         Analyzer {
             cx,
             literals,
@@ -120,10 +155,13 @@ impl<'a> Analyzer<'a> {
             apart: false,
             outermost_sharded: false,
             writes: false,
+            changes: false,
+            met: HashMap::new(),
             pin: None,
             into: None,
             outputs: HashMap::new(),
             accounted: HashSet::new(),
+            sharded: HashSet::new(),
             ctes: Vec::new(),
             folds: false,
             aggregates: false,
@@ -134,13 +172,13 @@ impl<'a> Analyzer<'a> {
     }
 
     /// The whole statement. Call once.
-    pub(super) fn read(&mut self, statement: &Statement) {
+    pub(in crate::sql) fn read(&mut self, statement: &Statement) {
         match statement {
             Statement::Query(query) => {
                 let output = self.query(query, None, &Env::EMPTY);
                 self.outermost_sharded = output.sharded;
             }
-            other => self.modification(other, &Env::EMPTY),
+            other => self.outermost_sharded = self.modification(other, &Env::EMPTY).sharded,
         }
         self.cross_check(statement);
     }
@@ -159,13 +197,14 @@ impl<'a> Analyzer<'a> {
         }
     }
 
-    /// Where the statement may run.
-    pub(super) fn target(mut self) -> Target {
+    /// What is known at the end of the tree.
+    fn conclude(&mut self) -> Option<Refusal> {
         for cte in &self.ctes {
+            let Some(output) = &cte.output else { continue };
             // Two references to one query are not the same rows of it.
-            let once = |output: &Output| cte.references == 1 && (output.plain || output.own);
-            self.apart |= cte.output.as_ref().is_some_and(|output| output.sharded && !once(output));
-            if cte.references == 1 && cte.output.as_ref().is_some_and(|output| output.plain) {
+            let whole = output.plain || output.own || (self.writes && output.modifies);
+            self.apart |= output.sharded && !(cte.references == 1 && whole);
+            if cte.references == 1 && output.plain {
                 for (copy, original) in &cte.copies {
                     self.facts.edge(*copy, *original);
                 }
@@ -174,7 +213,20 @@ impl<'a> Analyzer<'a> {
         for (view, depth) in std::mem::take(&mut self.views) {
             bridge::with_stack(depth, || drop(view));
         }
-        if let Some(Refusal { message, hint }) = self.refusals.first() {
+        self.refusals.first()
+    }
+
+    /// What is known of the statement's parts.
+    pub(in crate::sql) fn findings(mut self) -> Result<Findings<'a>, Refusal> {
+        match self.conclude() {
+            Some(refusal) => Err(refusal),
+            None => Ok(Findings { met: self.met, keys: self.facts.keys(), changes: self.changes }),
+        }
+    }
+
+    /// Where the statement may run.
+    pub(super) fn target(mut self) -> Target {
+        if let Some(Refusal { message, hint }) = self.conclude() {
             return Target::Refused(message, hint);
         }
         let touched = self.touched;
@@ -191,15 +243,15 @@ impl<'a> Analyzer<'a> {
                 let refusal = Refusal::sharded_into_reference();
                 Target::Refused(refusal.message, refusal.hint)
             }
-            Outcome::Missing { table, column, .. } if touched.home => {
+            Outcome::Missing { table, column, .. } if touched.home && self.changes => {
                 let refusal = Refusal::home_beside_unknown(&table, &column);
                 Target::Refused(refusal.message, refusal.hint)
             }
             Outcome::Missing { table, column, connected } => Target::Everywhere {
                 table,
                 column,
-                colocated: connected && !self.apart && self.outermost_sharded,
-                home: false,
+                colocated: connected && !self.apart && self.outermost_sharded && !touched.home,
+                home: touched.home,
             },
             Outcome::Known { keys, connected } => Target::Keys {
                 keys,
@@ -235,6 +287,7 @@ impl<'a> Analyzer<'a> {
             self.refusals.unreadable();
         }
         self.writes |= !locks.is_empty();
+        self.changes |= !locks.is_empty();
         let mut names = Vec::new();
         if let Some(with) = with {
             if self.ctes.len() + with.cte_tables.len() > MOST_CTES {
@@ -272,6 +325,9 @@ impl<'a> Analyzer<'a> {
                 output
             }
         };
+        if output.sharded {
+            self.sharded.insert(address(query));
+        }
         let unlimited = limit_clause.is_none() && fetch.is_none() && locks.is_empty();
         output.plain &= unlimited;
         output.own &= unlimited;
@@ -316,10 +372,7 @@ impl<'a> Analyzer<'a> {
             SetExpr::Insert(statement)
             | SetExpr::Update(statement)
             | SetExpr::Delete(statement)
-            | SetExpr::Merge(statement) => {
-                self.modification(statement, env);
-                Output { sharded: true, ..Output::default() }
-            }
+            | SetExpr::Merge(statement) => self.modification(statement, env),
             // The bridge makes a SELECT of it.
             SetExpr::Table(_) => {
                 self.refusals.unreadable();
@@ -379,19 +432,19 @@ impl<'a> Analyzer<'a> {
         let distinct = !matches!(&select.distinct, None | Some(Distinct::All));
         let is_key = |expr: &Expr| self.is_key_of_row(expr, &scope);
         let lists_key = || {
-            select.projection.iter().any(|item| {
-                matches!(item,
-            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } if is_key(expr))
+            select.projection.iter().any(|item| match item {
+                SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => is_key(expr),
+                _ => false,
             })
         };
-        // In the totals of grouping sets, a key is NULL.
-        let sets = |by: &Expr| matches!(by, Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_));
-        let by_sets = matches!(&select.group_by, GroupByExpr::Expressions(by, _) if by.iter().any(sets));
         let grouped_apart = match &select.group_by {
             GroupByExpr::Expressions(by, _) if grouped => by.iter().any(is_key),
             _ => !grouped && !aggregates && select.having.is_none(),
         };
-        let own = grouped_apart && !by_sets && (!distinct || lists_key()) && select.into.is_none();
+        let own = grouped_apart
+            && !by_sets(&select.group_by)
+            && (!distinct || lists_key())
+            && select.into.is_none();
         let output = Output {
             own: own && !matches!(select.distinct, Some(Distinct::On(_))),
             columns: self.projected(&select.projection, &scope),
@@ -402,6 +455,10 @@ impl<'a> Analyzer<'a> {
                 && select.having.is_none()
                 && select.into.is_none(),
             sharded: level.sources.iter().any(|source| source.sharded),
+            solid: joined_inner(&select.from)
+                && !by_sets(&select.group_by)
+                && level.sources.iter().all(Source::is_solid),
+            modifies: false,
         };
         // Only now: within the query, its sources say so themselves.
         for source in level.sources.iter().filter(|source| source.optional) {
@@ -413,7 +470,7 @@ impl<'a> Analyzer<'a> {
     }
 
     /// The select list's columns; `None` where their number is not known.
-    fn projected(&mut self, items: &[SelectItem], scope: &Scope<'_>) -> Option<Vec<Column>> {
+    pub(super) fn projected(&mut self, items: &[SelectItem], scope: &Scope<'_>) -> Option<Vec<Column>> {
         let mut columns = Vec::new();
         for item in items {
             match item {
@@ -491,6 +548,29 @@ fn name_of(expr: &Expr) -> Option<String> {
         Expr::CompoundIdentifier(parts) => parts.last().map(ident),
         Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => name_of(inner),
         _ => None,
+    }
+}
+
+/// Whether no row may lack one of the tables' part.
+pub(super) fn joined_inner(from: &[TableWithJoins]) -> bool {
+    let inner = |join: &JoinOperator| {
+        matches!(join, JoinOperator::Join(_) | JoinOperator::Inner(_) | JoinOperator::CrossJoin(_))
+    };
+    from.iter().all(|item| {
+        let mut factors = std::iter::once(&item.relation).chain(item.joins.iter().map(|join| &join.relation));
+        item.joins.iter().all(|join| inner(&join.join_operator))
+            && factors.all(|factor| !matches!(factor, TableFactor::NestedJoin { .. }))
+    })
+}
+
+/// In the totals of grouping sets, a column is NULL.
+fn by_sets(group_by: &GroupByExpr) -> bool {
+    match group_by {
+        GroupByExpr::All(_) => true,
+        GroupByExpr::Expressions(by, modifiers) => {
+            let sets = |by: &Expr| matches!(by, Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_));
+            !modifiers.is_empty() || by.iter().any(sets)
+        }
     }
 }
 

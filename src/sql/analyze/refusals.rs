@@ -2,9 +2,9 @@
 
 /// A reason, for the client.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Refusal {
-    pub(super) message: String,
-    pub(super) hint: String,
+pub(in crate::sql) struct Refusal {
+    pub(in crate::sql) message: String,
+    pub(in crate::sql) hint: String,
 }
 
 /// What was found while a statement was read. The first one counts, except that one which
@@ -43,11 +43,11 @@ impl Refusal {
         Refusal { message: message.into(), hint: hint.into() }
     }
 
-    pub(super) fn unreadable() -> Refusal {
+    pub(in crate::sql) fn unreadable() -> Refusal {
         Refusal::new("statement cannot be read by pgring's parser, and names a sharded table", HINT)
     }
 
-    pub(super) fn no_tokens(fault: &str) -> Refusal {
+    pub(in crate::sql) fn no_tokens(fault: &str) -> Refusal {
         Refusal::new(fault, "PostgreSQL's lexer reads it no further either.")
     }
 
@@ -55,7 +55,7 @@ impl Refusal {
         Refusal::new("statement names too many tables at once", HINT)
     }
 
-    pub(super) fn too_deep() -> Refusal {
+    pub(in crate::sql) fn too_deep() -> Refusal {
         Refusal::new("statement is nested too deeply", HINT)
     }
 

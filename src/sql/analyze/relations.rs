@@ -6,22 +6,23 @@ use sqlparser::ast::Statement;
 
 use super::super::lexer::tokenize;
 use super::super::schema::{Table, TableKind};
+use super::super::shape::Target;
 use super::bridge::{self, Depth};
 use super::names::{Named, resolve};
-use super::query::{Analyzer, Env, Output};
+use super::query::{Analyzer, Env, Met, Output};
 use super::scope::{Column, Source};
 use super::tokens::{Name, Tokens};
 
 /// Views may stand on views; PostgreSQL sees to it that they are no circle.
 const MOST_VIEWS_DEEP: usize = 16;
 
-impl Analyzer<'_> {
+impl<'a> Analyzer<'a> {
     /// What a name in `FROM` stands for, without an alias.
-    pub(super) fn relation(&mut self, name: &Name, env: &Env<'_>) -> Source {
+    pub(super) fn relation(&mut self, name: &Name, env: &Env<'_>) -> (Source, Met<'a>) {
         if name.schema.is_none()
             && let Some(cte) = env.find(&name.name)
         {
-            return self.cte_reference(cte, &name.name);
+            return (self.cte_reference(cte, &name.name), Met::Query);
         }
         let path;
         let search_path = if self.views_deep > 0 {
@@ -33,26 +34,38 @@ impl Analyzer<'_> {
         };
         let mut source = Source { name: Some(name.name.clone()), ..Source::default() };
         match resolve(self.cx, search_path, name) {
-            Named::Catalog => self.touched.catalog = true,
+            Named::Catalog => {
+                self.touched.catalog = true;
+                (source, Met::Catalog)
+            }
             Named::Unknown => {
                 if self.views_deep > 0 && name.schema.is_none() {
                     self.refusals.unreadable();
                 }
                 self.touched.home = true;
+                (source, Met::Unknown)
             }
             Named::Table(table) => {
                 source = self.table(table);
                 source.name = Some(name.name.clone());
+                let node = table.key_position().and_then(|key| source.columns.as_ref()?.get(key)?.node);
+                (source, Met::Table(table, node))
             }
         }
-        source
+    }
+
+    /// Where a query of nothing but this table or view may run.
+    pub(in crate::sql) fn alone(mut self, table: &Table) -> Target {
+        let source = self.table(table);
+        self.outermost_sharded = source.sharded;
+        self.target()
     }
 
     /// A table of the snapshot.
     pub(super) fn table(&mut self, table: &Table) -> Source {
         let mut columns: Vec<Column> =
             table.columns.iter().map(|name| Column { name: Some(name.clone()), node: None }).collect();
-        let mut sharded = false;
+        let (mut sharded, mut solid) = (false, true);
         match &table.kind {
             TableKind::Sharded { key, key_type } => {
                 sharded = true;
@@ -66,13 +79,19 @@ impl Analyzer<'_> {
             TableKind::Home | TableKind::Sequence => self.touched.home = true,
             TableKind::View { definition } => {
                 let output = self.view(definition);
-                sharded = output.sharded;
+                (sharded, solid) = (output.sharded, output.solid);
                 for (column, copy) in columns.iter_mut().zip(self.copied(&output).into_iter().flatten()) {
                     column.node = copy.node;
                 }
             }
         }
-        Source { schema: Some(table.schema.clone()), columns: Some(columns), sharded, ..Source::default() }
+        Source {
+            schema: Some(table.schema.clone()),
+            columns: Some(columns),
+            sharded,
+            solid,
+            ..Source::default()
+        }
     }
 
     /// A view is the query it is defined by.
@@ -123,6 +142,7 @@ impl Analyzer<'_> {
         let mut source = Source { name: Some(name.to_owned()), ..Source::default() };
         if let Some(output) = self.ctes[id].output.clone() {
             source.sharded = output.sharded;
+            source.solid = output.solid;
             source.columns = output.columns.map(|columns| {
                 let copies = columns.into_iter().map(|column| {
                     let node = column.node.map(|original| {

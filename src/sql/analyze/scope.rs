@@ -32,6 +32,8 @@ pub(super) struct Source {
     pub(super) columns: Option<Vec<Column>>,
     /// Rows of a sharded table are in it.
     pub(super) sharded: bool,
+    /// As [`Output::solid`](super::query::Output::solid).
+    pub(super) solid: bool,
     /// An outer join may leave it without a row.
     pub(super) optional: bool,
 }
@@ -77,6 +79,11 @@ enum Look {
 }
 
 impl Source {
+    /// Each of its columns that holds keys holds one in each row.
+    pub(super) fn is_solid(&self) -> bool {
+        self.solid || self.columns.iter().flatten().all(|column| column.node.is_none())
+    }
+
     fn is_open(&self) -> bool {
         self.columns.as_ref().is_none_or(|columns| columns.iter().any(|column| column.name.is_none()))
     }

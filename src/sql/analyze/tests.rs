@@ -113,7 +113,9 @@ fn describe(target: &Target) -> String {
             }
             text
         }
-        Target::Everywhere { table, column, .. } => format!("everywhere {table}.{column}"),
+        Target::Everywhere { table, column, home, .. } => {
+            format!("everywhere {table}.{column}{}", if *home { " home" } else { "" })
+        }
         Target::EachShard => "each".to_owned(),
         Target::Refused(message, _) => format!("refused: {message}"),
     }

@@ -52,6 +52,20 @@ impl<'t> Tokens<'t> {
             .unwrap_or(&[])
     }
 
+    /// The text from the first of these tokens to the last, with what stands between.
+    pub(in crate::sql) fn text_of(&self, range: Range<usize>) -> &'t [u8] {
+        let start = self.tokens.get(range.start).map_or(0, |token| token.span.start as usize);
+        let last = range.end.checked_sub(1).and_then(|last| self.tokens.get(last));
+        self.text.get(start..last.map_or(0, |token| token.span.end as usize)).unwrap_or(&[])
+    }
+
+    /// What stands between the token and the next one: white space and comments.
+    pub(in crate::sql) fn text_between(&self, index: usize) -> &'t [u8] {
+        let start = self.tokens.get(index).map_or(0, |token| token.span.end as usize);
+        let end = self.tokens.get(index + 1).map_or(0, |token| token.span.start as usize);
+        self.text.get(start..end).unwrap_or(&[])
+    }
+
     /// These tokens as they stand in the text, what is between them included.
     pub(in crate::sql) fn written(&self, range: Range<usize>) -> Option<&'t str> {
         let (first, last) = (self.tokens.get(range.start)?, self.tokens.get(range.end.checked_sub(1)?)?);

@@ -22,6 +22,7 @@ mod plan;
 
 pub use plan::*;
 pub use select::array_type;
+pub use writes::tells_the_time;
 
 use super::analyze::Context;
 

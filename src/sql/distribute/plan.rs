@@ -28,6 +28,12 @@ pub struct Impossible {
     pub hint: String,
 }
 
+impl Impossible {
+    pub(super) fn new(message: impl Into<String>, hint: impl Into<String>) -> Impossible {
+        Impossible { message: message.into(), hint: hint.into() }
+    }
+}
+
 /// Each shard runs `sql`; the answers are merged by `sort`, or in any order if that is empty.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Merge {
@@ -174,6 +180,22 @@ pub struct Split {
     pub returns: bool,
     /// Each row of `VALUES` returns exactly one, so that theirs can be put in the order of `VALUES`.
     pub returns_each: bool,
+}
+
+impl Split {
+    /// What a shard runs that owns these of the rows.
+    pub fn text(&self, rows: impl IntoIterator<Item = usize>) -> String {
+        let mut text = self.head.clone();
+        for (nth, row) in rows.into_iter().filter_map(|row| self.rows.get(row)).enumerate() {
+            text.push_str(if nth == 0 { " " } else { ", " });
+            text.push_str(&row.0);
+        }
+        if !self.tail.is_empty() {
+            text.push(' ');
+            text.push_str(&self.tail);
+        }
+        text
+    }
 }
 
 /// A write to a reference table.

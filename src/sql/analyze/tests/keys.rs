@@ -159,14 +159,14 @@ fn joins() {
         ("SELECT * FROM jobs FULL JOIN notifications USING (user_id) WHERE user_id = 7", "everywhere jobs.user_id", "coalesced"),
         ("SELECT * FROM jobs j JOIN plans p ON p.id = j.priority WHERE j.user_id = 7", "keys[lit0] colocated", "a reference table is everywhere"),
         ("SELECT * FROM jobs j JOIN app_settings s ON s.key = j.name WHERE j.user_id = 7", "keys[lit0] home", "the home shard's rows are wanted too"),
-        ("SELECT * FROM jobs j JOIN app_settings s ON s.key = j.name", "refused: home shard", "rows of several places"),
+        ("SELECT * FROM jobs j JOIN app_settings s ON s.key = j.name", "everywhere jobs.user_id home", "rows of several places"),
         ("SELECT * FROM jobs a JOIN jobs b ON a.user_id = b.user_id WHERE a.user_id = 7", "keys[lit0] colocated", "with itself"),
         ("SELECT * FROM jobs a JOIN jobs b ON a.id = b.id WHERE a.user_id = 7", "everywhere jobs.user_id", "the other one is another occurrence"),
         ("SELECT * FROM (users u JOIN jobs j ON u.id = j.user_id) WHERE u.id = 7", "keys[lit0] colocated", "parentheses"),
         ("SELECT * FROM (users u JOIN jobs j ON u.id = j.user_id) AS x WHERE x.user_id = 7", "everywhere users.id", "an alias hides them"),
         ("SELECT * FROM documents d JOIN jobs j ON d.slug = j.user_id::text WHERE d.slug = '7'", "everywhere jobs.user_id", "keys of two types"),
         ("SELECT * FROM app_settings s, jobs j JOIN users u ON user_id = u.id WHERE u.id = 7", "keys[lit0] home", "user_id can be jobs' only"),
-        ("SELECT * FROM jobs j, app_settings s JOIN users u ON user_id = 5 WHERE u.id = 7", "refused: home shard", "ON sees the two sides of its join: jobs is not one"),
+        ("SELECT * FROM jobs j, app_settings s JOIN users u ON user_id = 5 WHERE u.id = 7", "everywhere jobs.user_id home", "ON sees the two sides of its join: jobs is not one"),
     ]);
 }
 
@@ -224,12 +224,12 @@ fn names() {
         ("SELECT * FROM db.public.jobs WHERE user_id = 7", "keys[lit0] colocated", "with the database's name"),
         ("SELECT * FROM ONLY jobs WHERE user_id = 7", "keys[lit0] colocated", "ONLY is no table"),
         ("SELECT * FROM ONLY (jobs) WHERE user_id = 7", "refused: cannot be read", "in parentheses sqlparser does not read it"),
-        ("SELECT * FROM app_settings, ONLY jobs", "refused: home shard", "ONLY is no table here either"),
+        ("SELECT * FROM app_settings, ONLY jobs", "everywhere jobs.user_id home", "ONLY is no table here either"),
         ("SELECT * FROM jobs binary WHERE user_id = 7", "refused: cannot be read", "no reserved word is an alias"),
         ("TABLE jobs", "everywhere jobs.user_id", "TABLE x is SELECT * FROM x"),
         ("TABLE app_settings", "home", "likewise"),
         ("SELECT 1 WHERE EXISTS (TABLE jobs)", "everywhere jobs.user_id", "inside"),
-        ("TABLE app_settings UNION ALL TABLE jobs", "refused: home shard", "both"),
+        ("TABLE app_settings UNION ALL TABLE jobs", "everywhere jobs.user_id home", "both"),
         ("SELECT * FROM U&\"jobs\" WHERE user_id = 7", "refused: cannot be read", "only the server decodes it"),
     ]);
     check_under(&["other", "public"], true, &[

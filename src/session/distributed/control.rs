@@ -1,0 +1,258 @@
+//! A transaction on several servers: what begins, divides and ends it concerns them all.
+//!
+//! Until two-phase commit takes this over, `COMMIT` is sent to all of them at once, after each has
+//! said that nothing stands in its way (`SET CONSTRAINTS ALL IMMEDIATE`): between that and the
+//! `COMMIT`s a server that dies may leave the transaction in parts, which the client is told
+//! (`08007`).
+
+use super::Fault;
+use super::drive::{Discard, tags};
+use super::team::Member;
+use crate::error::{ClientError, SqlState};
+use crate::execute::Branch;
+use crate::session::attach::{Unattached, server_refusal};
+use crate::session::ready::Effect;
+use crate::session::state::Session;
+use crate::session::transaction::{Own, changes};
+use crate::sql::{Kind, Shape, Statement};
+use crate::txn::{Change, Phase};
+use crate::wire::{self, Buffer, TxStatus};
+use std::sync::Arc;
+
+impl Session {
+    /// Has to run on every server of the transaction.
+    pub(in crate::session) fn concerns_company(&self, kind: &Kind) -> bool {
+        let everyone = matches!(
+            kind,
+            Kind::Commit { .. }
+                | Kind::Rollback { .. }
+                | Kind::Savepoint(_)
+                | Kind::RollbackTo(_)
+                | Kind::Release(_)
+                | Kind::SetTransaction
+        );
+        let setting = match kind {
+            Kind::Set { name, .. } | Kind::Reset { name } => !name.starts_with("pgring."),
+            Kind::ResetAll => true,
+            _ => false,
+        };
+        (everyone || setting) && self.has_company()
+    }
+
+    /// What concerns several servers has no place among statements that one runs as one message.
+    pub(in crate::session) fn refuse_control_among_others(&self, shape: &Shape) -> Result<(), ClientError> {
+        if !self.has_company() {
+            return Ok(());
+        }
+        let sets = |statement: &Statement| matches!(statement.kind, Kind::SetConfig(_));
+        let concerns = |statement: &Statement| self.concerns_company(&statement.kind) || sets(statement);
+        if shape.statements.iter().any(sets)
+            || shape.statements.len() > 1 && shape.statements.iter().any(concerns)
+        {
+            return Err(ClientError::refused(
+                "the transaction is on several shards, and this would reach only one of them",
+                "Send the statement alone; use SET instead of set_config().",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Runs it there, and does to the session what it does.
+    pub(in crate::session) async fn control_company(
+        &mut self,
+        statement: &Statement,
+        source: String,
+    ) -> Result<Own, Unattached> {
+        let commits = matches!(statement.kind, Kind::Commit { .. }) && !self.tx.is_failed();
+        let chain = match statement.kind {
+            Kind::Commit { chain } | Kind::Rollback { chain } => chain,
+            _ => false,
+        };
+        let outcome = match &statement.kind {
+            Kind::Commit { .. } if commits => self.commit_company().await,
+            Kind::Commit { .. } | Kind::Rollback { .. } => self.roll_back_company().await,
+            _ => self.on_company(&source).await.map(drop),
+        };
+        match (outcome, &statement.kind) {
+            (Err(fault), Kind::Commit { .. } | Kind::Rollback { .. }) => {
+                self.end_company(false, false);
+                Ok(Own::Error(self.told(fault)?))
+            }
+            (Err(fault), _) => {
+                self.tx.fail();
+                Ok(Own::Error(self.told(fault)?))
+            }
+            (Ok(()), Kind::Commit { .. }) => {
+                self.end_company(commits, chain);
+                Ok(Own::Tag(if commits { "COMMIT" } else { "ROLLBACK" }))
+            }
+            (Ok(()), Kind::Rollback { .. }) => {
+                self.end_company(false, chain);
+                Ok(Own::Tag("ROLLBACK"))
+            }
+            (Ok(()), kind) => Ok(self.take_effect(kind, source)),
+        }
+    }
+
+    fn take_effect(&mut self, kind: &Kind, source: String) -> Own {
+        let (effect, tag) = match kind {
+            Kind::Savepoint(name) => (Effect::Savepoint(name.clone()), "SAVEPOINT"),
+            Kind::RollbackTo(name) => (Effect::RollbackTo(name.clone()), "ROLLBACK"),
+            Kind::Release(name) => (Effect::Release(name.clone()), "RELEASE"),
+            Kind::Reset { name } => (Effect::Changes(vec![Change::Reset(name.clone())]), "RESET"),
+            Kind::ResetAll => (Effect::Changes(vec![Change::ResetAll]), "RESET"),
+            Kind::SetTransaction => {
+                let constraints =
+                    source.split_whitespace().nth(1).is_some_and(|w| w.eq_ignore_ascii_case("constraints"));
+                (Effect::Note(source), if constraints { "SET CONSTRAINTS" } else { "SET" })
+            }
+            kind => (Effect::Changes(changes(kind, &source)), "SET"),
+        };
+        self.take_effect_now(effect);
+        Own::Tag(tag)
+    }
+
+    /// The transaction has ended, everywhere.
+    fn end_company(&mut self, committed: bool, chain: bool) {
+        if committed {
+            let mut session = (*self.settings).clone();
+            self.tx.apply(&self.initial, &mut session, &mut Default::default());
+            for held in self.held.iter_mut().chain(&mut self.parked) {
+                let mut server = (*held.lease.settings).clone();
+                self.tx.apply(&self.initial, &mut session.clone(), &mut server);
+                held.lease.settings = Arc::new(server);
+            }
+            self.settings = Arc::new(session);
+            self.tx.forget_changes();
+            self.own.keep();
+            self.settings_changed();
+        } else {
+            self.undone();
+        }
+        if chain {
+            self.tx.chain();
+        } else {
+            self.tx.finish();
+        }
+        self.portals.clear();
+        self.ran_here.clear();
+        self.unnamed_portal = None;
+        self.worker.totals.transactions.inc();
+        self.tally.transactions.inc();
+    }
+
+    /// All servers of the transaction.
+    fn gather_company(&mut self) -> Vec<Member> {
+        if let Some(held) = self.held.take() {
+            self.registration.control.detached();
+            self.parked.push(held);
+        }
+        let (mut company, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.parked)
+            .into_iter()
+            .partition(|held| held.lease.status != TxStatus::Idle);
+        self.parked = others;
+        company.sort_by_key(|held| held.shard.index());
+        company.into_iter().map(|held| Member { held, branch: Branch::default() }).collect()
+    }
+
+    /// Runs a statement on each of the members; the first one's command tag.
+    async fn on_members(&mut self, members: &mut Vec<Member>, statement: &str) -> Result<String, Fault> {
+        let mut bound = Buffer::new();
+        bound.put(&[0; 6]);
+        for member in members.iter_mut() {
+            let mut branch = std::mem::take(&mut member.branch);
+            super::ask::Asking::new(&mut member.held.lease)
+                .execute(statement.as_bytes(), &[], &bound)
+                .sync(&mut branch);
+            member.branch = branch;
+        }
+        self.drive(members, &mut Discard, false).await?;
+        Ok(tags(members).next().unwrap_or_default().to_owned())
+    }
+
+    async fn on_company(&mut self, statement: &str) -> Result<String, Fault> {
+        let mut members = self.gather_company();
+        let outcome = self.on_members(&mut members, statement).await;
+        self.disband(members);
+        outcome
+    }
+
+    pub(super) async fn roll_back_company(&mut self) -> Result<(), Fault> {
+        let mut members = self.gather_company();
+        let outcome = self.roll_back(&mut members).await;
+        self.disband(members);
+        outcome
+    }
+
+    /// Rolls the members' transactions back. One that does not answer is closed, which does it too.
+    pub(super) async fn roll_back(&mut self, members: &mut Vec<Member>) -> Result<(), Fault> {
+        match self.on_members(members, "ROLLBACK").await {
+            Err(Fault::End(end)) => Err(Fault::End(end)),
+            Ok(_) | Err(_) => {
+                members.retain(|member| member.held.lease.status == TxStatus::Idle);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) async fn commit_company(&mut self) -> Result<(), Fault> {
+        let mut members = self.gather_company();
+        let outcome = self.commit(&mut members).await;
+        self.disband(members);
+        outcome
+    }
+
+    /// Commits the members' transactions.
+    pub(super) async fn commit(&mut self, members: &mut Vec<Member>) -> Result<(), Fault> {
+        if members.len() > 1
+            && let Err(fault) = self.on_members(members, "SET CONSTRAINTS ALL IMMEDIATE").await
+        {
+            self.roll_back(members).await?;
+            return Err(fault);
+        }
+        let all = members.len();
+        let outcome = self.on_members(members, "COMMIT").await;
+        let committed = tags(members).filter(|tag| *tag == "COMMIT").count();
+        match outcome {
+            Ok(_) if committed == all => Ok(()),
+            Err(Fault::End(end)) => Err(Fault::End(end)),
+            Err(fault @ Fault::Frame(_)) if committed == 0 && members.len() == all => {
+                self.roll_back(members).await?;
+                Err(fault)
+            }
+            _ => Err(ClientError::error(
+                SqlState::OUTCOME_UNKNOWN,
+                format!("the transaction was committed on {committed} of {all} shards for certain"),
+            )
+            .with_hint("Look at the rows on each shard before you repeat it.")
+            .into()),
+        }
+    }
+
+    /// A fault as the client is told it.
+    fn told(&mut self, fault: Fault) -> Result<ClientError, Unattached> {
+        match fault {
+            Fault::Own(error) => Ok(error),
+            Fault::Frame(frame) => Ok(server_refusal(&frame[wire::HEADER_LEN..])),
+            Fault::End(end) => Err(Unattached::End(end)),
+        }
+    }
+
+    /// Before a statement for several servers: what was sent before has been answered, and no batch
+    /// is half done.
+    pub(in crate::session) async fn stand_alone(&mut self) -> Result<(), Unattached> {
+        if self.relay.awaits_ready() {
+            return Err(Unattached::Later);
+        }
+        if self.batch.has_run() && self.tx.phase() == Phase::Idle {
+            return Err(ClientError::refused(
+                "a pipeline without Sync is one transaction, and it has begun on one shard",
+                "Send a Sync before a statement that touches several shards.",
+            )
+            .into());
+        }
+        self.flush_deferred_anywhere().await?;
+        self.answers_known().await?;
+        self.settle_unsynced().await
+    }
+}

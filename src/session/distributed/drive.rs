@@ -1,0 +1,389 @@
+//! The answers of several servers on their way to the client, or wherever the plan takes them.
+//!
+//! All servers are read from at once, each only so far ahead as [`AHEAD`] allows; what the client
+//! does not take stops them all.
+
+use super::Fault;
+use super::team::Member;
+use crate::backend::ServerError;
+use crate::error::{ClientError, SqlState};
+use crate::execute::{Branch, Outcome, Step};
+use crate::session::state::{End, Session};
+use crate::wire::{self, Buffer};
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// What is read from a server before anybody wants it.
+const AHEAD: usize = 64 * 1024;
+/// What may wait for the client before nothing more is added.
+const TO_CLIENT_HIGH: usize = 64 * 1024;
+/// What a client may send while it waits.
+const FROM_CLIENT: usize = 64 * 1024;
+
+/// Whose rows are wanted next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wants {
+    /// Anybody's.
+    Any,
+    /// This member's, or word that it has no more.
+    Of(usize),
+    /// Nobody's: the answer is complete.
+    Nothing,
+}
+
+/// What becomes of rows.
+pub(super) trait Flow {
+    /// Whose rows are wanted next.
+    fn wants(&self) -> Wants;
+
+    /// A row of a member's: the whole `DataRow`. True when it has been dealt with; false when it is to
+    /// be shown again.
+    fn row(
+        &mut self,
+        member: usize,
+        branch: &Branch,
+        frame: &[u8],
+        out: &mut Buffer,
+    ) -> Result<bool, ClientError>;
+
+    /// A member has no more rows.
+    fn end(&mut self, member: usize);
+
+    /// Is there room for what rows are turned into, if that is not the client's?
+    fn poll_room(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ServerError>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Nothing is done with rows.
+pub(super) struct Discard;
+
+impl Flow for Discard {
+    fn wants(&self) -> Wants {
+        Wants::Any
+    }
+
+    fn row(&mut self, _: usize, _: &Branch, _: &[u8], _: &mut Buffer) -> Result<bool, ClientError> {
+        Ok(true)
+    }
+
+    fn end(&mut self, _: usize) {}
+}
+
+/// Why driving has stopped.
+enum Halt {
+    /// Every server is done.
+    Done,
+    /// A server has answered with an error.
+    Failed(usize),
+    /// A server is gone.
+    Lost(usize, ServerError),
+    /// No more rows are wanted.
+    Enough,
+    Flow(ClientError),
+    Client(End),
+    Late,
+}
+
+impl Session {
+    /// Until every server has answered. Rows go through `flow`; what it writes goes to the client.
+    /// `hasty`: what still runs once enough rows have come may be cancelled.
+    ///
+    /// # Errors
+    /// The first error, after all servers have come to an end; one that was lost is no member any
+    /// more.
+    pub(super) async fn drive(
+        &mut self,
+        members: &mut Vec<Member>,
+        flow: &mut dyn Flow,
+        hasty: bool,
+    ) -> Result<(), Fault> {
+        self.team_up(members);
+        let limit = self.directory.pool.query_timeout;
+        let deadline = limit.map(|limit| self.began.map_or_else(Instant::now, |(began, _)| began) + limit);
+        let mut fault = None;
+        let mut over = false;
+        let mut cancels = 0;
+        let mut cancel_at: Option<Instant> = None;
+        loop {
+            let until = if over { cancel_at } else { deadline };
+            let mut nothing = Discard;
+            let flow: &mut dyn Flow = if over { &mut nothing } else { flow };
+            let polled = std::future::poll_fn(|cx| self.poll_members(cx, members, flow, over));
+            let halt = match until {
+                None => polled.await,
+                Some(until) => match tokio::time::timeout_at(until.into(), polled).await {
+                    Ok(halt) => halt,
+                    Err(_) => Halt::Late,
+                },
+            };
+            match halt {
+                Halt::Done => break,
+                Halt::Failed(at) => {
+                    let frame = members[at].branch.error().unwrap_or_default().into();
+                    fault.get_or_insert(Fault::Frame(frame));
+                }
+                Halt::Lost(at, error) => {
+                    let lost = self.member_lost(members.remove(at), &error);
+                    fault.get_or_insert(Fault::Own(lost));
+                    self.team_up(members);
+                }
+                Halt::Enough => {
+                    over = true;
+                    cancel_at = hasty.then(|| Instant::now() + LAST_WORDS);
+                }
+                Halt::Flow(error) => _ = fault.get_or_insert(Fault::Own(error)),
+                Halt::Client(end) => {
+                    // Closed: each rolls back what it has begun.
+                    self.cancel_members(members).await;
+                    members.clear();
+                    self.registration.control.teams_up(Vec::new());
+                    return Err(Fault::End(end));
+                }
+                Halt::Late if !over => {
+                    let words = "canceling statement due to query_timeout";
+                    fault.get_or_insert(Fault::Own(ClientError::error(SqlState::CANCELED, words)));
+                }
+                Halt::Late => {}
+            }
+            if fault.is_some() && !over {
+                over = true;
+                cancel_at = Some(Instant::now());
+            }
+            if over && cancel_at.is_some_and(|at| at <= Instant::now()) {
+                // One that overtakes its statement is ignored: hence again, until all have answered.
+                self.cancel_members(members).await;
+                cancels += 1;
+                cancel_at =
+                    (cancels < CANCEL_TRIES).then(|| Instant::now() + CANCEL_PATIENCE * 2_u32.pow(cancels));
+            }
+        }
+        self.registration.control.cancels_done().await;
+        match fault {
+            Some(fault) => Err(fault),
+            None => Ok(()),
+        }
+    }
+
+    async fn cancel_members(&self, members: &[Member]) {
+        let running = members.iter().filter(|member| member.branch.ready.is_none());
+        let name = |member: &Member| Arc::clone(&self.database.shard_names[member.held.shard.index()]);
+        let servers = running.map(|m| (Arc::clone(&m.held.lease.cancel_key), name(m)));
+        self.registration.control.cancel_on(servers.collect()).await;
+    }
+
+    /// A server has failed the statement: what the client is told. Its connection is closed.
+    fn member_lost(&mut self, member: Member, error: &ServerError) -> ClientError {
+        let shard = member.held.shard.index();
+        tracing::warn!(
+            database = self.database.name,
+            shard = &*self.database.shard_names[shard],
+            endpoint = %member.held.lease.cancel_key.endpoint,
+            "a server connection was lost: {error}"
+        );
+        self.database.metrics[shard].server_lost.inc();
+        self.database.shards[shard].board.probe_now();
+        self.server_error_of(member.held.shard, error, false)
+    }
+
+    fn poll_members(
+        &mut self,
+        cx: &mut Context<'_>,
+        members: &mut [Member],
+        flow: &mut dyn Flow,
+        over: bool,
+    ) -> Poll<Halt> {
+        for (at, member) in members.iter_mut().enumerate() {
+            if let Err(error) = poll_ahead(cx, member) {
+                return Poll::Ready(Halt::Lost(at, error));
+            }
+        }
+        loop {
+            match self.poll_flow(cx, members, flow, over) {
+                Poll::Ready(Some(halt)) => return Poll::Ready(halt),
+                Poll::Ready(None) => {}
+                Poll::Pending => break,
+            }
+        }
+        if let Err(end) = self.poll_client(cx) {
+            return Poll::Ready(Halt::Client(end));
+        }
+        Poll::Pending
+    }
+
+    /// One step; pending when something has to come or go first.
+    fn poll_flow(
+        &mut self,
+        cx: &mut Context<'_>,
+        members: &mut [Member],
+        flow: &mut dyn Flow,
+        over: bool,
+    ) -> Poll<Option<Halt>> {
+        if self.outbox.len() >= TO_CLIENT_HIGH {
+            let waiting = self.outbox.len();
+            let drained = self.stream.poll_drain(cx, &mut self.outbox);
+            self.tally.sent_bytes.inc_by((waiting - self.outbox.len()) as u64);
+            match drained {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Halt::Client(error.into()))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        match flow.poll_room(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => {
+                tracing::warn!(database = self.database.name, "copies could not be handed on: {error}");
+                return Poll::Ready(Some(Halt::Flow(super::super::simple::lost_at_once())));
+            }
+            Poll::Pending => return Poll::Pending,
+        }
+        if members.iter().all(|member| member.branch.ready.is_some()) {
+            return Poll::Ready(Some(Halt::Done));
+        }
+        let wanted = match flow.wants() {
+            Wants::Any => 0..members.len(),
+            Wants::Of(at) => at..at + 1,
+            Wants::Nothing => return Poll::Ready(Some(Halt::Enough)),
+        };
+        let mut progressed = false;
+        for at in wanted {
+            let Some(member) = members.get_mut(at) else { continue };
+            match advance(cx, member, at, flow, &mut self.outbox) {
+                Ok(moved) => progressed |= moved,
+                Err(halt) => return Poll::Ready(Some(halt)),
+            }
+            let failed = member.branch.error().is_some();
+            if failed && !over {
+                return Poll::Ready(Some(Halt::Failed(at)));
+            }
+        }
+        if progressed { Poll::Ready(None) } else { Poll::Pending }
+    }
+
+    /// The client may go away meanwhile, or be sent away; what it has been given leaves.
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        if self.inbox.len() < FROM_CLIENT {
+            match self.stream.poll_read(cx, &mut self.inbox) {
+                Poll::Ready(Ok(0)) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                Poll::Ready(Ok(n)) => {
+                    self.tally.received_bytes.inc_by(n as u64);
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Ready(Err(error)) => return Err(error.into()),
+                Poll::Pending => {}
+            }
+        }
+        if !self.outbox.is_empty() || self.stream.is_unflushed() {
+            let waiting = self.outbox.len();
+            let drained = self.stream.poll_drain(cx, &mut self.outbox);
+            self.tally.sent_bytes.inc_by((waiting - self.outbox.len()) as u64);
+            match drained {
+                Poll::Ready(Err(error)) => return Err(error.into()),
+                // There may be room for what was waiting for it.
+                Poll::Ready(Ok(())) if waiting >= TO_CLIENT_HIGH => cx.waker().wake_by_ref(),
+                _ => {}
+            }
+        }
+        let control = &self.registration.control;
+        if let Some(error) = control.take_kill() {
+            return Err(End::Fatal(error));
+        }
+        control.waits(cx);
+        Ok(())
+    }
+}
+
+/// What a server may need to say that it is done, when no more rows of its are wanted.
+const LAST_WORDS: Duration = Duration::from_millis(10);
+/// How often what is over is cancelled, and how long the first try is given.
+const CANCEL_TRIES: u32 = 6;
+const CANCEL_PATIENCE: Duration = Duration::from_millis(50);
+
+/// Sends what is asked, and reads ahead.
+fn poll_ahead(cx: &mut Context<'_>, member: &mut Member) -> Result<(), ServerError> {
+    let server = &mut *member.held.lease;
+    if let Poll::Ready(Err(error)) = server.poll_drain(cx) {
+        // The reason may still be readable.
+        if !matches!(server.poll_read(cx), Poll::Ready(Ok(()))) {
+            return Err(error);
+        }
+    }
+    while member.branch.ready.is_none() && server.inbox.len() < AHEAD {
+        match server.poll_read(cx) {
+            Poll::Ready(read) => read?,
+            Poll::Pending => break,
+        }
+    }
+    Ok(())
+}
+
+/// Works off what a member has sent; whether there was anything.
+fn advance(
+    cx: &mut Context<'_>,
+    member: &mut Member,
+    at: usize,
+    flow: &mut dyn Flow,
+    out: &mut Buffer,
+) -> Result<bool, Halt> {
+    let Member { held, branch } = member;
+    let server = &mut *held.lease;
+    let mut progressed = false;
+    let mut ended = branch.outcome.is_some();
+    let was_ready = branch.ready.is_some();
+    loop {
+        match branch.advance(server).map_err(|error| Halt::Lost(at, error))? {
+            Step::Row(head) => {
+                let frame = &server.inbox.filled()[..head.len];
+                let dealt_with = flow.row(at, branch, frame, out).map_err(Halt::Flow)?;
+                if !dealt_with {
+                    return Ok(true);
+                }
+                server.inbox.consume(head.len);
+                progressed = true;
+                if flow.wants() != Wants::Any || out.len() >= TO_CLIENT_HIGH {
+                    return Ok(true);
+                }
+            }
+            Step::Data(head) => server.inbox.consume(head.len),
+            Step::CopyIn if branch.feeds => {}
+            Step::CopyIn => {
+                // Nobody has anything to copy.
+                wire::put_copy_fail(&mut server.outbox, b"no data");
+                wire::put_sync(&mut server.outbox);
+            }
+            Step::Read => {
+                if ended_now(branch, &mut ended) {
+                    flow.end(at);
+                    return Ok(true);
+                }
+                match server.poll_read(cx) {
+                    Poll::Ready(read) => read.map_err(|error| Halt::Lost(at, error))?,
+                    Poll::Pending => return Ok(progressed),
+                }
+            }
+            Step::Ready => {
+                if ended_now(branch, &mut ended) {
+                    flow.end(at);
+                    return Ok(true);
+                }
+                return Ok(progressed || !was_ready);
+            }
+        }
+    }
+}
+
+fn ended_now(branch: &Branch, ended: &mut bool) -> bool {
+    let now = branch.outcome.is_some() && !*ended;
+    *ended |= now;
+    now
+}
+
+/// Did each of them end well?
+pub(super) fn tags(members: &[Member]) -> impl Iterator<Item = &str> {
+    members.iter().filter_map(|member| match &member.branch.outcome {
+        Some(Outcome::Complete(tag)) => Some(&**tag),
+        _ => None,
+    })
+}

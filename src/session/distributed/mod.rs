@@ -1,0 +1,241 @@
+//! Statements that several shards answer together.
+//!
+//! One is worked on from its beginning to its end while everything else waits: its servers are
+//! brought together ([`team`]), asked ([`ask`]), and their answers driven through the plan
+//! ([`drive`]): rows of the answer ([`rows`]), partial results ([`combine`]), copies for one
+//! PostgreSQL to work over ([`gather`]), changes ([`write`]). `BEGIN` to `COMMIT` over several servers
+//! is [`control`]'s.
+//!
+//! When anything fails, every server is waited for before the client is told, so that none is left
+//! in the middle of something; a server that is lost is closed.
+
+mod ask;
+mod combine;
+mod control;
+mod drive;
+mod gather;
+mod portal;
+mod rows;
+mod team;
+mod write;
+
+use super::attach::Unattached;
+use super::state::{End, Session};
+use crate::config::CrossShard;
+use crate::error::ClientError;
+use crate::ring::ShardId;
+use crate::route::{ShardSet, Why};
+use crate::sql::distribute::{self, Each, Impossible, Merge, Plan};
+use crate::sql::{Access, Kind, Shape, Statement};
+use crate::txn::Phase;
+use crate::wire;
+use std::rc::Rc;
+
+pub(super) use ask::Asked;
+pub(super) use portal::Bound;
+
+/// Why a statement of several servers has failed.
+pub(super) enum Fault {
+    /// A server's error, the whole message.
+    Frame(Box<[u8]>),
+    /// An error of pgring's own.
+    Own(ClientError),
+    /// The session ends.
+    End(End),
+}
+
+impl From<Unattached> for Fault {
+    fn from(unattached: Unattached) -> Fault {
+        match unattached {
+            Unattached::Refused(error) => Fault::Own(error),
+            Unattached::End(end) => Fault::End(end),
+            // Nothing is outstanding when a team is brought together.
+            Unattached::Told | Unattached::Later => Fault::Own(super::simple::lost_at_once()),
+        }
+    }
+}
+
+impl From<End> for Fault {
+    fn from(end: End) -> Fault {
+        Fault::End(end)
+    }
+}
+
+impl From<ClientError> for Fault {
+    fn from(error: ClientError) -> Fault {
+        Fault::Own(error)
+    }
+}
+
+impl From<Impossible> for Fault {
+    fn from(impossible: Impossible) -> Fault {
+        Fault::Own(ClientError::refused(impossible.message, impossible.hint))
+    }
+}
+
+/// With the types that its columns turn out to have, a plan would not be exact. Nothing has been
+/// said to the client.
+pub(super) struct Inexact;
+
+/// Where a statement goes.
+pub(super) enum Destination {
+    /// To this shard.
+    One(ShardId),
+    /// To these, together.
+    Several(Vec<ShardId>, Why),
+}
+
+impl Session {
+    /// The shards of a set.
+    pub(super) fn members_of(&self, set: &ShardSet) -> Vec<ShardId> {
+        match set {
+            ShardSet::All => self.database.topology.ids().collect(),
+            ShardSet::Subset(shards) => shards.clone(),
+        }
+    }
+
+    /// Answers a `Query` of one statement that several shards answer.
+    pub(super) async fn query_distributed(
+        &mut self,
+        shape: &Rc<Shape>,
+        text: &[u8],
+        shards: Vec<ShardId>,
+        why: Why,
+    ) -> Result<(), Unattached> {
+        let asked = Asked::simple(text);
+        self.run_distributed(shape, &asked, shards, why).await?;
+        self.finish_distributed().await
+    }
+
+    /// Before the `ReadyForQuery`: a changed schema is read again.
+    pub(super) async fn finish_distributed(&mut self) -> Result<(), Unattached> {
+        if self.tx.phase() == Phase::Idle && std::mem::take(&mut self.batch.schema_changed) {
+            self.database.read_schema_again().await;
+            self.context = None;
+        }
+        self.ready_without_server();
+        Ok(())
+    }
+
+    /// Runs a statement on several shards and writes its answer, or its error; whether it succeeded.
+    pub(super) async fn run_distributed(
+        &mut self,
+        shape: &Rc<Shape>,
+        asked: &Asked<'_>,
+        shards: Vec<ShardId>,
+        why: Why,
+    ) -> Result<bool, Unattached> {
+        let fault = match Box::pin(self.distribute(shape, asked, shards, why)).await {
+            Ok(()) => return Ok(true),
+            Err(fault) => fault,
+        };
+        match fault {
+            Fault::End(end) => return Err(Unattached::End(end)),
+            Fault::Own(error) => wire::put_error(&mut self.outbox, &error),
+            Fault::Frame(frame) => self.outbox.put(&frame),
+        }
+        self.refused();
+        Ok(false)
+    }
+
+    async fn distribute(
+        &mut self,
+        shape: &Rc<Shape>,
+        asked: &Asked<'_>,
+        shards: Vec<ShardId>,
+        why: Why,
+    ) -> Result<(), Fault> {
+        let [statement] = &shape.statements[..] else {
+            return Err(ClientError::refused(
+                "a statement for several shards cannot stand among others in one message",
+                "Send the statements one by one.",
+            )
+            .into());
+        };
+        self.may_cross(statement)?;
+        self.refuse_unplanned(shape, statement)?;
+        let plan = self.plan(statement, asked, why)?;
+        self.started();
+        let outcome = match plan {
+            Plan::Merge(merge) => self.merge(asked, &merge, &shards).await,
+            Plan::Combine(combine) => self.combine(asked, &combine, &shards).await,
+            Plan::Gather(gather) => self.gather(asked, &gather, &shards).await.map(|()| None),
+            Plan::Each(each) => self.change_each(statement, asked, &each, &shards).await.map(|()| None),
+            _ => Err(ClientError::refused(
+                "the statement cannot be answered over several shards yet",
+                "Add a condition on the key, or a hint /* pgring: shard=NAME */.",
+            )
+            .into()),
+        };
+        let outcome = match outcome {
+            Ok(None) => Ok(()),
+            Ok(Some(Inexact)) => {
+                let gather = {
+                    let schema = self.schema()?;
+                    distribute::gather(asked.text, &self.analysis_context(&schema))?
+                };
+                self.gather(asked, &gather, &shards).await
+            }
+            Err(fault) => Err(fault),
+        };
+        self.count_distributed(&shards, statement.access);
+        outcome
+    }
+
+    /// What has no plan over several shards.
+    fn refuse_unplanned(&self, shape: &Shape, statement: &Statement) -> Result<(), ClientError> {
+        let what = match &statement.kind {
+            _ if shape.mentions.execution.is_some() => "EXECUTE",
+            Kind::Declare(_) => "DECLARE",
+            Kind::CopyIn | Kind::CopyOut => "COPY",
+            Kind::Prepare(_) => "PREPARE",
+            _ => return Ok(()),
+        };
+        Err(ClientError::refused(
+            format!("{what} cannot touch several shards"),
+            "Add a condition on the key, or a hint /* pgring: shard=NAME */.",
+        ))
+    }
+
+    /// What the configuration lets touch several shards.
+    fn may_cross(&self, statement: &Statement) -> Result<(), ClientError> {
+        let refused = match self.directory.routing.cross_shard {
+            CrossShard::Allow => return Ok(()),
+            CrossShard::ReadOnly if statement.access == Access::Read => return Ok(()),
+            CrossShard::ReadOnly => {
+                "routing.cross_shard is \"read-only\": a write may not touch several shards"
+            }
+            CrossShard::Refuse => "routing.cross_shard is \"refuse\": no statement may touch several shards",
+        };
+        Err(ClientError::refused(refused, "Add a condition on the key, or a hint /* pgring: shard=NAME */."))
+    }
+
+    fn plan(&self, statement: &Statement, asked: &Asked<'_>, why: Why) -> Result<Plan, Fault> {
+        let text = || String::from_utf8_lossy(asked.text).into_owned();
+        let told = matches!(why, Why::CommentShard | Why::SessionShard);
+        let changes = matches!(statement.kind, Kind::Write | Kind::Ddl | Kind::Maintenance | Kind::Other);
+        if changes && (told || why == Why::EachShard) {
+            return Ok(Plan::Each(Each { sql: text(), returns: false }));
+        }
+        if told {
+            return Ok(Plan::Merge(Merge { sql: text(), sort: Vec::new(), limit: None, offset: None }));
+        }
+        let schema = self.schema()?;
+        let cx = self.analysis_context(&schema);
+        Ok(distribute::plan(asked.text, &cx)?)
+    }
+
+    fn count_distributed(&mut self, shards: &[ShardId], access: Access) {
+        let metrics = self.metrics();
+        if shards.len() == self.database.shards.len() {
+            metrics.routes.all.inc();
+        } else {
+            metrics.routes.subset.inc();
+        }
+        if access == Access::Read {
+            metrics.transactions.multi_read.inc();
+        } else {
+            metrics.transactions.two_phase.inc();
+        }
+    }
+}

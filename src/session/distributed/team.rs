@@ -1,0 +1,120 @@
+//! The servers that work on a statement together.
+
+use super::Fault;
+use super::ask::Asking;
+use crate::config::PoolMode;
+use crate::execute::Branch;
+use crate::ring::ShardId;
+use crate::session::attach::Unattached;
+use crate::session::state::{Held, Session};
+use crate::txn::Phase;
+use crate::wire::{self, TxStatus};
+use std::sync::Arc;
+
+/// One of them.
+pub(in crate::session) struct Member {
+    pub held: Held,
+    pub branch: Branch,
+}
+
+impl Session {
+    /// A server of each of these shards, in the shards' order (whoever needs several takes them in
+    /// this order, so that nobody waits in a circle), in line with the session's settings.
+    /// Nothing may be outstanding.
+    pub(super) async fn assemble(&mut self, shards: &[ShardId]) -> Result<Vec<Member>, Fault> {
+        if let Some(held) = self.held.take() {
+            self.registration.control.detached();
+            self.parked.push(held);
+        }
+        let mut members = Vec::with_capacity(shards.len());
+        for shard in shards {
+            if let Err(error) = self.join(*shard, &mut members).await {
+                self.disband(members);
+                return Err(error.into());
+            }
+        }
+        Ok(members)
+    }
+
+    async fn join(&mut self, shard: ShardId, members: &mut Vec<Member>) -> Result<(), Unattached> {
+        self.take(shard).await?;
+        let in_transaction = self.held.as_ref().is_some_and(|held| held.lease.status != TxStatus::Idle);
+        if !in_transaction {
+            self.align().await?;
+        }
+        members.extend(self.held.take().map(|held| Member { held, branch: Branch::default() }));
+        self.registration.control.detached();
+        Ok(())
+    }
+
+    /// The servers go where they belong: back to the pool, or wherever the session keeps them.
+    pub(super) fn disband(&mut self, members: Vec<Member>) {
+        self.registration.control.teams_up(Vec::new());
+        let session_mode = self.directory.pool.mode == PoolMode::Session;
+        let mut own = self.held.take();
+        for Member { held, mut branch } in members {
+            self.pass_asides_on(&held, &mut branch);
+            let busy = held.lease.status != TxStatus::Idle;
+            if busy || !held.pins.is_empty() || session_mode {
+                self.parked.push(held);
+                continue;
+            }
+            self.held = Some(held);
+            self.give_back_held();
+        }
+        if own.is_none() && self.tx.phase() == Phase::Open {
+            let open = self.parked.iter().position(|held| held.lease.status != TxStatus::Idle);
+            own = open.map(|at| self.parked.swap_remove(at));
+        }
+        if let Some(held) = &own {
+            let name = &self.database.shard_names[held.shard.index()];
+            self.registration.control.attached(&held.lease, name);
+        }
+        self.held = own;
+    }
+
+    /// What a server has said beside its answer.
+    fn pass_asides_on(&mut self, held: &Held, branch: &mut Branch) {
+        let (server, pid) = (held.lease.cancel_key.pid, self.told.pid());
+        while let Ok(Some(head)) = wire::header(branch.asides.filled()) {
+            let frame = &branch.asides.filled()[..head.len];
+            match head.tag {
+                b'A' => wire::put_notifications(&mut self.outbox, frame, server, pid),
+                b'S' => {
+                    if let Ok((name, value)) = wire::parameter_status(&frame[wire::HEADER_LEN..]) {
+                        let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+                        if self.told.tell(&name, &value) {
+                            self.outbox.put(frame);
+                        }
+                    }
+                }
+                _ => self.outbox.put(frame),
+            }
+            branch.asides.consume(head.len);
+        }
+    }
+
+    /// Begins to ask a server: the client's transaction is opened on it if it is not yet.
+    pub(super) fn asking<'m>(&mut self, member: &'m mut Member) -> Asking<'m> {
+        let joins = member.held.lease.status == TxStatus::Idle;
+        let mut asking = Asking::new(&mut member.held.lease);
+        if self.tx.phase() != Phase::Idle && joins {
+            for statement in self.tx.open_for_several() {
+                asking.hidden(&statement);
+            }
+        }
+        asking
+    }
+
+    /// Has the session a transaction on several servers?
+    pub(in crate::session) fn has_company(&self) -> bool {
+        self.parked.iter().any(|held| held.lease.status != TxStatus::Idle)
+    }
+
+    /// Which servers a cancel request is for.
+    pub(super) fn team_up(&self, members: &[Member]) {
+        let name = |held: &Held| Arc::clone(&self.database.shard_names[held.shard.index()]);
+        let team = members.iter().map(|m| (Arc::clone(&m.held.lease.cancel_key), name(&m.held)));
+        self.registration.control.teams_up(team.collect());
+    }
+}

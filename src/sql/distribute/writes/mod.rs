@@ -1,0 +1,135 @@
+//! What several shards change: [`Each`](super::Each) its own rows, [`Split`](super::Split) by owner,
+//! or all of them alike ([`Replicate`](super::Replicate)).
+//!
+//! - [`split`]: the rows of an `INSERT … VALUES`;
+//! - [`each`]: statements of which every owner can do its own part;
+//! - [`replicate`]: reference tables;
+//! - [`steady`]: what would come out differently on two servers.
+//!
+//! The measure is one PostgreSQL that holds all rows. What it evaluates once, but would be evaluated
+//! once a shard here, must come out the same everywhere; what it evaluates for each row may be
+//! volatile, as each row is on one shard. Which rows are changed must be for each shard to say alone.
+
+mod each;
+mod replicate;
+mod split;
+mod steady;
+#[cfg(test)]
+#[rustfmt::skip]
+mod tests;
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{Insert, Query, SetExpr, Statement, Visit, Visitor, With};
+
+use super::super::analyze::Context;
+use super::super::analyze::opened::{Closed, Opened, open};
+use super::super::shape::Target;
+use super::{Impossible, Plan};
+
+pub use replicate::tells_the_time;
+
+/// `None`: it changes nothing.
+pub(super) fn plan(text: &[u8], cx: &Context<'_>) -> Option<Result<Plan, Impossible>> {
+    match open(text, cx, planned) {
+        Ok(outcome) => outcome,
+        Err(Closed::NoModification) => None,
+        Err(Closed::Unreadable) => Some(Err(Impossible::new(
+            "the statement cannot be read by pgring's parser, and changes rows of several shards",
+            "Say where it belongs with a comment: /* pgring: key=… */ or /* pgring: shard=… */.",
+        ))),
+    }
+}
+
+fn planned(opened: &Opened<'_>) -> Option<Result<Plan, Impossible>> {
+    if modifications(opened.tree) == 0 {
+        return None;
+    }
+    Some(match opened.target {
+        Target::Refused(message, hint) => Err(Impossible::new(message, hint)),
+        Target::Reference => replicate::plan(opened).map(Plan::Replicate),
+        Target::Keys { home: true, .. } | Target::Everywhere { home: true, .. } => Err(Impossible::new(
+            "rows of several shards cannot be changed by what stands on the home shard",
+            "Read the tables of the home shard first, and give their values as parameters.",
+        )),
+        Target::Keys { colocated, .. } | Target::Everywhere { colocated, .. } => {
+            match split::insert(opened) {
+                Some(insert) => split::plan(opened, insert).map(Plan::Split),
+                None if *colocated => each::plan(opened).map(Plan::Each),
+                None => Err(Impossible::new(
+                    "which rows change cannot be told by each shard alone",
+                    "Join the tables on their keys, or read the rows first and change them by their keys.",
+                )),
+            }
+        }
+        Target::Nothing | Target::Catalog | Target::Home | Target::EachShard => Err(Impossible::new(
+            "the statement changes no rows of several shards",
+            "Leave out the hint that sends it to several.",
+        )),
+    })
+}
+
+/// How many `INSERT`s, `UPDATE`s, `DELETE`s and `MERGE`s a tree has.
+fn modifications(tree: &Statement) -> usize {
+    struct Count(usize);
+    impl Visitor for Count {
+        type Break = ();
+        fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<()> {
+            self.0 += usize::from(!matches!(statement, Statement::Query(_)));
+            ControlFlow::Continue(())
+        }
+    }
+    let mut count = Count(0);
+    // It never breaks off.
+    let _: ControlFlow<()> = tree.visit(&mut count);
+    count.0
+}
+
+/// The modification that the statement is, and the `WITH` before it.
+fn outermost(tree: &Statement) -> (Option<&Statement>, Option<&With>) {
+    match tree {
+        Statement::Query(query) => (body(query), query.with.as_ref()),
+        other => (Some(other), None),
+    }
+}
+
+fn body(query: &Query) -> Option<&Statement> {
+    match &*query.body {
+        SetExpr::Insert(statement)
+        | SetExpr::Update(statement)
+        | SetExpr::Delete(statement)
+        | SetExpr::Merge(statement) => Some(statement),
+        _ => None,
+    }
+}
+
+/// Whether a modification returns rows.
+fn returning(modification: &Statement) -> bool {
+    match modification {
+        Statement::Insert(insert) => insert.returning.is_some(),
+        Statement::Update(update) => update.returning.is_some(),
+        Statement::Delete(delete) => delete.returning.is_some(),
+        Statement::Merge(merge) => merge.output.is_some(),
+        _ => true,
+    }
+}
+
+/// The statement as it is written, without what stands around it.
+fn written(opened: &Opened<'_>) -> Result<String, Impossible> {
+    opened.tokens.written(opened.range.clone()).map(str::to_owned).ok_or_else(not_utf8)
+}
+
+fn not_utf8() -> Impossible {
+    Impossible::new("the statement is not UTF-8", "Set client_encoding to UTF8.")
+}
+
+/// Whether an `INSERT` gives its rows itself.
+fn gives_rows(insert: &Insert) -> bool {
+    let mut query = insert.source.as_deref();
+    loop {
+        match query.map(|query| &*query.body) {
+            Some(SetExpr::Query(inner)) => query = Some(inner),
+            body => return matches!(body, Some(SetExpr::Values(_))),
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! A statement, the plan it must have, and why.
+
+use super::super::super::schema::{ColumnDetail, Schema, Table, TableDetail, TableKind, TextOrder};
+use super::super::super::shape::{KeySlot, KeyType};
+use super::super::{Piece, Plan, Replicate};
+use super::{Context, plan, tells_the_time};
+
+/// `name type[=default]`, with `!` for NOT NULL and `#` for an identity.
+fn column(written: &str) -> (String, ColumnDetail) {
+    let (written, default) = written.split_once('=').map_or((written, None), |(left, right)| (left, Some(right)));
+    let (name, type_name) = written.split_once(' ').unwrap_or((written, "text"));
+    let identity = type_name.ends_with('#');
+    let type_name = type_name.trim_end_matches('#').to_owned();
+    let detail = ColumnDetail {
+        builtin: !type_name.starts_with("public."),
+        type_name,
+        text_order: TextOrder::ByType,
+        default_collation: true,
+        not_null: false,
+        default: default.filter(|default| !default.starts_with("generated")).map(str::to_owned),
+        generated: default.is_some_and(|default| default.starts_with("generated")),
+        identity,
+    };
+    (name.to_owned(), detail)
+}
+
+fn table(name: &str, kind: TableKind, columns: &[&str]) -> Table {
+    let (names, details) = columns.iter().map(|&written| column(written)).unzip();
+    let detail = TableDetail { columns: details, primary_key: vec![0], has_triggers: name == "watched" };
+    Table { schema: "public".to_owned(), name: name.to_owned(), columns: names, kind, detail }
+}
+
+fn schema() -> Schema {
+    let by = |key| TableKind::Sharded { key, key_type: KeyType::Integer };
+    let view = |definition: &str| TableKind::View { definition: definition.to_owned() };
+    let tables = vec![
+        table("users", by(0), &["id bigint", "email text", "plan_id integer"]),
+        table("jobs", by(1), &["id bigint#", "user_id bigint", "name text", "priority integer=5", "created_at timestamp with time zone=now()"]),
+        table("old_jobs", by(1), &["id bigint#", "user_id bigint", "name text", "priority integer=5", "created_at timestamp with time zone=now()"]),
+        table("watched", by(0), &["user_id bigint", "x text"]),
+        table("plans", TableKind::Reference, &["id integer", "name text", "price numeric(8,2)=0", "twice numeric=generated price * 2", "tag text='none'::text"]),
+        table("tags", TableKind::Reference, &["id integer=nextval('public.tags_id_seq'::regclass)", "name text", "made timestamp with time zone=now()"]),
+        table("moods", TableKind::Reference, &["id integer#", "mood public.mood"]),
+        table("sets", TableKind::Reference, &["id integer#", "members integer[]"]),
+        table("app_settings", TableKind::Home, &["key text", "value text"]),
+        table("cheap", view("SELECT plans.id FROM public.plans WHERE (plans.price < 5)"), &["id integer"]),
+        table("one_plan", view("SELECT plans.id FROM public.plans LIMIT 1"), &["id integer"]),
+    ];
+    Schema::new(1, tables, Vec::new())
+}
+
+fn slot(slot: KeySlot) -> String {
+    match slot {
+        KeySlot::Literal(n) => format!("lit{n}"),
+        KeySlot::NegatedLiteral(n) => format!("-lit{n}"),
+        KeySlot::Param(n) => format!("${n}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn pieces(pieces: &[Piece]) -> String {
+    pieces
+        .iter()
+        .map(|piece| match piece {
+            Piece::Text(text) => text.clone(),
+            Piece::Source => "<>".to_owned(),
+            other => format!("{other:?}"),
+        })
+        .collect()
+}
+
+fn describe(sql: &str) -> String {
+    let schema = schema();
+    let cx = Context {
+        schema: &schema,
+        search_path: &["public".to_owned()],
+        standard_conforming_strings: true,
+        default_key: "user_id",
+        unknown: &std::cell::Cell::new(false),
+    };
+    match plan(sql.as_bytes(), &cx) {
+        None => "none".to_owned(),
+        Some(Err(impossible)) => format!("no: {}", impossible.message),
+        Some(Ok(Plan::Each(each))) => {
+            assert_eq!(each.sql, sql.trim_end_matches(';'));
+            if each.returns { "each returning".to_owned() } else { "each".to_owned() }
+        }
+        Some(Ok(Plan::Split(split))) => {
+            let rows: Vec<String> = split.rows.iter().map(|(row, key)| format!("{row}@{}", slot(key.slot))).collect();
+            let mut text = format!("{} | {}", split.head, rows.join(" "));
+            if !split.tail.is_empty() {
+                text = format!("{text} | {}", split.tail);
+            }
+            text + match (split.returns, split.returns_each) {
+                (false, false) => "",
+                (true, false) => " ; returns",
+                (true, true) => " ; returns each",
+                (false, true) => " ; ?",
+            }
+        }
+        Some(Ok(Plan::Replicate(Replicate::Same(each)))) => {
+            assert_eq!(each.sql, sql.trim_end_matches(';'));
+            if each.returns { "same returning".to_owned() } else { "same".to_owned() }
+        }
+        Some(Ok(Plan::Replicate(Replicate::Insert { first, others_head, others_tail, columns, returning }))) => {
+            let text = format!("{first} ; {others_head}/{columns}{others_tail}");
+            if returning.is_empty() { text } else { format!("{text} ; {}", pieces(&returning)) }
+        }
+        Some(Ok(other)) => format!("{other:?}"),
+    }
+}
+
+/// `no: x` expects a refusal whose message contains `x`.
+fn check(rows: &[(&str, &str, &str)]) {
+    let wrong: Vec<String> = rows
+        .iter()
+        .filter_map(|(sql, expect, why)| {
+            let found = describe(sql);
+            let same = match expect.strip_prefix("no: ") {
+                Some(part) => found.starts_with("no: ") && found.contains(part),
+                None => found == *expect,
+            };
+            (!same).then(|| format!("{sql}\n    found   {found}\n    expects {expect}\n    because {why}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
+}
+
+#[test]
+fn what_changes_nothing() {
+    check(&[
+        ("SELECT * FROM jobs", "none", "a query"),
+        ("VALUES (1), (2)", "none", "a query"),
+        ("SELECT 1; DELETE FROM jobs", "none", "two statements"),
+        ("TRUNCATE jobs", "none", "DDL"),
+        ("", "none", "nothing"),
+        ("SELECT \"insert\"(1) FROM jobs", "none", "a function of that name"),
+    ]);
+}
+
+#[test]
+fn rows_are_split() {
+    check(&[
+        ("INSERT INTO jobs (user_id, name) VALUES (7, 'a'), (8, 'b');", "INSERT INTO jobs (user_id, name) VALUES | (7, 'a')@lit0 (8, 'b')@lit2", "by their literals"),
+        ("INSERT INTO jobs (name, user_id) VALUES ($1, $2), ($3, $4)", "INSERT INTO jobs (name, user_id) VALUES | ($1, $2)@$2 ($3, $4)@$4", "by their parameters"),
+        ("INSERT INTO jobs VALUES (DEFAULT, -7, 'a'), (DEFAULT, 8::bigint, 'b')", "INSERT INTO jobs VALUES | (DEFAULT, -7, 'a')@-lit0 (DEFAULT, 8::bigint, 'b')@lit2", "by the table's order"),
+        ("INSERT INTO jobs (user_id, name) VALUES (7, lower('A')), (8, 'b'), (CAST(9 AS bigint), 'c'), (10, 'd')", "INSERT INTO jobs (user_id, name) VALUES | (7, lower('A'))@lit0 (8, 'b')@lit2 (CAST(9 AS bigint), 'c')@lit4 (10, 'd')@lit6", "some with a tree, some without"),
+        ("INSERT INTO jobs (user_id, priority) VALUES (7, random() * 9), (8, (SELECT id FROM plans LIMIT 1))", "INSERT INTO jobs (user_id, priority) VALUES | (7, random() * 9)@lit0 (8, (SELECT id FROM plans LIMIT 1))@lit2", "each is evaluated on one shard"),
+        ("INSERT INTO jobs AS j (user_id) OVERRIDING SYSTEM VALUE VALUES (7), (8) ON CONFLICT (id) DO UPDATE SET name = excluded.name RETURNING *", "INSERT INTO jobs AS j (user_id) OVERRIDING SYSTEM VALUE VALUES | (7)@lit0 (8)@lit1 | ON CONFLICT (id) DO UPDATE SET name = excluded.name RETURNING * ; returns each", "what stands around the rows"),
+        ("INSERT INTO jobs (user_id) VALUES (7), (8) ON CONFLICT DO NOTHING RETURNING id", "INSERT INTO jobs (user_id) VALUES | (7)@lit0 (8)@lit1 | ON CONFLICT DO NOTHING RETURNING id ; returns", "a row may be left out"),
+        ("INSERT INTO jobs (user_id) VALUES (7), (8) ON CONFLICT (id) DO UPDATE SET name = 'x' WHERE jobs.name = 'y' RETURNING id", "INSERT INTO jobs (user_id) VALUES | (7)@lit0 (8)@lit1 | ON CONFLICT (id) DO UPDATE SET name = 'x' WHERE jobs.name = 'y' RETURNING id ; returns", "a row may be left out"),
+        ("INSERT INTO watched VALUES (7, 'a'), (8, 'b') RETURNING x", "INSERT INTO watched VALUES | (7, 'a')@lit0 (8, 'b')@lit2 | RETURNING x ; returns", "a trigger may leave a row out"),
+        ("WITH p AS (SELECT min(id) AS id FROM plans) INSERT INTO users (id, plan_id) VALUES (7, (SELECT id FROM p)), (8, 2)", "WITH p AS (SELECT min(id) AS id FROM plans) INSERT INTO users (id, plan_id) VALUES | (7, (SELECT id FROM p))@lit0 (8, 2)@lit1", "the same on every shard"),
+        ("INSERT INTO jobs (user_id, name) VALUES /* a */ (7, 'a') /* b */ , -- c\n (8, '(') RETURNING id -- d", "INSERT INTO jobs (user_id, name) VALUES | (7, 'a')@lit0 (8, '(')@lit2 | RETURNING id ; returns each", "comments"),
+        ("WITH p AS (SELECT random() AS r) INSERT INTO jobs (user_id, priority) VALUES (7, (SELECT r FROM p)), (8, 2)", "no: random()", "one value for both rows"),
+        ("WITH p AS (SELECT id FROM plans LIMIT 1) INSERT INTO jobs (user_id, priority) VALUES (7, (SELECT id FROM p)), (8, 2)", "no: LIMIT", "one choice for both rows"),
+        ("INSERT INTO jobs (user_id, name) VALUES (7, (SELECT email FROM users WHERE id = 7)), (8, 'x')", "no: sub-select", "it may be read elsewhere"),
+        ("INSERT INTO jobs (user_id, priority) VALUES (7, generate_series(1, 3)), (8, 1)", "no: set-returning", "PostgreSQL refuses it"),
+        ("INSERT INTO jobs (user_id) VALUES (7), (8) LIMIT 1", "no: told apart", "rows that are not inserted"),
+        ("INSERT INTO jobs (user_id) (VALUES (7), (8))", "no: told apart", "in parentheses"),
+        ("INSERT INTO jobs (user_id) VALUES (7), (1 + 1)", "no: not a constant", "a computed key"),
+        ("INSERT INTO jobs (user_id, name) VALUES (7, 'x'), (8, (SELECT value FROM app_settings))", "no: home shard", "other shards lack it"),
+    ]);
+}
+
+#[test]
+fn a_split_statement_reads_as_it_did() {
+    let schema = schema();
+    let cx = Context {
+        schema: &schema,
+        search_path: &["public".to_owned()],
+        standard_conforming_strings: true,
+        default_key: "user_id",
+        unknown: &std::cell::Cell::new(false),
+    };
+    let sql = b"INSERT INTO jobs (user_id) VALUES (7),(8),(9) RETURNING id";
+    let Some(Ok(Plan::Split(split))) = plan(sql, &cx) else { panic!("it is split") };
+    assert_eq!(split.text([0, 2]), "INSERT INTO jobs (user_id) VALUES (7), (9) RETURNING id");
+    assert_eq!(split.text([1]), "INSERT INTO jobs (user_id) VALUES (8) RETURNING id");
+}
+
+#[test]
+fn each_owner_does_its_part() {
+    check(&[
+        ("UPDATE jobs SET name = 'x'", "each", "all rows"),
+        ("UPDATE jobs SET name = 'x' WHERE user_id IN (7, 8) RETURNING id;", "each returning", "rows of some keys"),
+        ("DELETE FROM jobs WHERE priority > 3", "each", "all shards"),
+        ("UPDATE jobs SET created_at = now(), priority = random() * 9", "each", "row by row"),
+        ("UPDATE jobs SET name = u.email FROM users u WHERE u.id = jobs.user_id", "each", "joined on the keys"),
+        ("UPDATE jobs SET name = p.name FROM plans p WHERE p.id = jobs.priority", "each", "joined with a copy"),
+        ("UPDATE jobs SET name = v.n FROM (VALUES (7, 'a'), (8, 'b')) v (u, n) WHERE jobs.user_id = v.u", "each", "joined with values"),
+        ("UPDATE jobs SET name = v.n FROM unnest($1::bigint[], $2::text[]) v (u, n) WHERE jobs.user_id = v.u", "each", "joined with values"),
+        ("DELETE FROM jobs USING users WHERE users.id = jobs.user_id AND users.plan_id = 2", "each", "joined on the keys"),
+        ("DELETE FROM jobs WHERE user_id IN (SELECT id FROM users WHERE plan_id = 2)", "each", "a key among keys"),
+        ("DELETE FROM jobs WHERE NOT EXISTS (SELECT FROM users u WHERE u.id = jobs.user_id)", "each", "correlated on the key"),
+        ("DELETE FROM jobs WHERE priority IN (SELECT id FROM plans WHERE price > 3)", "each", "the same on every shard"),
+        ("DELETE FROM jobs WHERE priority IN (SELECT id FROM cheap)", "each", "a view on a copy"),
+        ("UPDATE jobs SET name = (SELECT o.name FROM old_jobs o WHERE o.user_id = jobs.user_id ORDER BY o.id LIMIT 1)", "each", "one choice a row, among its own"),
+        ("INSERT INTO old_jobs SELECT * FROM jobs WHERE priority > 3", "each", "keys are carried over"),
+        ("INSERT INTO old_jobs (user_id, name) SELECT user_id, string_agg(name, ',') FROM jobs GROUP BY user_id RETURNING id", "each returning", "grouped by the key"),
+        ("INSERT INTO old_jobs (user_id, priority) SELECT user_id, random() * 9 FROM jobs ON CONFLICT DO NOTHING", "each", "row by row"),
+        ("WITH gone AS (DELETE FROM jobs WHERE priority > 3 RETURNING *) INSERT INTO old_jobs SELECT * FROM gone", "each", "rows move to another table"),
+        ("WITH gone AS (DELETE FROM jobs RETURNING *) SELECT id, name FROM gone", "each returning", "what is returned"),
+        ("MERGE INTO jobs j USING users u ON j.user_id = u.id WHEN MATCHED THEN UPDATE SET name = u.email WHEN NOT MATCHED THEN INSERT (user_id, name) VALUES (u.id, u.email)", "each", "joined on the keys"),
+        ("MERGE INTO jobs j USING plans p ON j.priority = p.id WHEN MATCHED THEN DELETE", "each", "joined with a copy"),
+        ("DELETE FROM jobs WHERE id IN (SELECT id FROM jobs ORDER BY priority LIMIT 10)", "no: by each shard alone", "ten of all shards"),
+        ("DELETE FROM jobs WHERE user_id NOT IN (SELECT id FROM users)", "no: by each shard alone", "all keys of all shards"),
+        ("UPDATE jobs SET name = u.email FROM users u WHERE u.plan_id = jobs.priority", "no: by each shard alone", "not joined on the keys"),
+        ("UPDATE jobs SET priority = (SELECT count(*) FROM users)", "no: by each shard alone", "counted over all shards"),
+        ("UPDATE jobs SET priority = (SELECT id FROM plans LIMIT 1)", "no: LIMIT", "one choice for all rows"),
+        ("UPDATE jobs SET priority = (SELECT id FROM one_plan)", "no: a view", "one choice for all rows"),
+        ("UPDATE jobs SET name = (SELECT string_agg(name, ',') FROM plans)", "no: order of rows", "copies may lie in another order"),
+        ("UPDATE jobs SET priority = (SELECT random() * 9)", "no: random()", "one value for all rows"),
+        ("UPDATE jobs SET priority = r FROM generate_series(1, (random() * 9)::int) r WHERE r = jobs.id", "no: random()", "one series for all rows"),
+        ("UPDATE jobs SET created_at = (SELECT now())", "each", "as now() itself"),
+        ("WITH gone AS (DELETE FROM jobs RETURNING *) SELECT count(*) FROM gone", "no: folded", "one count of all shards"),
+        ("WITH gone AS (DELETE FROM jobs RETURNING *) SELECT * FROM gone ORDER BY id", "no: sorted", "one order of all shards"),
+        ("DELETE FROM jobs WHERE ctid = '(0,1)'", "no: ctid", "a place on one shard"),
+        ("INSERT INTO old_jobs (user_id) SELECT user_id FROM jobs LIMIT 5", "no: by each shard alone", "five of all shards"),
+        ("INSERT INTO old_jobs (user_id) SELECT id FROM jobs", "no: not a constant", "another column"),
+        ("UPDATE jobs SET user_id = 8", "no: cannot be changed", "rows would move"),
+        ("MERGE INTO jobs j USING plans p ON j.priority = p.id WHEN NOT MATCHED THEN INSERT (user_id) VALUES (7)", "no: by each shard alone", "no match here is no match at all"),
+        ("UPDATE jobs SET name = 'x' WHERE CURRENT OF c", "no: ", "a cursor's row"),
+    ]);
+}
+
+#[test]
+fn copies_that_come_out_the_same() {
+    check(&[
+        ("INSERT INTO plans (id, name) VALUES (4, 'x'), ($1, upper($2)) RETURNING id", "same returning", "constants, and constant defaults"),
+        ("INSERT INTO plans VALUES (4, 'x', 1 + 1)", "same", "arithmetic"),
+        ("INSERT INTO plans (id, name) VALUES (4, DEFAULT)", "same", "constant defaults"),
+        ("INSERT INTO tags (id, name, made) VALUES (1, 'x', '2026-01-01')", "same", "no default is needed"),
+        ("INSERT INTO plans (id, name) VALUES (4, 'x') ON CONFLICT (id) DO UPDATE SET name = excluded.name", "same", "conflicts are the same"),
+        ("INSERT INTO plans (id, name) SELECT id + 10, name FROM plans", "same", "each from its own copy"),
+        ("UPDATE plans SET price = round(price * 1.1, 2) WHERE id = ANY($1)", "same", "of the row itself"),
+        ("UPDATE plans SET price = (SELECT max(price) FROM plans)", "same", "of the copy"),
+        ("UPDATE plans SET name = 'x' RETURNING now()", "same returning", "one shard's is returned"),
+        ("DELETE FROM plans USING tags WHERE tags.id = plans.id", "same", "a match is a match"),
+        ("MERGE INTO plans p USING tags t ON p.id = t.id WHEN MATCHED THEN UPDATE SET name = t.name WHEN NOT MATCHED THEN INSERT (id, name) VALUES (t.id, t.name)", "same", "constant defaults"),
+        ("MERGE INTO tags t USING plans p ON p.id = t.id WHEN NOT MATCHED THEN INSERT (name) VALUES (p.name)", "no: proven", "a sequence"),
+        ("WITH x AS (DELETE FROM plans RETURNING *) SELECT * FROM x", "no: in WITH", "not looked at"),
+        ("INSERT INTO plans SELECT id, email FROM users", "no: sharded table", "other rows on each shard"),
+    ]);
+}
+
+#[test]
+fn copies_of_what_one_shard_makes() {
+    let given_tags = "pgring_given (\"id\", \"name\", \"made\")";
+    let first = "RETURNING \"tags\".\"id\", \"tags\".\"name\", \"tags\".\"made\"";
+    let insert = "INSERT INTO \"public\".\"tags\" (\"id\", \"name\", \"made\") OVERRIDING SYSTEM VALUE SELECT pgring_given.\"id\", pgring_given.\"name\", pgring_given.\"made\" FROM unnest(/3) AS";
+    check(&[
+        ("INSERT INTO tags (name) VALUES ('x')", &format!("INSERT INTO tags (name) VALUES ('x') {first} ; {insert} {given_tags}"), "a sequence"),
+        ("INSERT INTO tags (name) VALUES ('x') RETURNING id, name AS n", &format!("INSERT INTO tags (name) VALUES ('x') {first} ; {insert} {given_tags} ; SELECT id, name AS n FROM (SELECT c1 AS \"id\", c2 AS \"name\", c3 AS \"made\" FROM <>) AS \"tags\""), "what is returned is made of what was inserted"),
+        ("INSERT INTO tags AS t (name) VALUES ('x') ON CONFLICT DO NOTHING", &format!("INSERT INTO tags AS t (name) VALUES ('x') ON CONFLICT DO NOTHING {} ; {insert} {given_tags}", first.replace("\"tags\"", "\"t\"")), "under its alias"),
+        ("INSERT INTO tags (name) VALUES ('x') ON CONFLICT (name) DO UPDATE SET made = now()", &format!("INSERT INTO tags (name) VALUES ('x') ON CONFLICT (name) DO UPDATE SET made = now() {first} ; {insert} {given_tags} ON CONFLICT (\"id\") DO UPDATE SET \"name\" = EXCLUDED.\"name\", \"made\" = EXCLUDED.\"made\""), "found by the primary key"),
+        ("UPDATE tags SET made = now() WHERE name = 'x'", &format!("UPDATE tags SET made = now() WHERE name = 'x' {first} ; UPDATE \"public\".\"tags\" AS pgring_target SET \"made\" = pgring_given.\"made\" FROM unnest(/3) AS {given_tags} WHERE pgring_target.\"id\" = pgring_given.\"id\""), "found by the primary key"),
+        ("DELETE FROM tags WHERE made < now() RETURNING tags.*", &format!("DELETE FROM tags WHERE made < now() {first} ; DELETE FROM \"public\".\"tags\" AS pgring_target USING unnest(/3) AS {given_tags} WHERE pgring_target.\"id\" = pgring_given.\"id\" ; SELECT tags.* FROM (SELECT c1 AS \"id\", c2 AS \"name\", c3 AS \"made\" FROM <>) AS \"tags\""), "found by the primary key"),
+        ("INSERT INTO plans (id, name, price) VALUES (4, 'x', random())", "INSERT INTO plans (id, name, price) VALUES (4, 'x', random()) RETURNING \"plans\".\"id\", \"plans\".\"name\", \"plans\".\"price\", \"plans\".\"twice\", \"plans\".\"tag\" ; INSERT INTO \"public\".\"plans\" (\"id\", \"name\", \"price\", \"tag\") OVERRIDING SYSTEM VALUE SELECT pgring_given.\"id\", pgring_given.\"name\", pgring_given.\"price\", pgring_given.\"tag\" FROM unnest(/5) AS pgring_given (\"id\", \"name\", \"price\", \"twice\", \"tag\")", "a generated column is not given"),
+        ("UPDATE tags SET made = 'now'", &format!("UPDATE tags SET made = 'now' {first} ; UPDATE \"public\".\"tags\" AS pgring_target SET \"made\" = pgring_given.\"made\" FROM unnest(/3) AS {given_tags} WHERE pgring_target.\"id\" = pgring_given.\"id\""), "a literal that is the clock's"),
+        ("UPDATE plans SET name = t.name FROM tags t WHERE t.id > plans.id", "UPDATE plans SET name = t.name FROM tags t WHERE t.id > plans.id RETURNING \"plans\".\"id\", \"plans\".\"name\", \"plans\".\"price\", \"plans\".\"twice\", \"plans\".\"tag\" ; UPDATE \"public\".\"plans\" AS pgring_target SET \"name\" = pgring_given.\"name\" FROM unnest(/5) AS pgring_given (\"id\", \"name\", \"price\", \"twice\", \"tag\") WHERE pgring_target.\"id\" = pgring_given.\"id\"", "any of several matches"),
+        ("INSERT INTO tags (name) VALUES ('x') RETURNING (SELECT count(*) FROM tags)", "no: RETURNING", "the table as it was before"),
+        ("INSERT INTO tags (name) VALUES ('x') RETURNING tags", "no: RETURNING", "a row has the table's type"),
+        ("INSERT INTO tags (name) VALUES ('x') RETURNING tags.xmin", "no: RETURNING", "not a column"),
+        ("UPDATE tags SET id = id + 1, made = now()", "no: primary key", "the others would not find it"),
+        ("UPDATE ONLY tags SET made = now()", "no: proven", "the others would not know of ONLY"),
+        ("INSERT INTO moods (mood) VALUES ('happy')", "no: column \"mood\"", "its type's number is each shard's own"),
+        ("INSERT INTO sets (members) VALUES ('{1}')", "no: column \"members\"", "arrays of arrays are one array"),
+    ]);
+}
+
+#[test]
+fn clocks() {
+    for (text, expect) in [("now", true), (" TODAY 12:00", true), ("yesterday", true), ("2026-01-01", false), ("snow", false), ("", false)] {
+        assert_eq!(tells_the_time(text.as_bytes()), expect, "{text}");
+    }
+}
