@@ -76,7 +76,7 @@ fn merged() {
 #[test]
 fn combined() {
     check(&[
-        ("SELECT DISTINCT status, count(*) OVER (PARTITION BY user_id) FROM jobs ORDER BY count(*) OVER (PARTITION BY user_id), 1 LIMIT 3", "combine SELECT DISTINCT status, count(*) OVER (PARTITION BY user_id) FROM jobs ORDER BY 2 , 1  LIMIT 3 | SELECT DISTINCT c1, c2 FROM @ ORDER BY 2, 1 LIMIT 3 | g g"),
+        ("SELECT DISTINCT status, count(*) OVER (PARTITION BY user_id) FROM jobs ORDER BY count(*) OVER (PARTITION BY user_id), 1 LIMIT 3", "combine SELECT DISTINCT status, count(*) OVER (PARTITION BY user_id) FROM jobs ORDER BY 2 , 1  LIMIT 3 | SELECT DISTINCT c1, c2 FROM @ ORDER BY 2, 1 LIMIT 3 | g g?"),
         ("SELECT DISTINCT rank() OVER w FROM jobs WINDOW w AS (PARTITION BY user_id ORDER BY id)", "combine SELECT DISTINCT rank() OVER w FROM jobs WINDOW w AS (PARTITION BY user_id ORDER BY id) | SELECT DISTINCT c1 FROM @ | g?"),
         ("SELECT DISTINCT (SELECT count(*) FROM jobs j WHERE j.user_id = u.id) FROM users u", "combine SELECT DISTINCT (SELECT count(*) FROM jobs j WHERE j.user_id = u.id) FROM users u | SELECT DISTINCT c1 FROM @ | g?"),
         ("SELECT j.user_id, count(*) FROM users u LEFT JOIN jobs j ON j.user_id = u.id GROUP BY j.user_id", "combine SELECT j.user_id, count(*) FROM users u LEFT JOIN jobs j ON j.user_id = u.id GROUP BY 1 | SELECT c1, sum[2] FROM @ GROUP BY c1 | g a"),
