@@ -487,14 +487,15 @@ home: SELECT key FROM setting_keys AS setting_keys
 each: SELECT id FROM users AS users
 SELECT key FROM "@1" AS setting_keys, "@2" AS users
 
-# Groups that several shards may have.
+# Grouped by the key: it is the union, too.
 > SELECT n FROM job_counts c WHERE c.user_id = 1
-each: SELECT user_id, name FROM jobs AS j WHERE ((j.name <> ''::text))
-SELECT n FROM (SELECT j.user_id, count(*) AS n FROM "@1" j WHERE (j.name <> ''::text) GROUP BY j.user_id) c WHERE c.user_id = 1
+each: SELECT user_id, n FROM job_counts AS c WHERE (c.user_id = 1)
+SELECT n FROM "@1" c WHERE c.user_id = 1
 
+# Groups that several shards may have.
 > TABLE public.counts_of_counts
-each: SELECT user_id, name FROM jobs AS j WHERE ((j.name <> ''::text))
-SELECT * FROM (SELECT job_counts.n, count(*) AS times FROM (SELECT j.user_id, count(*) AS n FROM "@1" j WHERE (j.name <> ''::text) GROUP BY j.user_id) AS job_counts GROUP BY job_counts.n) AS counts_of_counts
+each: SELECT n FROM job_counts AS job_counts
+SELECT * FROM (SELECT job_counts.n, count(*) AS times FROM "@1" AS job_counts GROUP BY job_counts.n) AS counts_of_counts
 
 > SELECT n FROM note_counts
 impossible: its owner sees of "secret_notes"
