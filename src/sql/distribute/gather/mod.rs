@@ -244,7 +244,7 @@ impl<'d> Draft<'d, '_> {
             .collect();
         let grouped = copy.references.iter().any(|reference| reference.grouped) && columns.have(&key);
         if grouped && columns.are_cast() {
-            return Err(Impossible::new(format!(
+            return Err(Impossible::to_gather(format!(
                 "what depends on the primary key of \"{}\" cannot be told of a copy of it",
                 table.name
             )));
@@ -381,7 +381,7 @@ struct Column<'d> {
 impl<'d> Column<'d> {
     fn of(table: &'d Table, column: usize) -> Result<Column<'d>, Impossible> {
         let (Some(detail), Some(name)) = (table.detail.columns.get(column), table.columns.get(column)) else {
-            return Err(Impossible::new(format!("not all is known of table \"{}\"", table.name)));
+            return Err(Impossible::to_gather(format!("not all is known of table \"{}\"", table.name)));
         };
         let type_name = detail.type_name.as_str();
         let cast_to = match table.detail.carriage.get(column) {
@@ -389,7 +389,7 @@ impl<'d> Column<'d> {
             None if detail.builtin => None,
             Some(Carriage::AsTexts) => Some(type_name),
             Some(Carriage::Never) | None => {
-                return Err(Impossible::new(format!(
+                return Err(Impossible::to_gather(format!(
                     "column \"{name}\" of table \"{}\" cannot be copied between servers: it is of type {type_name}",
                     table.name
                 )));
