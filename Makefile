@@ -4,11 +4,12 @@ ARGS ?=
 # rustup's directory is not on PATH in a shell that was open when it was installed.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help demo test regress bench lint install-deps
+.PHONY: help demo test soak regress bench lint install-deps
 
 help:
 	@echo "make demo          a local cluster with pgring in front of it (ARGS=\"--shards 5\")"
 	@echo "make test          the whole suite, against real PostgreSQL servers"
+	@echo "make soak          random statements through pgring and on one PostgreSQL, compared (STATEMENTS=100000)"
 	@echo "make regress       PostgreSQL's regression suite through pgring and directly, compared"
 	@echo "make bench         side by side with PgBouncer and HAProxy, in one run"
 	@echo "make lint          formatting, clippy, the rules between rooms"
@@ -20,6 +21,15 @@ demo:
 
 test: install-deps
 	cargo test --locked $(ARGS)
+
+# A seed of its own each time; to see one again: make soak SEED=17
+STATEMENTS ?= 100000
+SEED ?= $(shell date +%s)
+
+soak:
+	scripts/install.sh build servers
+	PGRING_SEED=$(SEED) PGRING_STATEMENTS=$(STATEMENTS) \
+		cargo test --locked --test differential random -- --nocapture
 
 regress:
 	scripts/install.sh build servers

@@ -4,6 +4,7 @@
 #
 #   scripts/install.sh                 everything
 #   scripts/install.sh build servers   Rust's linker, PostgreSQL's programs
+#   scripts/install.sh locales         the locale that tests of sorting need
 #   scripts/install.sh drivers         the drivers of the tests: Python, Node, JDBC, sqlx
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -79,6 +80,14 @@ servers() {
     has_postgresql || fail "PostgreSQL was installed, but its programs are not where they are expected"
 }
 
+locales() {
+    locale -a 2>/dev/null | grep -qix 'en_US\.utf-\?8' && return
+    [ -e /usr/share/i18n/locales/en_US ] || apt_install "the locale en_US.UTF-8" locales
+    has localedef || fail "the locale en_US.UTF-8 is missing: install it with the system's package manager" \
+        "(Fedora: dnf install glibc-langpack-en)"
+    as_root localedef -i en_US -f UTF-8 en_US.UTF-8
+}
+
 drivers() {
     python_drivers
     node_drivers
@@ -90,7 +99,15 @@ drivers() {
         --manifest-path tests/drivers/sqlx/Cargo.toml --target-dir target/drivers
 }
 
-python_drivers() {
+python_locales() {
+    locale -a 2>/dev/null | grep -qix 'en_US\.utf-\?8' && return
+    [ -e /usr/share/i18n/locales/en_US ] || apt_install "the locale en_US.UTF-8" locales
+    has localedef || fail "the locale en_US.UTF-8 is missing: install it with the system's package manager" \
+        "(Fedora: dnf install glibc-langpack-en)"
+    as_root localedef -i en_US -f UTF-8 en_US.UTF-8
+}
+
+drivers() {
     local wanted=tests/requirements.txt installed=.venv/requirements.txt
     cmp -s "$wanted" "$installed" && [ -x .venv/bin/python ] && return
     has python3 || apt_install "Python" python3
@@ -102,7 +119,15 @@ python_drivers() {
     cp "$wanted" "$installed"
 }
 
-node_drivers() {
+node_locales() {
+    locale -a 2>/dev/null | grep -qix 'en_US\.utf-\?8' && return
+    [ -e /usr/share/i18n/locales/en_US ] || apt_install "the locale en_US.UTF-8" locales
+    has localedef || fail "the locale en_US.UTF-8 is missing: install it with the system's package manager" \
+        "(Fedora: dnf install glibc-langpack-en)"
+    as_root localedef -i en_US -f UTF-8 en_US.UTF-8
+}
+
+drivers() {
     local directory=tests/drivers/node
     cmp -s "$directory/package-lock.json" "$directory/node_modules/installed-lock.json" && return
     has npm || apt_install "Node.js" nodejs npm
@@ -111,10 +136,10 @@ node_drivers() {
     cp "$directory/package-lock.json" "$directory/node_modules/installed-lock.json"
 }
 
-[ $# -gt 0 ] || set -- build servers drivers
+[ $# -gt 0 ] || set -- build servers locales drivers
 for part in "$@"; do
     case $part in
-        build | servers | drivers) "$part" ;;
-        *) fail "there is no part \"$part\": build, servers, drivers" ;;
+        build | servers | locales | drivers) "$part" ;;
+        *) fail "there is no part \"$part\": build, servers, locales, drivers" ;;
     esac
 done
