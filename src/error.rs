@@ -52,6 +52,8 @@ impl SqlState {
     pub const NO_TRANSACTION: SqlState = SqlState("25P01");
     /// `invalid_parameter_value`.
     pub const BAD_VALUE: SqlState = SqlState("22023");
+    /// `bad_copy_file_format`.
+    pub const BAD_COPY: SqlState = SqlState("22P04");
     /// `insufficient_privilege`.
     pub const PRIVILEGE: SqlState = SqlState("42501");
     /// `syntax_error`.

@@ -347,6 +347,19 @@ async fn what_a_catalog_can_hold() {
         CREATE VIEW v AS SELECT user_id AS who FROM a;
         CREATE MATERIALIZED VIEW m AS SELECT user_id, count(*) FROM a GROUP BY user_id;
         CREATE TEMP TABLE temporary (user_id jsonb);
+        CREATE TYPE mood AS ENUM ('sad', 'happy');
+        CREATE DOMAIN positive AS int CHECK (VALUE > 0);
+        CREATE DOMAIN named AS regclass;
+        CREATE TYPE pair AS (a int, b text);
+        CREATE TYPE feeling AS (who int, how mood);
+        CREATE TYPE span AS RANGE (subtype = float8);
+        CREATE TABLE "Other".carried (
+            number numeric(5, 2), texts text[], mood mood, moods mood[], positive positive, positives positive[],
+            pair pair, pairs pair[], feeling feeling, relation regclass, relations regclass[], named named,
+            acl aclitem, span span, ranges int4range[]
+        );
+        CREATE TABLE "Other".guarded (id int);
+        ALTER TABLE "Other".guarded ENABLE ROW LEVEL SECURITY;
         CREATE FUNCTION f(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
         CREATE FUNCTION f(text) RETURNS int LANGUAGE sql STABLE AS 'SELECT 1';
         CREATE FUNCTION g() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
@@ -373,6 +386,40 @@ async fn what_a_catalog_can_hold() {
     let immutable = |name: &str| found.schema.functions_named(name).iter().all(|f| f.immutable);
     assert_eq!((immutable("f"), immutable("g")), (false, true));
     assert_eq!(found.schema.functions_named("f").len(), 1);
+
+    // How values can be copied to another server, and whose rights a view's rows depend on.
+    let table = found.schema.table("Other", "carried").unwrap();
+    let carried: Vec<String> = table
+        .columns
+        .iter()
+        .zip(&table.detail.carriage)
+        .map(|(column, carriage)| format!("{column} {carriage:?}"))
+        .collect();
+    assert_eq!(
+        carried,
+        [
+            "number Binary",
+            "texts Binary",
+            "mood Binary",
+            "moods AsTexts",
+            "positive Binary",
+            "positives Never",
+            "pair Binary",
+            "pairs Never",
+            "feeling Never",
+            "relation Never",
+            "relations Never",
+            "named Never",
+            "acl Never",
+            "span Binary",
+            "ranges Binary",
+        ]
+        .map(str::to_owned)
+    );
+    let transparent =
+        |schema: &str, table: &str| found.schema.table(schema, table).unwrap().detail.transparent;
+    assert!(transparent("public", "a") && transparent("public", "v") && transparent("public", "c"));
+    assert!(!transparent("public", "m") && !transparent("Other", "guarded"));
 
     // Reading has left the session as it was, and sees a change.
     let path: String = client.query_one("SHOW search_path", &[]).await.unwrap().get(0);

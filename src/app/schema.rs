@@ -16,7 +16,9 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use twox_hash::XxHash3_64;
 
 use crate::config;
-use crate::sql::{ColumnDetail, Function, KeyType, Schema, Table, TableDetail, TableKind, TextOrder};
+use crate::sql::{
+    Carriage, ColumnDetail, Function, KeyType, Schema, Table, TableDetail, TableKind, TextOrder,
+};
 
 /// A database's rules: its part of the configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -161,6 +163,10 @@ impl Relation {
 /// 10000 are the OIDs that PostgreSQL's sources assign, which are the same in every version. A
 /// trigger that PostgreSQL itself made, for a foreign key or a deferrable one, has a constraint; a
 /// partition's copy of its parent's has none.
+///
+/// `unportable` are the types whose binary form holds OIDs, or that have none: `regclass` and its kin,
+/// arrays and composites of types whose OIDs each server gave out itself (`array_send` and
+/// `record_send` write them), and whatever is made of such a type.
 const QUERY: &str = r"
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 SET LOCAL search_path = '';
@@ -171,7 +177,8 @@ SELECT c.oid, n.nspname, c.relname, c.relkind,
        CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END,
        EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid
                   AND (NOT t.tgisinternal OR t.tgconstraint = 0))
-       OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1')
+       OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1'),
+       c.relkind IN ('r', 'p', 'v') AND NOT c.relrowsecurity
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND c.relpersistence <> 't'
    AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'pgring')
@@ -180,7 +187,24 @@ SELECT c.oid, n.nspname, c.relname, c.relkind,
 WITH RECURSIVE domain(oid, base) AS (
   SELECT oid, typbasetype FROM pg_type WHERE typtype = 'd'
   UNION ALL
-  SELECT d.oid, t.typbasetype FROM domain d JOIN pg_type t ON t.oid = d.base WHERE t.typtype = 'd')
+  SELECT d.oid, t.typbasetype FROM domain d JOIN pg_type t ON t.oid = d.base WHERE t.typtype = 'd'),
+part(whole, part, sent) AS (
+  SELECT oid, typbasetype, false FROM pg_type WHERE typtype = 'd'
+  UNION ALL
+  SELECT oid, typelem, true FROM pg_type WHERE typelem <> 0 AND typlen = -1
+  UNION ALL
+  SELECT rngtypid, rngsubtype, false FROM pg_range
+  UNION ALL
+  SELECT (to_jsonb(r)->>'rngmultitypid')::oid, rngtypid, false FROM pg_range r
+  UNION ALL
+  SELECT c.reltype, a.atttypid, true FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+   WHERE c.reltype <> 0 AND a.attnum > 0 AND NOT a.attisdropped),
+unportable(oid) AS (
+  SELECT oid FROM pg_type WHERE typsend = 0 OR typreceive = 0 OR (oid < 10000 AND typname ~ '^reg')
+  UNION
+  SELECT whole FROM part WHERE sent AND part >= 10000
+  UNION
+  SELECT p.whole FROM unportable u JOIN part p ON p.part = u.oid)
 SELECT a.attrelid, a.attname, format_type(a.atttypid, a.atttypmod),
        b.typname, b.typnamespace = 'pg_catalog'::regnamespace,
        coalesce(l.collname, ''), coalesce(l.collisdeterministic, true), a.attnotnull,
@@ -188,7 +212,8 @@ SELECT a.attrelid, a.attname, format_type(a.atttypid, a.atttypmod),
        coalesce(to_jsonb(l)->>'colllocale', to_jsonb(l)->>'colliculocale', l.collcollate),
        t.oid < 10000 AND t.typtype IN ('b', 'r', 'm') AND t.typname !~ '^_?reg'
        AND t.typsend <> 0 AND t.typreceive <> 0,
-       pg_get_expr(f.adbin, f.adrelid), a.attgenerated <> '', a.attidentity <> ''
+       pg_get_expr(f.adbin, f.adrelid), a.attgenerated <> '', a.attidentity <> '',
+       u.oid IS NULL, coalesce(e.typtype = 'e', false)
   FROM pg_attribute a
   JOIN pg_class c ON c.oid = a.attrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -198,6 +223,8 @@ SELECT a.attrelid, a.attname, format_type(a.atttypid, a.atttypmod),
   JOIN pg_type b ON b.oid = coalesce(d.base, a.atttypid)
   LEFT JOIN pg_collation l ON l.oid = a.attcollation
   LEFT JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
+  LEFT JOIN (SELECT DISTINCT oid FROM unportable) u ON u.oid = a.atttypid
+  LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typlen = -1
  WHERE a.attnum > 0 AND NOT a.attisdropped
    AND c.relkind IN ('r', 'p', 'f', 'v', 'm') AND c.relpersistence <> 't'
    AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'pgring')
@@ -260,7 +287,11 @@ pub async fn read(client: &Client) -> Result<Catalog, SchemaError> {
         };
         by_oid.insert(text(row, 0)?, catalog.relations.len());
         let (schema, name) = (text(row, 1)?.to_owned(), text(row, 2)?.to_owned());
-        let detail = TableDetail { has_triggers: text(row, 5)? == "t", ..TableDetail::default() };
+        let detail = TableDetail {
+            has_triggers: text(row, 5)? == "t",
+            transparent: text(row, 6)? == "t",
+            ..TableDetail::default()
+        };
         let (columns, parents) = (Vec::new(), Vec::new());
         catalog.relations.push(Relation { schema, name, class, columns, parents, detail });
     }
@@ -293,6 +324,11 @@ pub async fn read(client: &Client) -> Result<Catalog, SchemaError> {
             default: row.get(11).map(str::to_owned),
             generated: text(row, 12)? == "t",
             identity: text(row, 13)? == "t",
+        });
+        relation.detail.carriage.push(match (text(row, 14)? == "t", text(row, 15)? == "t") {
+            (true, _) => Carriage::Binary,
+            (false, true) => Carriage::AsTexts,
+            (false, false) => Carriage::Never,
         });
     }
     for row in keys {

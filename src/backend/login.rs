@@ -63,6 +63,7 @@ impl Login<'_> {
             }
             b'Z' => {
                 self.server.status = TxStatus::read(body).map_err(|error| self.broken(error.into()))?;
+                self.server.take_as_given();
                 return Ok(true);
             }
             b'N' | b'v' => {}

@@ -22,6 +22,6 @@ pub use connect::{ConnectError, Target, connect};
 pub use facts::{Ends, Facts};
 pub use prepared::{Evicted, PreparedNames};
 pub use server::{Server, ServerError};
-pub use settings::{Settings, set_config_local, set_config_statement};
+pub use settings::{Reading, Settings, quoted, set_config_local, set_config_statement};
 pub use stream::Stream;
 pub use tcp::tune;

@@ -69,6 +69,10 @@ pub struct Server {
     pub facts: Arc<Facts>,
     /// When it was last given back.
     pub used: Instant,
+    /// The settings and the reported parameters when they were compared last, and whether something
+    /// has been reported since.
+    compared: (Arc<Settings>, BTreeMap<String, String>),
+    is_news: bool,
 }
 
 impl Server {
@@ -89,7 +93,46 @@ impl Server {
             unnamed: 0,
             facts: Arc::new(facts),
             used: now,
+            compared: Default::default(),
+            is_news: false,
         }
+    }
+
+    /// A parameter has been reported.
+    pub fn report(&mut self, name: String, value: String) {
+        self.reported.insert(name, value);
+        self.is_news = true;
+    }
+
+    /// What is reported is what the settings make of it.
+    pub(super) fn take_as_given(&mut self) {
+        self.is_news = false;
+        self.compared = (Arc::clone(&self.settings), self.reported.clone());
+    }
+
+    /// Has a reported parameter come to another value since the last time, although nothing that is
+    /// known to set it has? Then whether it is one that [`Server::settings`] has a statement for.
+    pub fn changed_unasked(&mut self) -> Option<bool> {
+        if !self.is_news {
+            return None;
+        }
+        let (settings, reported) = &self.compared;
+        let stands = |name: &str| settings.get(name) == self.settings.get(name);
+        let unasked = |name: &str| match name {
+            // A server that is promoted says so.
+            "in_hot_standby" => false,
+            "is_superuser" => stands("role") && stands("session_authorization"),
+            name => stands(name),
+        };
+        let mut changed = None;
+        for (name, value) in &self.reported {
+            let key = name.to_ascii_lowercase();
+            if reported.get(name).is_some_and(|before| before != value) && unasked(&key) {
+                changed = Some(changed == Some(true) || self.settings.get(&key).is_some());
+            }
+        }
+        self.take_as_given();
+        changed
     }
 
     /// Reads once into the inbox; the end of the stream is an error here.
@@ -127,7 +170,8 @@ impl Server {
             match head.tag {
                 b'S' => match wire::parameter_status(body) {
                     Ok((name, value)) => {
-                        self.reported.insert(lossy(name), lossy(value));
+                        let (name, value) = (lossy(name), lossy(value));
+                        self.report(name, value);
                     }
                     Err(_) => return false,
                 },
@@ -173,7 +217,8 @@ impl Server {
                 }
                 b'S' => {
                     let (name, value) = wire::parameter_status(body)?;
-                    self.reported.insert(lossy(name), lossy(value));
+                    let (name, value) = (lossy(name), lossy(value));
+                    self.report(name, value);
                 }
                 b'Z' => {
                     self.status = TxStatus::read(body)?;
@@ -210,7 +255,8 @@ impl Server {
                 b'A' => self.asides.put(&self.inbox.filled()[..head.len]),
                 b'S' => {
                     let (name, value) = wire::parameter_status(body)?;
-                    self.reported.insert(lossy(name), lossy(value));
+                    let (name, value) = (lossy(name), lossy(value));
+                    self.report(name, value);
                 }
                 b'Z' => {
                     self.status = TxStatus::read(body)?;
@@ -251,6 +297,7 @@ impl Server {
     pub async fn discard_all(&mut self) -> Result<(), ServerError> {
         self.run(&["DISCARD ALL".to_owned()]).await?;
         self.settings = Arc::default();
+        self.take_as_given();
         self.prepared.clear();
         self.unnamed = 0;
         self.asides.clear();

@@ -44,14 +44,50 @@ impl Settings {
         self.made_by.get(name).map(String::as_str)
     }
 
-    /// A number that is the same for the same settings, but for one that does not count.
-    pub fn fingerprint_without(&self, name: &str) -> u64 {
+    /// Those that decide what a text means when it is parsed.
+    fn read(&self, reading: Reading) -> impl Iterator<Item = (&String, &String)> {
+        self.made_by.iter().filter(move |(name, _)| reading.depends_on(name))
+    }
+
+    /// A number that is the same for settings under which a text means the same.
+    pub fn fingerprint(&self, reading: Reading) -> u64 {
         use std::hash::{Hash, Hasher};
         let mut hasher = twox_hash::XxHash3_64::default();
-        for setting in self.made_by.iter().filter(|(set, _)| *set != name) {
+        for setting in self.read(reading) {
             setting.hash(&mut hasher);
         }
         hasher.finish()
+    }
+
+    /// Does a text mean the same under both?
+    pub fn read_alike(&self, other: &Settings, reading: Reading) -> bool {
+        std::ptr::eq(self, other) || self.read(reading).eq(other.read(reading))
+    }
+
+    /// These, but for what a text that was parsed under `first` keeps of that. By whom it is
+    /// executed, and the search path, are now's for PostgreSQL too.
+    pub fn reading_as(&self, first: &Settings, reading: Reading) -> Settings {
+        let kept = |name: &str| reading.depends_on(name) && name != "search_path" && !is_identity(name);
+        let now = self.made_by.iter().filter(|(name, _)| !kept(name));
+        let then = first.made_by.iter().filter(|(name, _)| kept(name));
+        Settings { made_by: now.chain(then).map(|(name, made)| (name.clone(), made.clone())).collect() }
+    }
+
+    /// These, but for how a text is split into tokens: that is done once, whatever comes later.
+    pub fn lexing_as(&self, first: &Settings) -> Settings {
+        let mut settings = self.clone();
+        for name in [ENCODING, "standard_conforming_strings", "backslash_quote"] {
+            match first.get(name) {
+                Some(made) => settings.set(name, made.to_owned()),
+                None => settings.reset(name),
+            }
+        }
+        settings
+    }
+
+    /// What is set.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.made_by.keys().map(String::as_str)
     }
 
     /// What `RESET ALL` goes back to, when this is what a session began with.
@@ -151,6 +187,56 @@ impl Settings {
     }
 }
 
+/// What in a text settings decide over when PostgreSQL parses it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reading {
+    /// Strings: a type's input function reads them there and then.
+    strings: bool,
+    /// Bytes that an encoding gives a meaning.
+    foreign: bool,
+}
+
+impl Reading {
+    /// Of a text in which anything may be.
+    pub const MOST: Reading = Reading { strings: true, foreign: true };
+
+    /// Of a text.
+    pub fn of(text: &[u8]) -> Reading {
+        // `$1` is a parameter: its value comes later.
+        let dollar = |pair: &[u8]| pair[0] == b'$' && !pair[1].is_ascii_digit();
+        let strings = text.contains(&b'\'') || text.windows(2).any(dollar);
+        Reading { strings, foreign: !text.is_ascii() }
+    }
+
+    /// Can it mean something else under another value of this parameter?
+    pub fn depends_on(self, name: &str) -> bool {
+        match name {
+            "search_path" | "transform_null_equals" => true,
+            ENCODING => self.foreign,
+            name => self.strings && !is_no_reader(name),
+        }
+    }
+}
+
+/// Parameters that say how a statement is planned, how long it may take, what is logged or how
+/// values are printed; and those of users and extensions, which functions ask for when it runs.
+/// What is not known here is taken for one that may decide what a string stands for.
+fn is_no_reader(name: &str) -> bool {
+    name.contains('.')
+        || ["enable_", "log_", "debug_", "geqo", "jit", "track_", "default_transaction_", "transaction_"]
+            .iter()
+            .any(|start| name.starts_with(start))
+        || ["_timeout", "_cost", "_mem"].iter().any(|end| name.ends_with(end))
+        || [
+            "application_name",
+            "bytea_output",
+            "client_min_messages",
+            "extra_float_digits",
+            "synchronous_commit",
+        ]
+        .contains(&name)
+}
+
 /// What drivers set, and everybody may set and reset (`PGC_USERSET` in `guc_tables.c`).
 const ANYBODYS: [&str; 22] = [
     "application_name",
@@ -208,7 +294,7 @@ pub fn set_config_local(statement: &str) -> String {
 }
 
 /// A string constant that means `text` whatever `standard_conforming_strings` is.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let doubled = text.replace('\'', "''");
     if doubled.contains('\\') {
         format!(" E'{}'", doubled.replace('\\', "\\\\"))
@@ -270,6 +356,45 @@ mod tests {
         check(&[latin], &[latin, accent], &["RESET \"client_encoding\"", accent.1, latin.1]);
         check(&[latin], &[latin, ("a", "SET a=1")], &["SET a=1"]);
         check(&[latin], &[accent], &["RESET \"client_encoding\"", accent.1]);
+    }
+
+    #[test]
+    fn what_a_text_is_read_by() {
+        let check = |text: &str, name: &str, expect: bool| {
+            assert_eq!(Reading::of(text.as_bytes()).depends_on(name), expect, "{text} by {name}");
+        };
+        let (plain, string) = ("SELECT a = NULL FROM t WHERE b = $1", "SELECT '2024-01-01'");
+        for name in
+            ["timezone", "datestyle", "intervalstyle", "array_nulls", "xmloption", "role", "lc_monetary"]
+        {
+            check(plain, name, false);
+            check(string, name, true);
+            check("SELECT $$2024-01-01$$", name, true);
+        }
+        for text in [plain, string] {
+            check(text, "transform_null_equals", true);
+            check(text, "search_path", true);
+            check(text, "client_encoding", false);
+            for name in ["application_name", "work_mem", "statement_timeout", "enable_seqscan", "my.tenant"] {
+                check(text, name, false);
+            }
+        }
+        check("SELECT 1 AS é", "client_encoding", true);
+        check("SELECT 1 AS é", "timezone", false);
+    }
+
+    #[test]
+    fn a_text_keeps_what_it_was_parsed_under() {
+        let first = settings(&[("timezone", "first"), ("role", "first"), ("work_mem", "first")]);
+        let now = settings(&[("array_nulls", "now"), ("role", "now"), ("work_mem", "now")]);
+        let again = now.reading_as(&first, Reading::of(b"'x'"));
+        assert_eq!(again, settings(&[("timezone", "first"), ("role", "now"), ("work_mem", "now")]));
+        assert!(!again.read_alike(&now, Reading::of(b"'x'")) && again.read_alike(&now, Reading::of(b"x")));
+        let split = settings(&[("backslash_quote", "a"), ("timezone", "a")]);
+        assert_eq!(
+            settings(&[("timezone", "b")]).lexing_as(&split),
+            settings(&[("backslash_quote", "a"), ("timezone", "b"),])
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! `merge`'s, and who asks them for what is the session's.
 
 mod branch;
+pub mod copy;
 mod names;
 mod relay;
 mod told;

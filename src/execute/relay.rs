@@ -481,7 +481,7 @@ impl Relay {
                     events.push(Event::Parameter(name.clone(), value.clone()));
                     out.put(frame);
                 }
-                server.reported.insert(name, value);
+                server.report(name, value);
                 return Ok(());
             }
             b'N' => self.expected.front().is_none_or(is_shown),

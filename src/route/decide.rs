@@ -288,6 +288,18 @@ fn subset(topology: &Topology, belongs: impl Fn(ShardId) -> bool) -> ShardSet {
     if shards.len() == topology.len() { ShardSet::All } else { ShardSet::Subset(shards) }
 }
 
+/// The owner of the row whose key stands there.
+///
+/// # Errors
+/// The key is NULL, or its value is not proven to denote one.
+pub fn owner(request: &Request<'_>, source: &KeySource) -> Result<ShardId, ClientError> {
+    match owners(request, Access::Write, std::slice::from_ref(source)) {
+        Owners::One(owner, _) => Ok(owner),
+        Owners::Nobody | Owners::NullStored(_) => Err(explain::null_key()),
+        Owners::Many(_) | Owners::Unproven(_) => Err(explain::not_proven()),
+    }
+}
+
 /// Linear in the number of keys; allocates from the second owner on.
 fn owners(request: &Request<'_>, access: Access, keys: &[KeySource]) -> Owners {
     let topology = request.topology;

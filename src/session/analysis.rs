@@ -37,6 +37,14 @@ impl Session {
         Ok(context)
     }
 
+    /// As [`Session::context`], of a text that is read with these `standard_conforming_strings`.
+    pub(super) fn context_with(&mut self, strings: bool) -> Result<u64, ClientError> {
+        if strings == self.standard_conforming_strings {
+            return self.context();
+        }
+        Ok(self.worker.context_number((self.schema_epoch(), Rc::clone(&self.search_path), strings)))
+    }
+
     fn schema_epoch(&self) -> u64 {
         // Each database's schema has an epoch of its own that no other's has.
         self.database.schema.load().as_ref().map_or(0, |schema| schema.epoch)
@@ -51,7 +59,7 @@ impl Session {
         let context = self.context()?;
         let worker = Rc::clone(&self.worker);
         let mut lexed = worker.lexed.borrow_mut();
-        self.shape_with(text, &mut lexed, context)
+        self.shape_with(text, &mut lexed, context, self.standard_conforming_strings)
     }
 
     /// Did the text analysed last name a table that is not known? Then the schema is read again,
@@ -76,8 +84,9 @@ impl Session {
         text: &[u8],
         lexed: &mut Lexed,
         context: u64,
+        strings: bool,
     ) -> Result<Rc<Shape>, ClientError> {
-        if let Err(error) = lexed.lex(text, self.standard_conforming_strings)
+        if let Err(error) = lexed.lex(text, strings)
             && !self.database.is_one_shard()
         {
             return Err(ClientError::error(SqlState::SYNTAX, format!("syntax error: {error}")));
@@ -92,7 +101,7 @@ impl Session {
         }
         self.worker.totals.plan_miss.inc();
         let schema = self.schema()?;
-        let cx = self.analysis_context(&schema);
+        let cx = sql::Context { standard_conforming_strings: strings, ..self.analysis_context(&schema) };
         self.unknown_table.set(false);
         let shape = Rc::new(sql::analyze(text, lexed, &cx));
         if readable && !self.unknown_table.get() {

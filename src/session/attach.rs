@@ -346,13 +346,15 @@ impl Session {
 
     /// After a transaction: the server goes back to its pool, unless the session keeps it.
     pub(super) fn detach_if_free(&mut self) {
-        let Some(held) = &self.held else { return };
-        if self.relay.is_busy() || self.batch.is_sent() {
+        if self.held.is_none() || self.relay.is_busy() || self.batch.is_sent() {
             // What came after is on it already.
             return;
         }
-        let session_mode = self.directory.pool.mode == PoolMode::Session;
-        if held.pins.is_empty() && !session_mode {
+        if self.directory.pool.mode == PoolMode::Session {
+            return;
+        }
+        self.pin_if_changed_unasked();
+        if self.held.as_ref().is_some_and(|held| held.pins.is_empty()) {
             self.give_back_held();
         }
     }
@@ -560,7 +562,8 @@ impl Session {
         if self.relay.is_busy() || self.batch.is_sent() {
             self.end_running().await;
         }
-        let busy = self.relay.is_busy();
+        // What it has done to its server is not known before its answers have been taken note of.
+        let busy = self.relay.is_busy() || !self.events.is_empty();
         // A part of a transaction is closed, and PostgreSQL rolls it back.
         let mut leases: Vec<Held> =
             self.parked.drain(..).filter(|held| held.lease.status == TxStatus::Idle).collect();
@@ -583,7 +586,7 @@ impl Session {
         }
         // What is not in the list is closed here, and PostgreSQL rolls back.
         for mut held in leases {
-            if held.pins.is_empty() {
+            if held.pins.is_empty() && held.lease.changed_unasked().is_none() {
                 self.worker.local.give_back(held.lease);
                 continue;
             }

@@ -100,7 +100,7 @@ impl Session {
         let mut brought = self.bring_names(&statement.shape.mentions)?;
         let by_name = named && self.is_by_name(statement);
         if by_name && let Some(name) = &statement.by_sql {
-            brought |= self.bring_name(name, statement, 1);
+            brought |= self.bring_name(name, statement, 1)?;
         }
         if brought {
             self.batch.send();
@@ -128,6 +128,9 @@ impl Session {
                 }
                 return Ok(());
             }
+            let behind = self.read_as_first(statement)?;
+            let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
+            let server = &mut *held.lease;
             let name = PreparedNames::name(statement.id);
             // What it executes has to stay beside it.
             let limit = self.directory.pool.prepared_statements.max(statement.shape.mentions.names.len() + 1);
@@ -137,6 +140,7 @@ impl Session {
             self.tally.server_parses.inc();
             wire::put_parse(&mut server.outbox, name.as_bytes(), &statement.text, &statement.types);
             self.relay.expect(Expect::Parse { id: statement.id, shown });
+            self.run_hidden(&behind);
         } else {
             // Each Parse of a client's is one of its own, and reaches the server: what a text
             // means may depend on when it is parsed.
@@ -146,10 +150,14 @@ impl Session {
                 }
                 return Ok(());
             }
+            let behind = self.read_as_first(statement)?;
+            let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
+            let server = &mut *held.lease;
             server.unnamed = ticket;
             self.tally.server_parses.inc();
             wire::put_parse(&mut server.outbox, b"", &statement.text, &statement.types);
             self.relay.expect(Expect::Parse { id: 0, shown });
+            self.run_hidden(&behind);
         }
         self.batch.send();
         Ok(())

@@ -27,6 +27,7 @@ mod own;
 mod pins;
 mod prepared;
 mod ready;
+mod reparse;
 mod reworded;
 mod settings;
 mod simple;

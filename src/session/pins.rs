@@ -5,8 +5,9 @@
 //! the server knows: it is asked, in one statement, before the client hears that it is done.
 
 use super::attach::Unattached;
+use super::settings::role_of_statement;
 use super::state::{Held, Session};
-use crate::backend::ServerError;
+use crate::backend::{Server, ServerError, quoted};
 use crate::config::PoolMode;
 use crate::error::ClientError;
 use crate::sql::{Kind, Pin, Shape};
@@ -18,7 +19,7 @@ use crate::wire::TxStatus;
 pub(super) struct Pins(u16);
 
 /// In the order in which the console names them.
-const ALL: [Pin; 9] = [
+const ALL: [Pin; 11] = [
     Pin::TemporaryTable,
     Pin::Listen,
     Pin::HoldCursor,
@@ -28,10 +29,12 @@ const ALL: [Pin; 9] = [
     Pin::Code,
     Pin::Load,
     Pin::Seed,
+    Pin::Unread,
+    Pin::Call,
 ];
 
-/// What of a session's state is still on its server, in the words of [`asked`]. Operators are
-/// qualified: the session's `search_path` may hide PostgreSQL's.
+/// What of a session's state is still on its server, in the words of [`asked`], but for its end
+/// ([`question`]). Operators are qualified: the session's `search_path` may hide PostgreSQL's.
 const QUESTION: &str = "SELECT pg_catalog.concat_ws(',', \
     CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_locks \
         WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND locktype OPERATOR(pg_catalog.=) 'advisory') \
@@ -43,7 +46,38 @@ const QUESTION: &str = "SELECT pg_catalog.concat_ws(',', \
         OR EXISTS (SELECT FROM pg_catalog.pg_proc \
         WHERE pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) THEN 'temporary' END, \
     CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) THEN 'listen' END, \
-    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) THEN 'cursor' END)";
+    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) THEN 'cursor' END";
+
+/// The whole question; with `settings` also whether there is one that `server` is not known to have.
+/// Who one is has no place in `pg_settings`.
+fn question(server: &Server, settings: bool) -> String {
+    if !settings {
+        return format!("{QUESTION})");
+    }
+    let known: Vec<String> = server.settings.names().map(quoted).collect();
+    let mut unknown = format!(
+        "EXISTS (SELECT FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session' AND NOT \
+         pg_catalog.lower(name) OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.text[]))",
+        known.join(", ")
+    );
+    let mut compare = |parameter: &str, known: &str| {
+        unknown += &format!(
+            " OR pg_catalog.current_setting('{parameter}') OPERATOR(pg_catalog.<>) {}",
+            quoted(known)
+        );
+    };
+    match server.settings.get("role").map(role_of_statement) {
+        None => compare("role", "none"),
+        Some(Some(role)) => compare("role", &role),
+        Some(None) => {}
+    }
+    if server.settings.get("session_authorization").is_none()
+        && let Some(login) = server.reported.get("session_authorization")
+    {
+        compare("session_authorization", login);
+    }
+    format!("{QUESTION}, CASE WHEN {unknown} THEN 'setting' END)")
+}
 
 /// The reasons a server can be asked about.
 fn asked(pin: Pin) -> Option<&'static str> {
@@ -52,7 +86,8 @@ fn asked(pin: Pin) -> Option<&'static str> {
         Pin::TemporaryTable => Some("temporary"),
         Pin::Listen => Some("listen"),
         Pin::HoldCursor => Some("cursor"),
-        Pin::Load | Pin::Setting | Pin::Sequence | Pin::Seed | Pin::Code => None,
+        Pin::Call => Some("setting"),
+        Pin::Load | Pin::Setting | Pin::Sequence | Pin::Seed | Pin::Code | Pin::Unread => None,
     }
 }
 
@@ -77,9 +112,9 @@ impl Pins {
         Pins(self.0 | other.0)
     }
 
-    /// Some of it is there after `DISCARD ALL`: libraries stay loaded, and a seed stays planted.
+    /// Some of it may be there after `DISCARD ALL`: libraries stay loaded, and a seed stays planted.
     pub(super) fn outlives_discard(self) -> bool {
-        self.has(Pin::Load) || self.has(Pin::Seed)
+        self.has(Pin::Load) || self.has(Pin::Seed) || self.has(Pin::Unread)
     }
 
     /// For the console: one reason is as good as several.
@@ -115,6 +150,8 @@ fn reason(pin: Pin) -> &'static str {
         Pin::Sequence => "currval",
         Pin::Seed => "setseed",
         Pin::Code => "DO",
+        Pin::Unread => "unknown code",
+        Pin::Call => "code that was called",
     }
 }
 
@@ -126,8 +163,20 @@ impl Session {
         let Some(held) = &mut self.held else { return };
         held.pins.add(pin);
         // What a transaction made may go with it.
-        self.pins_to_check |= in_transaction;
+        self.pins_to_check |= in_transaction || pin == Pin::Call;
         self.note_pins();
+    }
+
+    /// A function that was not seen to set anything may have set what the server reports: then the
+    /// server stays with the session that called it.
+    pub(super) fn pin_if_changed_unasked(&mut self) {
+        let Some(held) = &mut self.held else { return };
+        match held.lease.changed_unasked() {
+            None => {}
+            // The server cannot be asked whether a setting that the session has made is still it.
+            Some(true) => self.pin(Pin::Setting),
+            Some(false) => self.pin(Pin::Call),
+        }
     }
 
     /// Tells the console.
@@ -141,11 +190,13 @@ impl Session {
         if self.pins_to_check || self.held.as_ref().is_none_or(|held| held.pins.is_empty()) {
             return;
         }
+        let called = self.held.as_ref().is_some_and(|held| held.pins.has(Pin::Call));
         let contains = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
         self.pins_to_check = shape.statements.len() > 1
             || shape.statements.iter().any(|statement| match statement.kind {
                 Kind::Listen => statement.pin.is_none(),
                 Kind::Discard => true,
+                Kind::Set { .. } | Kind::Reset { .. } | Kind::ResetAll => called,
                 Kind::Ddl => contains(b"drop"),
                 Kind::Other => contains(b"close"),
                 _ => false,
@@ -169,7 +220,8 @@ impl Session {
     pub(super) async fn release_pins(&mut self) {
         self.pins_to_check = false;
         let Some(held) = &mut self.held else { return };
-        let answer = held.lease.ask(QUESTION).await;
+        let question = question(&held.lease, held.pins.has(Pin::Call));
+        let answer = held.lease.ask(&question).await;
         held.lease.unnamed = 0;
         match answer {
             Ok(Some(answer)) => held.pins = held.pins.as_answered(&answer),

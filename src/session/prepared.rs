@@ -7,13 +7,16 @@
 use super::attach::Unattached;
 use super::sql_prepared::mixed;
 use super::state::Session;
+use crate::backend::{Reading, Settings};
 use crate::error::{ClientError, SqlState};
 use crate::execute::{ClientNames, ResultShape};
 use crate::sql::{Lexed, Shape};
+use crate::txn::Change;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// A statement as a client prepared it.
@@ -42,6 +45,27 @@ pub(super) struct Prepared {
     pub result: ResultShape,
     /// The last of the schema's changes after which servers were known to give that result.
     pub result_as_of: Cell<u64>,
+    /// Under which settings PostgreSQL parses it, and executes it.
+    pub under: Under,
+    /// What in the text they decide over.
+    pub reading: Reading,
+}
+
+/// The settings of a statement. PostgreSQL parses it once: a string that has become a timestamp
+/// stays that, whatever the time zone is later. But it may do so again when a table has changed,
+/// under the settings of whoever executes it. So only sessions that agree in both share a
+/// statement, and a server that does not have it yet parses it under the first
+/// ([`super::reparse`]).
+#[derive(Clone)]
+pub(super) struct Under {
+    /// When it was parsed first, and
+    pub first: Arc<Settings>,
+    /// now.
+    pub now: Arc<Settings>,
+    /// `standard_conforming_strings`, when it was parsed first.
+    pub strings: bool,
+    /// The search path now: under another one PostgreSQL parses it anew.
+    pub path: Rc<[String]>,
 }
 
 /// After no change of the schema.
@@ -51,6 +75,11 @@ impl Prepared {
     /// Where to note its result, unless that is known.
     pub(super) fn unknown_result(&self) -> Option<ResultShape> {
         self.result.get().is_none().then(|| self.result.clone())
+    }
+
+    fn is_under(&self, under: &Under) -> bool {
+        self.under.first.read_alike(&under.first, self.reading)
+            && self.under.now.read_alike(&under.now, self.reading)
     }
 }
 
@@ -89,20 +118,23 @@ impl Interner {
         text: &[u8],
         types: &[u8],
         (context, variant): (u64, u64),
+        under: &Under,
         make: impl FnOnce() -> Result<Prepared, E>,
     ) -> Result<Rc<Prepared>, E> {
         if text.len() > LONG {
             return Ok(Rc::new(make()?));
         }
         let same = |p: &&Rc<Prepared>| {
-            p.context == context && p.variant == variant && *p.text == *text && *p.types == *types
+            let numbers = p.context == context && p.variant == variant;
+            numbers && *p.text == *text && *p.types == *types && p.is_under(under)
         };
         if let Some(prepared) = self.recent.iter().rev().take(4).find(same) {
             return Ok(Rc::clone(prepared));
         }
         let key: Key = (text.into(), types.into(), context, variant);
         if let Some(prepared) = self.known.get(&key).and_then(Weak::upgrade) {
-            return Ok(prepared);
+            // A number of settings is no proof.
+            return if prepared.is_under(under) { Ok(prepared) } else { Ok(Rc::new(make()?)) };
         }
         let prepared = Rc::new(make()?);
         self.known.insert(key, Rc::downgrade(&prepared));
@@ -121,31 +153,42 @@ impl Interner {
 impl Session {
     /// A text as a statement, analysed at most once.
     pub(super) fn prepare(&mut self, text: &[u8], types: &[u8]) -> Result<Rc<Prepared>, ClientError> {
-        let variant = self.variant(text);
-        let statement = self.prepare_variant(text, types, variant)?;
+        self.prepare_under(text, types, &self.under_now())
+    }
+
+    fn prepare_under(
+        &mut self,
+        text: &[u8],
+        types: &[u8],
+        under: &Under,
+    ) -> Result<Rc<Prepared>, ClientError> {
+        let variant = self.variant(text, under);
+        let statement = self.prepare_variant(text, types, variant, under)?;
         match self.executed_id(&statement.shape) {
-            Some(id) => self.prepare_variant(text, types, variant ^ mixed(id)),
+            Some(id) => self.prepare_variant(text, types, variant ^ mixed(id), under),
             None => Ok(statement),
         }
     }
 
-    pub(super) fn prepare_variant(
+    fn prepare_variant(
         &mut self,
         text: &[u8],
         types: &[u8],
         variant: u64,
+        under: &Under,
     ) -> Result<Rc<Prepared>, ClientError> {
-        let context = self.context()?;
+        let context = self.context_with(under.strings)?;
         let schema = self.database.schema_changes.load(Ordering::SeqCst);
         let worker = Rc::clone(&self.worker);
         let mut interner = worker.interner.borrow_mut();
-        interner.intern(text, types, (context, variant), || {
+        interner.intern(text, types, (context, variant), under, || {
             let mut lexed = Lexed::default();
-            let shape = self.shape_with(text, &mut lexed, context)?;
+            let shape = self.shape_with(text, &mut lexed, context, under.strings)?;
             let unknown_table = self.unknown_table.replace(false);
             let oids = types.as_chunks::<4>().0.iter().map(|oid| u32::from_be_bytes(*oid)).collect();
             let id = worker.new_number();
-            let (text, types) = (text.into(), types.into());
+            let reading = Reading::of(text);
+            let (text, types, under) = (text.into(), types.into(), under.clone());
             Ok(Prepared {
                 id,
                 text,
@@ -159,36 +202,62 @@ impl Session {
                 context,
                 result: ResultShape::default(),
                 result_as_of: Cell::new(schema),
+                under,
+                reading,
             })
         })
     }
 
-    /// What a server makes of a text when it parses it depends on settings too: a string that
-    /// becomes a timestamp is read in the session's time zone and date style, there and then.
-    /// Texts with such strings are shared only between sessions whose settings are alike, and not
-    /// at all if they may stand for a moment (`'now'`, `'today'`). And what was prepared before the
-    /// schema changed is not what the same text means now.
-    pub(super) fn variant(&self, text: &[u8]) -> u64 {
-        let schema = mixed(self.database.schema_changes.load(Ordering::SeqCst));
-        if !text.contains(&b'\'') && !text.contains(&b'$') {
-            return schema;
+    /// The settings that hold now, those of an open transaction included.
+    pub(super) fn settings_in_force(&self) -> Arc<Settings> {
+        let reads = |name: &str| Reading::MOST.depends_on(name);
+        let matters = self.tx.changes().iter().any(|change| match change {
+            Change::Set(name, ..) | Change::Reset(name) => reads(name),
+            Change::ResetAll => true,
+        });
+        if matters {
+            Arc::new(self.tx.in_force(&self.initial, &self.settings))
+        } else {
+            Arc::clone(&self.settings)
         }
+    }
+
+    pub(super) fn under_now(&self) -> Under {
+        let now = self.settings_in_force();
+        Under {
+            first: Arc::clone(&now),
+            now,
+            strings: self.standard_conforming_strings,
+            path: Rc::clone(&self.search_path),
+        }
+    }
+
+    /// What tells apart what one text means: the settings it is parsed and executed under
+    /// ([`Under`]), and the schema it was prepared in. A string that may stand for a moment (`'now'`,
+    /// `'today'`) is nobody else's.
+    pub(super) fn variant(&self, text: &[u8], under: &Under) -> u64 {
         let moment = [&b"now"[..], b"today", b"tomorrow", b"yesterday"];
         let mentions = |word: &&[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
-        if !self.tx.changes().is_empty() || (text.contains(&b'\'') && moment.iter().any(mentions)) {
+        if (text.contains(&b'\'') || text.contains(&b'$')) && moment.iter().any(mentions) {
             return self.worker.new_number();
         }
-        self.settings.fingerprint_without("application_name") ^ schema
+        let reading = Reading::of(text);
+        let schema = mixed(self.database.schema_changes.load(Ordering::SeqCst));
+        let now = under.now.fingerprint(reading);
+        if under.first.read_alike(&under.now, reading) {
+            return schema ^ now;
+        }
+        schema ^ now ^ mixed(under.first.fingerprint(reading))
     }
 
     /// The same statement under another context. Its client has been told what result it has: it
     /// is not one with those that have another.
-    fn renewed(&mut self, found: &Prepared) -> Result<Rc<Prepared>, ClientError> {
-        let renewed = self.prepare(&found.text, &found.types)?;
+    fn as_told(&mut self, found: &Prepared, under: &Under) -> Result<Rc<Prepared>, ClientError> {
+        let renewed = self.prepare_under(&found.text, &found.types, under)?;
         match found.result.get() {
             Some(told) if renewed.result.get() != Some(told) => {
                 let variant = renewed.variant ^ mixed(told);
-                let renewed = self.prepare_variant(&found.text, &found.types, variant)?;
+                let renewed = self.prepare_variant(&found.text, &found.types, variant, under)?;
                 renewed.result.set(told);
                 renewed.result_as_of.set(NEVER);
                 Ok(renewed)
@@ -215,12 +284,15 @@ impl Session {
             }
             .into());
         };
-        if found.context == self.context()? {
+        let now = self.settings_in_force();
+        let is_as_it_was = found.under.now.read_alike(&now, found.reading);
+        if is_as_it_was && found.context == self.context_with(found.under.strings)? {
             return Ok(found);
         }
+        let under = self.renewed(&found, now);
         let renewed = match found.by_sql {
-            Some(_) => self.made_by_sql(&found.text)?,
-            None => self.renewed(&found)?,
+            Some(_) => self.made_by_sql(&found.text, &under)?,
+            None => self.as_told(&found, &under)?,
         };
         if let Some(held) = &mut self.held
             && found.by_sql.is_some()
@@ -235,5 +307,16 @@ impl Session {
             self.statements.insert(name.into(), Rc::clone(&renewed));
         }
         Ok(renewed)
+    }
+
+    /// What a statement is executed under now, and parsed under where a server does not have it.
+    fn renewed(&self, found: &Prepared, now: Arc<Settings>) -> Under {
+        let (first, strings) = (&found.under.first, found.under.strings);
+        let first = if found.under.path == self.search_path {
+            now.reading_as(first, found.reading)
+        } else {
+            now.lexing_as(first)
+        };
+        Under { first: Arc::new(first), now, strings, path: Rc::clone(&self.search_path) }
     }
 }

@@ -256,7 +256,7 @@ impl Session {
         // What the client has sent since is under way as well.
         let more = self.relay.awaits_ready();
         let last = !more && !self.batch.is_begun();
-        self.compare_told();
+        self.compare_told()?;
         if self.batch.aligned && !self.batch.misaligned {
             self.tell_what_was_reported()?;
         }
@@ -393,11 +393,9 @@ impl Session {
                 self.read_strings_as(value == "on");
             }
             "client_encoding" if !self.database.is_one_shard() && !is_ascii_superset(&value) => {
-                return Err(ClientError::refused(
-                    format!("client_encoding {value} cannot be routed: its characters may contain quotes"),
-                    "Use UTF8.",
-                )
-                .into());
+                // Nobody else may get a server that has it: the session knows nothing of it.
+                self.drop_held();
+                return Err(unreadable_encoding(&value).into());
             }
             "client_encoding" => {
                 let server = self.held.as_ref().and_then(|held| held.lease.reported.get("server_encoding"));
@@ -411,10 +409,35 @@ impl Session {
 }
 
 /// In these encodings a byte below 128 is always that ASCII character, so that a text can be read
-/// without decoding it; the others are client-only (`pg_wchar.h`, `PG_ENCODING_BE_LAST`).
+/// without decoding it; the others are client-only (`pg_wchar.h`, `PG_ENCODING_BE_LAST`). Spelt as
+/// PostgreSQL takes them (`pg_encname_tbl`, `clean_encoding_name`).
 pub(super) fn is_ascii_superset(encoding: &str) -> bool {
+    let plain: String = encoding.chars().filter(char::is_ascii_alphanumeric).collect();
     !matches!(
-        encoding.to_ascii_uppercase().as_str(),
-        "SJIS" | "SHIFT_JIS_2004" | "BIG5" | "GBK" | "UHC" | "GB18030" | "JOHAB"
+        plain.to_ascii_lowercase().as_str(),
+        "sjis"
+            | "shiftjis"
+            | "mskanji"
+            | "win932"
+            | "windows932"
+            | "shiftjis2004"
+            | "big5"
+            | "win950"
+            | "windows950"
+            | "gbk"
+            | "win936"
+            | "windows936"
+            | "uhc"
+            | "win949"
+            | "windows949"
+            | "gb18030"
+            | "johab"
+    )
+}
+
+pub(super) fn unreadable_encoding(encoding: &str) -> ClientError {
+    ClientError::refused(
+        format!("client_encoding {encoding} cannot be routed: its characters may contain quotes"),
+        "Use UTF8.",
     )
 }

@@ -51,7 +51,9 @@ impl Session {
 
     /// Would [`Session::own_statement`] put this in other words, or keep it until there is a shard?
     pub(super) fn is_reworded_or_kept(&self, kind: &Kind) -> bool {
+        let is_planted = matches!(kind, Kind::Set { name, .. } if super::simple::is_planted(name));
         matches!(kind, Kind::Set { .. } | Kind::Reset { .. } | Kind::ResetAll)
+            && !is_planted
             // In a failed transaction every statement gets its server's refusal, and gets it at once.
             && self.status() != TxStatus::Failed
             && (self.keeps_settings() || self.resetting(kind).is_some())
@@ -192,21 +194,21 @@ impl Session {
 
     /// The transaction runs on a server now, which reports what changes from here on, but nothing
     /// of what has come and gone in one round trip.
-    pub(super) fn compare_told(&mut self) {
+    pub(super) fn compare_told(&mut self) -> Result<(), End> {
         if self.told_ahead.is_empty() || self.tx.phase() == Phase::Pending {
-            return;
+            return Ok(());
         }
-        let Some(held) = &self.held else { return };
+        let Some(held) = &self.held else { return Ok(()) };
         let reported = held.lease.reported.clone();
         for (name, (_, told)) in std::mem::take(&mut self.told_ahead) {
             if let Some(actual) = reported.get(&name).filter(|actual| **actual != told)
                 && self.told.tell(&name, actual)
             {
                 self.say_with(|out| wire::put_parameter(out, &name, actual));
-                // Another session's server had it, or this one's has reported it before.
-                let _: Result<(), End> = self.parameter(&name, actual.clone());
+                self.parameter(&name, actual.clone())?;
             }
         }
+        Ok(())
     }
 
     /// The transaction is undone, and so is what the client was told ahead of a server.

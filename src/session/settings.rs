@@ -1,11 +1,15 @@
 //! What settings mean to pgring: which text repeats a `SET`, and where a value that routing
 //! depends on stands in it.
 
+use super::ready::{is_ascii_superset, unreadable_encoding};
 use super::state::Session;
+use crate::error::ClientError;
 use crate::route::{Parameters, Value};
-use crate::sql::{ConfigCall, Lexed, TokenKind, ValueSlot, tokenize};
+use crate::sql::{ConfigCall, Kind, Lexed, Shape, TokenKind, ValueSlot, tokenize};
 use crate::txn::Change;
 use std::rc::Rc;
+
+const ENCODING: &str = "client_encoding";
 
 /// Values of `set_config()` that came as parameters: which, and what. One that is missing is
 /// known to the server only.
@@ -33,7 +37,9 @@ impl ConfigValues {
     pub(super) fn know(&self, call: &ConfigCall) -> bool {
         match call.value {
             ValueSlot::Param(number) => self.0.iter().any(|(known, _)| *known == number),
-            _ => true,
+            ValueSlot::Literal(_) => true,
+            // NULL.
+            ValueSlot::Tokens(..) => false,
         }
     }
 
@@ -43,25 +49,68 @@ impl ConfigValues {
             ValueSlot::Param(number) => {
                 self.0.iter().find(|(known, _)| *known == number).map(|(_, value)| value.clone())
             }
+            ValueSlot::Tokens(..) => None,
             slot => literal(text, &slot, standard_strings),
         }
     }
 }
 
-/// Might the code of a `DO` block leave something on its server that the next client would meet?
-/// Its words are looked at; what functions do that it calls cannot be seen.
-pub(super) fn may_leave_state(code: &str) -> bool {
-    let code = code.to_lowercase();
-    let suspicious = ["set_config", "temp", "advisory", "listen", "load", "setseed", "prepare", "execute"];
-    if suspicious.iter().any(|word| code.contains(word)) {
+/// Might the code of a `DO` block leave something on its server that the next client would meet? Its
+/// words are looked at, as PL/pgSQL reads them. What the functions do that it calls cannot be seen:
+/// what they have left is looked for when it has run.
+pub(super) fn may_leave_state(block: &[u8], standard_strings: bool) -> bool {
+    let mut lexed = Lexed::default();
+    let Ok(tokens) = tokenize(block, standard_strings) else { return true };
+    if lexed.lex(block, standard_strings).is_err() {
         return true;
     }
-    // `SET` as a statement, not as a part of an UPDATE.
-    let words: Vec<&str> = code.split_whitespace().collect();
-    words.windows(2).any(|pair| {
-        let last = pair[0].rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
-        let begins = matches!(last, "" | "begin" | "then" | "else" | "loop");
-        (begins && matches!(pair[1], "set" | "reset")) || pair[1].ends_with(";set")
+    let slots = 0..u32::try_from(lexed.literals().len()).unwrap_or(u32::MAX);
+    let codes: Option<Vec<_>> = slots.map(|slot| lexed.literal_value(block, slot)).collect();
+    let Some(codes) = codes else { return true };
+    // Of another language nothing is known.
+    let mut words = tokens.iter().map(|token| word(block, token));
+    let names_language = words.any(|word| word == "language");
+    let names_ours = words.any(|word| word == "plpgsql") || codes.iter().any(|code| **code == *b"plpgsql");
+    (names_language && !names_ours) || codes.iter().any(|code| may_set(code, standard_strings))
+}
+
+/// A word or an identifier in lower case; nothing of other tokens.
+fn word(text: &[u8], token: &crate::sql::Token) -> String {
+    let raw = &text[token.span.start as usize..token.span.end as usize];
+    match token.kind {
+        TokenKind::Word | TokenKind::QuotedIdent => {
+            String::from_utf8_lossy(raw).trim_matches('"').to_lowercase()
+        }
+        _ => String::new(),
+    }
+}
+
+fn may_set(code: &[u8], standard_strings: bool) -> bool {
+    const SUSPICIOUS: [&str; 12] = [
+        "set_config",
+        "temp",
+        "temporary",
+        "listen",
+        "load",
+        "setseed",
+        "seed",
+        "prepare",
+        "execute",
+        "pg_settings",
+        "pg_temp",
+        "dblink_connect",
+    ];
+    let Ok(tokens) = tokenize(code, standard_strings) else { return true };
+    let words: Vec<String> = tokens.iter().map(|token| word(code, token)).collect();
+    words.iter().enumerate().any(|(at, word)| match tokens[at].kind {
+        TokenKind::UnicodeIdent => true,
+        // As a statement, not as a part of an UPDATE.
+        TokenKind::Word if matches!(word.as_str(), "set" | "reset") => {
+            at == 0
+                || matches!(words[at - 1].as_str(), "begin" | "then" | "else" | "loop")
+                || matches!(tokens[at - 1].kind, TokenKind::Semicolon | TokenKind::Operator)
+        }
+        _ => SUSPICIOUS.contains(&word.as_str()) || word.contains("advisory"),
     })
 }
 
@@ -165,8 +214,11 @@ impl Session {
     pub(super) fn settings_changed(&mut self) {
         let user = self.effective_user();
         let path = match self.setting("search_path") {
-            // What cannot be read here has been refused, where it matters.
-            Some(statement) => path_of_statement(statement, &user).unwrap_or_default().into(),
+            // What cannot be read here has been refused where there is something to route. It may
+            // have tables made that are temporary.
+            Some(statement) => {
+                path_of_statement(statement, &user).unwrap_or_else(|| vec!["pg_temp".to_owned()]).into()
+            }
             None if user == self.user_name => Rc::clone(&self.default_path),
             None => path_of_value(&self.default_path_text, &user).into(),
         };
@@ -174,6 +226,38 @@ impl Session {
             self.search_path = path;
             self.context = None;
         }
+    }
+
+    /// Refuses an encoding in which no text could be read here, before any server has it.
+    pub(super) fn refuse_unreadable_encodings(
+        &self,
+        shape: &Shape,
+        text: &[u8],
+        values: &ConfigValues,
+    ) -> Result<(), ClientError> {
+        let strings = self.standard_conforming_strings;
+        let check = |value: Option<String>| match value {
+            Some(value) if is_ascii_superset(&value) => Ok(()),
+            Some(value) => Err(unreadable_encoding(&value)),
+            None => Err(ClientError::refused(
+                "this spelling of a client_encoding cannot be followed across shards",
+                "Write it as a plain name or a plain string.",
+            )),
+        };
+        for statement in &shape.statements {
+            match &statement.kind {
+                Kind::Set { name, value: Some(slot), default: false, .. } if name == ENCODING => {
+                    check(literal(text, slot, strings))?;
+                }
+                Kind::SetConfig(calls) => {
+                    for call in calls.iter().filter(|call| call.name == ENCODING) {
+                        check(values.value(call, text, strings))?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The statement that has set a parameter, in the transaction or before; `None` if it has the
@@ -205,7 +289,7 @@ impl Session {
 }
 
 /// Whom `SET ROLE` or `SET SESSION AUTHORIZATION` names.
-fn role_of_statement(statement: &str) -> Option<String> {
+pub(super) fn role_of_statement(statement: &str) -> Option<String> {
     let tokens = tokenize(statement.as_bytes(), true).ok()?;
     let last = tokens.last()?;
     let word = &statement[last.span.start as usize..last.span.end as usize];
@@ -244,13 +328,29 @@ mod tests {
         for code in [
             "DO $$BEGIN SET work_mem = '1MB'; END$$",
             "DO $$BEGIN PERFORM set_config('a', 'b', false); END$$",
+            "DO $$BEGIN PERFORM pg_catalog.\"set_config\"('a', 'b', false); END$$",
             "do 'begin create temp table t(); end'",
             "DO $$BEGIN EXECUTE 'x'; END$$",
+            "DO $$BEGIN NULL;-- why\nSET work_mem = '1MB'; END$$",
+            "DO $$BEGIN NULL; /* x */ RESET work_mem; END$$",
+            "DO $$BEGIN <<l>> SET work_mem = '1MB'; END$$",
+            "DO $$BEGIN IF true THEN SET\nwork_mem = '1MB'; END IF; END$$",
+            "DO LANGUAGE plpgsql E'BEGIN \\x53ET work_mem=''9MB''; END'",
+            "DO LANGUAGE plpgsql U&'BEGIN \\0053ET work_mem=''9MB''; END'",
+            "DO $$BEGIN UPDATE pg_settings SET setting = 1; END$$",
+            "DO $$BEGIN PERFORM U&\"set_confi\\0067\"('a', 'b', false); END$$",
+            "DO LANGUAGE plperl $$spi_exec_query('x')$$",
+            "DO $$BEGIN RAISE NOTICE 'open; END$$",
         ] {
-            assert!(may_leave_state(code), "{code}");
+            assert!(may_leave_state(code.as_bytes(), true), "{code}");
         }
-        for code in ["DO $$BEGIN UPDATE t SET a = 1; END$$", "DO $$BEGIN RAISE NOTICE 'x'; END$$"] {
-            assert!(!may_leave_state(code), "{code}");
+        for code in [
+            "DO $$BEGIN UPDATE t SET a = 1; END$$",
+            "DO $$BEGIN RAISE NOTICE 'set x'; END$$",
+            "DO LANGUAGE plpgsql $$BEGIN ALTER TABLE t ALTER a SET DEFAULT 1; PERFORM f(); END$$",
+            "DO $$BEGIN INSERT INTO t VALUES (1) ON CONFLICT DO UPDATE SET a = 1; END$$ LANGUAGE 'plpgsql'",
+        ] {
+            assert!(!may_leave_state(code.as_bytes(), true), "{code}");
         }
     }
 

@@ -171,7 +171,7 @@ impl Session {
         self.aim_past(&shape);
         self.attach(shard).await?;
         self.bring_names(&shape.mentions)?;
-        self.bring_names_in_strings(&shape.mentions, text);
+        self.bring_names_in_strings(&shape.mentions, text)?;
         let note = self.plan_effects(&shape, text, &ConfigValues::default());
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         let server = &mut *held.lease;
@@ -217,6 +217,14 @@ impl Session {
     }
 
     async fn function_call(&mut self, frame: &[u8]) -> Result<(), Unattached> {
+        let function = frame[wire::HEADER_LEN..].first_chunk().map_or(0, |oid| u32::from_be_bytes(*oid));
+        if function == SET_CONFIG && !self.database.is_one_shard() {
+            return Err(ClientError::refused(
+                "set_config() by FunctionCall cannot be followed across shards",
+                "Use SET, or set_config() with constants as the only expression of a SELECT.",
+            )
+            .into());
+        }
         if self.relay.awaits_ready() {
             return Err(Unattached::Later);
         }
@@ -232,6 +240,9 @@ impl Session {
         self.attach(shard).await?;
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         held.lease.outbox.put(frame);
+        if !LARGE_OBJECTS.contains(&function) {
+            self.pin(Pin::Unread);
+        }
         self.relay.expect(Expect::Function);
         self.started();
         self.batch.note_unsure();
@@ -271,9 +282,11 @@ impl Session {
             self.refuse_reset_to_start(shape)?;
         }
         refuse_own_config(shape)?;
+        self.refuse_config_default(shape, values)?;
         if self.database.is_one_shard() {
             return Ok(());
         }
+        self.refuse_unreadable_encodings(shape, text, values)?;
         let unfollowed = |statement: &Statement| match &statement.kind {
             Kind::SetConfig(calls) => calls.iter().any(|call| !values.know(call)),
             _ => statement.pin == Some(Pin::Setting),
@@ -341,6 +354,23 @@ impl Session {
         Ok(())
     }
 
+    /// `set_config()` without a value goes back to what the session began with, which a server that
+    /// others use too does not know.
+    fn refuse_config_default(&self, shape: &Shape, values: &ConfigValues) -> Result<(), ClientError> {
+        let begun = |call: &ConfigCall| !values.know(call) && self.initial.get(&call.name).is_some();
+        let at_start = |statement: &Statement| match &statement.kind {
+            Kind::SetConfig(calls) => calls.iter().any(begun),
+            _ => false,
+        };
+        if shape.statements.iter().any(at_start) {
+            return Err(ClientError::refused(
+                "a parameter given at the connection's start cannot be reset by set_config()",
+                "Use RESET.",
+            ));
+        }
+        Ok(())
+    }
+
     /// Remembers what the statements of a text will do to the session, if anything; the number by
     /// which the relay tells that the first of them has run.
     pub(super) fn plan_effects(&mut self, shape: &Shape, text: &[u8], values: &ConfigValues) -> Option<u32> {
@@ -360,11 +390,15 @@ impl Session {
                 Kind::Prepare(_) => self.effect_of_prepare(source.as_bytes()),
                 _ => self.effect(statement, source.clone(), text, values),
             };
-            let unfollowed = || self.pin_unfollowed(statement, &source, values);
-            let pin = statement.pin.or_else(unfollowed).or_else(|| self.pin_of_executed(shape, statement));
-            if let Some(pin) = pin {
-                self.pin(pin);
-            }
+            let code = statement.kind == Kind::Block
+                && may_leave_state(source.as_bytes(), self.standard_conforming_strings);
+            let pins = [
+                statement.pin,
+                code.then_some(Pin::Code),
+                self.pin_unfollowed(statement, &source, values),
+                self.pin_of_executed(shape, statement),
+            ];
+            pins.into_iter().flatten().for_each(|pin| self.pin(pin));
             self.effects.push(effect);
         }
         if self.effects[note as usize..].iter().all(|effect| matches!(effect, Effect::None)) {
@@ -383,7 +417,6 @@ impl Session {
                 Some(Pin::Setting)
             }
             Kind::Set { .. } | Kind::SetConfig(_) if foreign() => Some(Pin::Setting),
-            Kind::Block if may_leave_state(source) => Some(Pin::Code),
             _ => None,
         }
     }
@@ -395,6 +428,9 @@ impl Session {
                 let change = |call: &ConfigCall| {
                     // Only the server knows some: see pin_unfollowed.
                     let value = values.value(call, text, self.standard_conforming_strings)?;
+                    if is_planted(&call.name) {
+                        return None;
+                    }
                     let statement = crate::backend::set_config_statement(&call.name, &value);
                     Some(Change::Set(call.name.clone(), statement, call.local))
                 };
@@ -442,6 +478,21 @@ impl Session {
             && self.relay.is_busy()
             && self.tx.phase() == Phase::Open
     }
+}
+
+/// The functions of large objects (`pg_proc.dat`), which is what clients have `FunctionCall` for
+/// (`fe-lobj.c`).
+const LARGE_OBJECTS: [u32; 20] = [
+    715, 764, 765, 767, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172, 3457, 3458, 3459,
+    3460,
+];
+
+/// `set_config()` (`pg_proc.dat`).
+const SET_CONFIG: u32 = 2078;
+
+/// Is this parameter an order rather than a value? It is not repeated anywhere.
+pub(super) fn is_planted(name: &str) -> bool {
+    name == "seed"
 }
 
 /// Do these parameters decide how a text is read?

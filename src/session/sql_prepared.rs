@@ -13,11 +13,11 @@
 
 use super::attach::Unattached;
 use super::distributed::Destination;
-use super::prepared::Prepared;
+use super::prepared::{Prepared, Under};
 use super::ready::Effect;
 use super::settings::statement_texts;
 use super::state::Session;
-use crate::backend::{Evicted, PreparedNames, Server};
+use crate::backend::{Evicted, PreparedNames, Reading, Server};
 use crate::error::ClientError;
 use crate::execute::{Expect, Relay, ResultShape};
 use crate::route::Parameters;
@@ -42,14 +42,14 @@ const BY_SQL: u64 = 0x5371_6c20_5072_6570;
 
 impl Session {
     /// What the text of a `PREPARE` makes.
-    pub(super) fn made_by_sql(&mut self, text: &[u8]) -> Result<Rc<Prepared>, ClientError> {
-        let context = self.context()?;
-        let variant = self.variant(text) ^ BY_SQL;
+    pub(super) fn made_by_sql(&mut self, text: &[u8], under: &Under) -> Result<Rc<Prepared>, ClientError> {
+        let context = self.context_with(under.strings)?;
+        let variant = self.variant(text, under) ^ BY_SQL;
         let worker = Rc::clone(&self.worker);
         let mut interner = worker.interner.borrow_mut();
-        interner.intern(text, &[], (context, variant), || {
+        interner.intern(text, &[], (context, variant), under, || {
             let mut lexed = Lexed::default();
-            let shape = self.shape_with(text, &mut lexed, context)?;
+            let shape = self.shape_with(text, &mut lexed, context, under.strings)?;
             let unknown_table = self.unknown_table.replace(false);
             let [Statement { kind: Kind::Prepare(made), .. }] = &shape.statements[..] else {
                 return Err(unfollowed());
@@ -70,12 +70,14 @@ impl Session {
                 context,
                 result: ResultShape::default(),
                 result_as_of: Cell::default(),
+                under: under.clone(),
+                reading: Reading::of(text),
             })
         })
     }
 
     pub(super) fn effect_of_prepare(&mut self, text: &[u8]) -> Effect {
-        match self.made_by_sql(text) {
+        match self.made_by_sql(text, &self.under_now()) {
             Ok(statement) => Effect::Prepare(statement),
             // It was analysed a moment ago, and refused if it was not to be followed.
             Err(error) => {
@@ -86,8 +88,15 @@ impl Session {
     }
 
     /// A `PREPARE` of the client's has run on the held server.
-    pub(super) fn prepared_by_sql(&mut self, statement: Rc<Prepared>) {
+    pub(super) fn prepared_by_sql(&mut self, mut statement: Rc<Prepared>) {
         let Some(name) = statement.by_sql.clone() else { return };
+        // A SET may have come before it in the same message.
+        let under = self.under_now();
+        if !statement.under.now.read_alike(&under.now, statement.reading)
+            && let Ok(renewed) = self.made_by_sql(&statement.text, &under)
+        {
+            statement = renewed;
+        }
         if let Some(held) = &mut self.held {
             // Room has been made when it was sent.
             held.lease.prepared.insert_named(&name, statement.id);
@@ -289,7 +298,7 @@ impl Session {
             match self.statement(name.as_bytes()) {
                 Ok(statement) => {
                     all |= statement.shape.mentions.all;
-                    self.bring_name(name.as_bytes(), &statement, room);
+                    self.bring_name(name.as_bytes(), &statement, room)?;
                 }
                 // It is about to be prepared, or does not exist.
                 Err(_) => self.clear_name(name.as_bytes(), room),
@@ -304,19 +313,27 @@ impl Session {
 
     /// As [`Session::bring_names`], for those that a string may execute: `SELECT run('EXECUTE p')`.
     /// Several shards do not all have what a statement is about, and a string is not routed by.
-    pub(super) fn bring_names_in_strings(&mut self, mentions: &Mentions, text: &[u8]) {
+    ///
+    /// # Errors
+    /// As [`Session::read_as_first`].
+    pub(super) fn bring_names_in_strings(
+        &mut self,
+        mentions: &Mentions,
+        text: &[u8],
+    ) -> Result<(), ClientError> {
         if self.statements.is_empty() || !mentions.is_empty() || !self.database.is_one_shard() {
-            return;
+            return Ok(());
         }
         let says = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
         if !text.contains(&b'\'') && !text.contains(&b'$') || !says(b"execute") {
-            return;
+            return Ok(());
         }
         let meant = self.statements.iter().filter(|(name, known)| known.by_sql.is_some() && says(name));
         let meant: Vec<_> = meant.map(|(name, known)| (name.clone(), Rc::clone(known))).collect();
         for (name, statement) in &meant {
-            self.bring_name(name, statement, meant.len());
+            self.bring_name(name, statement, meant.len())?;
         }
+        Ok(())
     }
 
     /// All of the session's statements, by their names, and no others.
@@ -340,25 +357,36 @@ impl Session {
             if statement.shape.mentions.execution.is_some() {
                 executing.push((name, statement));
             } else {
-                self.bring_name(&name, &statement, usize::MAX);
+                self.bring_name(&name, &statement, usize::MAX)?;
             }
         }
         // PostgreSQL looks at what they execute when they are parsed.
         for (name, statement) in executing {
-            self.bring_name(&name, &statement, usize::MAX);
+            self.bring_name(&name, &statement, usize::MAX)?;
         }
         Ok(())
     }
 
     /// Has the held server have a statement by the client's name, in one of at least `room` places.
     /// Returns whether anything had to be sent.
-    pub(super) fn bring_name(&mut self, name: &[u8], statement: &Prepared, room: usize) -> bool {
+    ///
+    /// # Errors
+    /// As [`Session::read_as_first`].
+    pub(super) fn bring_name(
+        &mut self,
+        name: &[u8],
+        statement: &Prepared,
+        room: usize,
+    ) -> Result<bool, ClientError> {
         let limit = self.directory.pool.prepared_statements.max(room);
-        let Some(held) = &mut self.held else { return false };
+        let Some(held) = &mut self.held else { return Ok(false) };
         let server = &mut *held.lease;
         if server.status == TxStatus::Failed || server.prepared.touch_named(name, statement.id) {
-            return false;
+            return Ok(false);
         }
+        let behind = self.read_as_first(statement)?;
+        let Some(held) = &mut self.held else { return Ok(false) };
+        let server = &mut *held.lease;
         for evicted in server.prepared.ask_named(name, statement.id, limit) {
             put_evicted(server, &mut self.relay, evicted);
         }
@@ -370,7 +398,8 @@ impl Session {
             wire::put_parse(&mut server.outbox, name, &statement.text, &statement.types);
             self.relay.expect(Expect::Parse { id: 0, shown: false });
         }
-        true
+        self.run_hidden(&behind);
+        Ok(true)
     }
 
     /// The held server has nothing by this name, and room for what may be prepared by it.
@@ -404,7 +433,7 @@ fn put_close(server: &mut Server, relay: &mut Relay, name: &[u8]) {
 
 /// Runs a `PREPARE` ahead of the client's statement, whose unnamed statement and portal it leaves
 /// alone.
-fn put_run(server: &mut Server, relay: &mut Relay, text: &[u8]) {
+pub(super) fn put_run(server: &mut Server, relay: &mut Relay, text: &[u8]) {
     // An error may have left it there.
     put_close(server, relay, AHEAD);
     wire::put_parse(&mut server.outbox, AHEAD, text, &[]);

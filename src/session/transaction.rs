@@ -5,6 +5,7 @@
 use super::attach::Unattached;
 use super::reworded::Reworded;
 use super::settings::{literal, statement_texts};
+use super::simple::is_planted;
 use super::state::Session;
 use crate::error::{ClientError, SqlState};
 use crate::sql::{Kind, Shape};
@@ -131,6 +132,7 @@ impl Session {
             Kind::Reset { name } if name.starts_with("pgring.") => {
                 self.own_change(name, None, false, "RESET")
             }
+            Kind::Set { name, .. } if is_planted(name) => Own::NotOurs,
             kind @ (Kind::Set { .. } | Kind::Reset { .. } | Kind::ResetAll) => {
                 if self.keeps_settings() {
                     return self.set_while_pending(kind, source()).await;
@@ -360,6 +362,7 @@ impl Session {
 /// What a `SET`, as its client wrote it, changes.
 pub(super) fn changes(kind: &Kind, source: &str) -> Vec<Change> {
     match kind {
+        Kind::Set { name, .. } if is_planted(name) => Vec::new(),
         // These end with the transaction, whatever the words.
         Kind::Set { name, .. } if name.starts_with("transaction_") => Vec::new(),
         // Three parameters in one.

@@ -5,7 +5,7 @@ use super::attach::server_refusal;
 use super::cancel::Registration;
 use super::directory::{Database, Directory, Greeting, User};
 use super::own::OwnSettings;
-use super::ready::is_ascii_superset;
+use super::ready::{is_ascii_superset, unreadable_encoding};
 use super::settings::{path_of_statement, path_of_value};
 use super::startup::{Door, Turned};
 use super::state::{End, Session};
@@ -176,6 +176,9 @@ pub(super) async fn welcome(
         if greeting.reported(&name).is_some_and(|known| same_value(&name, known, &value)) {
             continue;
         }
+        if name == "client_encoding" && !database.is_one_shard() && !is_ascii_superset(&value) {
+            return Err(unreadable_encoding(&value).into());
+        }
         settings.set(&name, set_config_statement(&name, &value));
         if name == "application_name" && value.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
             // Any such text is one. Of others, what is left depends on PostgreSQL's version.
@@ -197,11 +200,7 @@ pub(super) async fn welcome(
         && !database.is_one_shard()
         && !is_ascii_superset(encoding)
     {
-        return Err(ClientError::refused(
-            format!("client_encoding {encoding} cannot be routed: its characters may contain quotes"),
-            "Use UTF8.",
-        )
-        .into());
+        return Err(unreadable_encoding(encoding).into());
     }
     *registration.control.application_name.borrow_mut() =
         find("application_name").unwrap_or_default().to_owned();

@@ -45,8 +45,10 @@ pub struct TableDetail {
     pub columns: Vec<ColumnDetail>,
     /// The primary key's columns, as indexes in [`Table::columns`]; empty without one.
     pub primary_key: Vec<usize>,
-    /// To read it is to read what it is made of, whoever reads: a table has no row security, a view
-    /// is not materialized. `false` where it is not known.
+    /// Parallel to [`Table::columns`]; empty where it is not known.
+    pub carriage: Vec<Carriage>,
+    /// To read it is to read what it is made of, whoever reads: a table has no row security and is
+    /// not foreign, a view is not materialized. `false` where it is not known.
     pub transparent: bool,
     /// Triggers or rules may do something else than a statement says.
     pub has_triggers: bool,
@@ -71,6 +73,18 @@ pub struct ColumnDetail {
     pub generated: bool,
     /// `GENERATED … AS IDENTITY`
     pub identity: bool,
+}
+
+/// How a column's values travel from one server to another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Carriage {
+    /// In binary form: it means the same everywhere.
+    Binary,
+    /// As an array of texts: it is an array of an enumeration, and the binary form holds the number
+    /// that each server gave that type.
+    AsTexts,
+    /// Not at all: it holds such numbers, or has no binary form.
+    Never,
 }
 
 /// How a column's values are ordered.

@@ -303,6 +303,10 @@ pub enum Pin {
     Seed,
     /// A `DO` block whose code may leave something behind.
     Code,
+    /// Code that may do anything and usually does not: what it has left is looked for.
+    Call,
+    /// What cannot be read at all.
+    Unread,
 }
 
 /// A literal or a token as it lies in the text.

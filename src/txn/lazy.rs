@@ -225,33 +225,19 @@ impl Transaction {
     /// As [`Transaction::commit`], of one of several servers.
     pub fn apply(&self, initial: &Settings, session: &mut Settings, server: &mut Settings) {
         for change in &self.changes {
-            match change {
-                Change::Set(_, _, true) => {}
-                Change::Set(name, statement, false) => {
-                    if name == "session_authorization" {
-                        // Whoever one is from now on, it is without a role.
-                        session.reset("role");
-                        server.reset("role");
-                    }
-                    session.set(name, statement.clone());
-                    server.set(name, statement.clone());
-                }
-                Change::Reset(name) => {
-                    let role = (name == "session_authorization").then_some("role");
-                    for name in role.into_iter().chain([name.as_str()]) {
-                        server.reset(name);
-                        match initial.get(name) {
-                            Some(statement) => session.set(name, statement.to_owned()),
-                            None => session.reset(name),
-                        }
-                    }
-                }
-                Change::ResetAll => {
-                    server.reset_all();
-                    session.reset_all_to(initial);
-                }
+            if !matches!(change, Change::Set(_, _, true)) {
+                take_effect(change, initial, session, server);
             }
         }
+    }
+
+    /// What holds in it while it lasts, `session` being what held before.
+    pub fn in_force(&self, initial: &Settings, session: &Settings) -> Settings {
+        let (mut now, mut server) = (session.clone(), Settings::default());
+        for change in &self.changes {
+            take_effect(change, initial, &mut now, &mut server);
+        }
+        now
     }
 
     /// The changes so far are undone.
@@ -263,6 +249,34 @@ impl Transaction {
 
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn take_effect(change: &Change, initial: &Settings, session: &mut Settings, server: &mut Settings) {
+    match change {
+        Change::Set(name, statement, _) => {
+            if name == "session_authorization" {
+                // Whoever one is from now on, it is without a role.
+                session.reset("role");
+                server.reset("role");
+            }
+            session.set(name, statement.clone());
+            server.set(name, statement.clone());
+        }
+        Change::Reset(name) => {
+            let role = (name == "session_authorization").then_some("role");
+            for name in role.into_iter().chain([name.as_str()]) {
+                server.reset(name);
+                match initial.get(name) {
+                    Some(statement) => session.set(name, statement.to_owned()),
+                    None => session.reset(name),
+                }
+            }
+        }
+        Change::ResetAll => {
+            server.reset_all();
+            session.reset_all_to(initial);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::support::{self, Config};
 
 use super::stage::{BOTH, ONE, Protocol, SHARED, Stage, short};
 use crate::support::raw::{self, Frame, Raw};
+use pgring::demo::cluster::SUPERUSER;
 use pgring::demo::sample::APP;
 
 #[test]
@@ -446,4 +447,150 @@ fn a_listener_knows_its_own_notifications_by_its_process_id() {
     other.query("NOTIFY whose, 'yours'");
     assert_ne!(heard(session.until(b'A', 1)), session.pid);
     session.query("DISCARD ALL");
+}
+
+/// What one client may leave on a server, as the next one would see it.
+const BEHIND: &str = "SELECT coalesce((SELECT string_agg(name || '=' || setting, ',') FROM pg_settings
+     WHERE source = 'session' AND name <> 'application_name'), ''),
+     current_user, current_setting('work_mem'), current_setting('TimeZone'),
+     coalesce((SELECT string_agg(relname, ',') FROM pg_class WHERE relnamespace = pg_my_temp_schema()), ''),
+     coalesce((SELECT string_agg(proname, ',') FROM pg_proc WHERE pronamespace = pg_my_temp_schema()), ''),
+     (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),
+     (SELECT count(*) FROM pg_cursors WHERE is_holdable)";
+
+const CODE: &str = "CREATE TABLE t (n int);
+    CREATE FUNCTION setter(text, text) RETURNS text LANGUAGE sql AS 'SELECT set_config($1, $2, false)';
+    CREATE PROCEDURE sets(text, text) LANGUAGE plpgsql AS $$BEGIN PERFORM set_config($1, $2, false); END$$;
+    CREATE PROCEDURE makes() LANGUAGE plpgsql AS $$BEGIN CREATE TEMP TABLE made (n int); END$$;
+    CREATE PROCEDURE plain() LANGUAGE plpgsql AS $$BEGIN PERFORM 1; END$$;";
+
+/// A server connection at a time, for whoever needs one.
+fn with_code() -> (support::Proxy, String) {
+    let config = Config::new().set("pool", "size", "1").set("pool", "checkout_timeout", "\"2s\"");
+    let servers = support::servers(1);
+    let name = support::database(&servers, CODE);
+    servers[0].psql(SUPERUSER, &name, "GRANT pg_monitor TO app").unwrap();
+    (support::Proxy::start(config.database(&name, &servers)), name)
+}
+
+#[test]
+fn code_and_odd_spellings_leave_nothing_for_the_next_client() {
+    let (proxy, name) = with_code();
+    let session = || Raw::login(&proxy.address(), APP, &name);
+    let clean = short(&session().query(BEHIND));
+    for script in [
+        &["SET search_path = pg_temp", "CREATE TABLE x (n int)"][..],
+        &["SET search_path = nowhere, pg_temp", "SELECT 1 AS n INTO x"],
+        &["SET search_path = pg_temp", "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 3'"],
+        &["SET search_path = pg_temp; CREATE TABLE x (n int)"],
+        &["SET search_path = U&'pg!005ftemp' UESCAPE '!'", "CREATE TABLE x (n int)"],
+        &["SELECT 1 AS n INTO pg_temp.x"],
+        &["SELECT 1 AS n INTO \"pg_temp\".x"],
+        &["(SELECT 1 AS n INTO TEMP x)"],
+        &["WITH x AS (SELECT 1 AS n) SELECT * INTO TEMP y FROM x"],
+        &[
+            "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT n INTO TEMP x FROM r",
+        ],
+        &["CREATE TABLE U&\"pg_tem\\0070\".x (n int)"],
+        &["CREATE TABLE U&\"pg_tem!0070\" UESCAPE '!' .x (n int)"],
+        &["UPDATE pg_settings SET setting = '8192' WHERE name = 'work_mem'"],
+        &["SELECT 1; UPDATE pg_catalog.pg_settings SET setting = '8192' WHERE name = 'work_mem'"],
+        &["SET U&\"work\\005fmem\" = '9MB'"],
+        &["SET U&\"work!005fmem\" UESCAPE '!' = '9MB'"],
+        &["SELECT U&\"set_confi\\0067\"('work_mem', '9MB', false)"],
+        &["SELECT U&\"pg_advisory_loc\\006B\"(5)"],
+        &[
+            "CREATE TABLE x1 AS WITH q AS (SELECT set_config('work_mem', '9MB', false)) SELECT * FROM q",
+            "DROP TABLE x1",
+        ],
+        &[
+            "PREPARE p AS SELECT 1",
+            "EXECUTE p",
+            "SELECT query_to_xml('SELECT set_config(''work_mem'', ''9MB'', false)', true, true, '')",
+        ],
+        &["SELECT * FROM ts_stat('SELECT to_tsvector(set_config(''work_mem'', ''9MB'', false))')"],
+        &["DO $$BEGIN NULL;-- why\nSET work_mem = '9MB'; END$$"],
+        &["DO LANGUAGE plpgsql U&'BEGIN \\0053ET work_mem=''9MB''; END'"],
+        &["DO LANGUAGE plpgsql E'BEGIN \\x53ET work_mem=''9MB''; END'"],
+        &["DO $$BEGIN UPDATE pg_settings SET setting = 8192 WHERE name = 'work_mem'; END$$"],
+        // Only what it has done tells.
+        &["DO $$BEGIN PERFORM setter('work_mem', '9MB'); END$$"],
+        &["DO $$BEGIN PERFORM setter('role', 'pg_monitor'); END$$"],
+        &["CALL sets('work_mem', '9MB')"],
+        &["CALL sets('role', 'pg_monitor')"],
+        &["CALL makes()"],
+        &["BEGIN", "CALL sets('work_mem', '9MB')", "COMMIT"],
+        &["SELECT setter('TimeZone', 'Asia/Tokyo')"],
+        &["SET TimeZone = 'UTC'", "SELECT setter('TimeZone', 'Asia/Tokyo')"],
+        &["SET work_mem = '9MB'; CALL plain()"],
+    ] {
+        for protocol in BOTH {
+            if protocol == Protocol::Extended
+                && script.iter().any(|sql| sql.contains("; ") && !sql.contains("$$"))
+            {
+                continue;
+            }
+            let mut one = session();
+            for sql in script {
+                let answer = protocol.short(&mut one, sql);
+                assert!(!format!("| {answer}").contains("| E "), "{sql}: {answer}");
+            }
+            drop(one);
+            assert_eq!(short(&session().query(BEHIND)), clean, "after {script:?}");
+        }
+    }
+    for (oid, arguments) in [(2880, &["5"][..]), (2078, &["work_mem", "9MB", "f"])] {
+        let mut one = session();
+        one.send(&raw::function_call(oid, arguments));
+        assert_eq!(short(&one.until(b'Z', 1)), "I");
+        drop(one);
+        assert_eq!(short(&session().query(BEHIND)), clean, "after function {oid}");
+    }
+}
+
+#[test]
+fn code_that_leaves_nothing_keeps_no_server() {
+    let (proxy, name) = with_code();
+    for protocol in BOTH {
+        let mut one = Raw::login(&proxy.address(), APP, &name);
+        let mut other = Raw::login(&proxy.address(), APP, &name);
+        one.query("SET work_mem = '9MB'");
+        one.query("SET my.own = 'x'");
+        one.query("SET ROLE pg_monitor");
+        for sql in [
+            "CALL plain()",
+            "DO $$BEGIN UPDATE t SET n = 1; END$$",
+            "SELECT query_to_xml('SELECT 1', true, true, '')",
+            "SELECT setter('my.local', 'x') WHERE false",
+        ] {
+            one.query("RESET ROLE");
+            let answer = protocol.short(&mut one, sql);
+            assert!(!format!("| {answer}").contains("| E "), "{sql}: {answer}");
+            assert_eq!(short(&other.query("SHOW work_mem")), "4MB | SHOW | I", "{sql}");
+            assert_eq!(short(&one.query("SHOW work_mem")), "9MB | SHOW | I", "{sql}");
+        }
+        // What it has done stays with the session.
+        one.query("CALL sets('maintenance_work_mem', '9MB')");
+        assert_eq!(short(&one.query("SHOW maintenance_work_mem")), "9MB | SHOW | I");
+        assert!(short(&other.query("SHOW maintenance_work_mem")).starts_with("E "));
+        assert_eq!(protocol.short(&mut one, "RESET maintenance_work_mem"), "RESET | I");
+        assert_eq!(short(&other.query("SHOW maintenance_work_mem")), "64MB | SHOW | I");
+        one.query("SELECT setter('TimeZone', 'Asia/Tokyo')");
+        assert_eq!(one.value("SHOW TimeZone"), "Asia/Tokyo");
+        one.query("DISCARD ALL");
+        assert_ne!(other.value("SHOW TimeZone"), "Asia/Tokyo");
+    }
+}
+
+/// The limit that `docs/compatibility.md` names: of what a function in a query sets, only reported
+/// parameters are seen.
+#[test]
+fn a_function_in_a_query_may_set_unseen_what_is_not_reported() {
+    let (proxy, name) = with_code();
+    let mut one = Raw::login(&proxy.address(), APP, &name);
+    let mut other = Raw::login(&proxy.address(), APP, &name);
+    one.query("SELECT setter('work_mem', '9MB')");
+    assert_eq!(other.value("SHOW work_mem"), "9MB");
+    one.query("SELECT setter('TimeZone', 'Asia/Tokyo')");
+    assert!(short(&other.query("SHOW TimeZone")).starts_with("E "), "the other one has to wait");
 }

@@ -338,3 +338,171 @@ fn nothing_is_pinned_and_servers_keep_to_their_bound() {
     let pinned = column(&console.query("SHOW CLIENTS"), "pinned");
     assert!(pinned.len() >= 2 && pinned.iter().all(String::is_empty), "{pinned:?}");
 }
+
+/// Two servers, one of which is always in somebody's hands: the session's next statement runs on
+/// the other one than its last.
+struct Displaced {
+    proxy: Proxy,
+    mine: String,
+    rivals: [Raw; 2],
+}
+
+impl Displaced {
+    fn new() -> Displaced {
+        let (proxy, mine, _) = one_shard(Config::new().set("pool", "size", "2"));
+        let mut rivals = [(); 2].map(|()| Raw::login(&proxy.address(), APP, &mine));
+        rivals[0].query("BEGIN; SELECT 1");
+        Displaced { proxy, mine, rivals }
+    }
+
+    fn session(&self) -> Raw {
+        Raw::login(&self.proxy.address(), APP, &self.mine)
+    }
+
+    fn displace(&mut self) {
+        assert_eq!(short(&self.rivals[1].query("BEGIN; SELECT 1")), "BEGIN | 1 | SELECT 1 | T");
+        self.rivals[0].query("COMMIT");
+        self.rivals.swap(0, 1);
+    }
+}
+
+/// What a setting makes of a text, and another setting would not.
+const READINGS: &[(&str, &str, &str, &str)] = &[
+    (
+        "SET timezone = 'UTC'",
+        "SELECT extract(epoch FROM '2024-01-01 12:00'::timestamptz)::int",
+        "SET timezone = 'Asia/Tokyo'",
+        "1704110400",
+    ),
+    (
+        "SET datestyle = 'ISO, DMY'",
+        "SELECT '02/03/2024'::date - '2024-01-01'::date",
+        "SET datestyle = 'ISO, MDY'",
+        "61",
+    ),
+    (
+        "SET intervalstyle = 'sql_standard'",
+        "SELECT extract(epoch FROM '-1 2:03:04'::interval)::int",
+        "SET intervalstyle = 'postgres'",
+        "-93784",
+    ),
+    ("SET array_nulls = off", "SELECT ('{NULL}'::text[])[1] IS NULL", "SET array_nulls = on", "f"),
+    (
+        "SET standard_conforming_strings = off",
+        "SELECT length('a\\\\b')",
+        "SET standard_conforming_strings = on",
+        "3",
+    ),
+    (
+        "SET transform_null_equals = on",
+        "SELECT count(*) FROM t WHERE v = NULL",
+        "SET transform_null_equals = off",
+        "1",
+    ),
+    (
+        "RESET transform_null_equals",
+        "SELECT count(*) FROM t WHERE v = NULL",
+        "SET transform_null_equals = on",
+        "0",
+    ),
+];
+
+/// PostgreSQL reads a statement once. So does the session, on however many servers.
+#[test]
+fn a_statement_means_what_it_meant_when_it_was_prepared() {
+    for protocol in BOTH {
+        for &(set, text, later, expect) in READINGS {
+            let mut stage = Displaced::new();
+            let mut session = stage.session();
+            let prepare = match protocol {
+                Protocol::Simple => format!("PREPARE p AS {text}"),
+                Protocol::Extended => format!(":p {text}"),
+            };
+            let execute = if protocol == Protocol::Simple { "EXECUTE p" } else { "!p" };
+            let ask = |stage: &mut Displaced, session: &mut Raw, what: &str, expect: &str| {
+                let answer = step(protocol, session, what);
+                let row = answer.iter().find(|frame| frame.tag == b'D').map(|row| row.columns().join(","));
+                assert_eq!(row.as_deref(), Some(expect), "{set}: {text}, {what}: {}", short(&answer));
+                if answer.last().is_some_and(|ready| ready.body == b"I") {
+                    stage.displace();
+                }
+            };
+            session.query(set);
+            step(protocol, &mut session, &prepare);
+            session.query(later);
+            stage.displace();
+            for _ in 0..3 {
+                ask(&mut stage, &mut session, execute, expect);
+            }
+            // In a transaction, and under a setting of its own.
+            for local in ["SELECT 1", &later.replace("SET ", "SET LOCAL ")] {
+                session.query("BEGIN");
+                session.query(local);
+                ask(&mut stage, &mut session, execute, expect);
+                session.query("SELECT 1");
+                ask(&mut stage, &mut session, execute, expect);
+                session.query("COMMIT");
+                stage.displace();
+            }
+            // Nothing of it is left, neither with the session nor for anybody else.
+            let parameter = later.split_whitespace().nth(1).unwrap();
+            let holds = session.value(&format!("SHOW {parameter}"));
+            stage.displace();
+            assert_eq!(session.value(&format!("SHOW {parameter}")), holds, "{later}");
+            stage.displace();
+            let mut other = stage.session();
+            other.query(set);
+            step(protocol, &mut other, &prepare);
+            for _ in 0..3 {
+                ask(&mut stage, &mut other, execute, expect);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_statement_is_read_as_first_in_the_middle_of_a_pipeline() {
+    let mut stage = Displaced::new();
+    let mut session = stage.session();
+    let (set, text, later, expect) = READINGS[0];
+    session.query(set);
+    step(Protocol::Extended, &mut session, &format!(":p {text}"));
+    session.query(later);
+    stage.displace();
+    let behind =
+        [raw::run("SELECT 1", &[]), raw::bind("", "p", &[]), raw::execute("", 0), raw::sync()].concat();
+    session.send(&behind);
+    assert_eq!(short(&session.until(b'Z', 1)), format!("1 | SELECT 1 | {expect} | SELECT 1 | I"));
+    stage.displace();
+    assert_eq!(session.value("SHOW timezone"), "Asia/Tokyo");
+    // An error undoes what brought it about, too.
+    stage.displace();
+    session.send(
+        &[
+            raw::run("SELECT 2", &[]),
+            raw::bind("", "p", &[]),
+            raw::execute("", 0),
+            raw::run("SELECT 1/0", &[]),
+            raw::sync(),
+        ]
+        .concat(),
+    );
+    let answer = short(&session.until(b'Z', 1));
+    assert_eq!(answer, format!("2 | SELECT 1 | {expect} | SELECT 1 | E 22012 | I"));
+    assert_eq!(session.value("SHOW timezone"), "Asia/Tokyo");
+}
+
+#[test]
+fn names_in_another_encoding_are_not_shared() {
+    let stage = Displaced::new();
+    let text = "SELECT 1 AS \u{e9}";
+    let mut one = stage.session();
+    one.query("SET client_encoding = 'LATIN1'");
+    step(Protocol::Extended, &mut one, &format!(":p {text}"));
+    let mut other = stage.session();
+    step(Protocol::Extended, &mut other, &format!(":p {text}"));
+    other.send(&[raw::describe('S', "p"), raw::sync()].concat());
+    let described = other.until(b'Z', 1);
+    let row = described.iter().find(|frame| frame.tag == b'T').unwrap();
+    assert_eq!(row.names(), ["\\xc3\\xa9"]);
+}

@@ -4,7 +4,7 @@ use pgring::demo::sample::APP;
 
 use crate::support::{self, Config};
 
-use super::stage::{BOTH, SHARED, Stage, short};
+use super::stage::{BOTH, ONE, SHARED, Stage, short};
 
 #[test]
 fn two_sessions_of_one_server_never_see_each_others_settings() {
@@ -215,5 +215,61 @@ fn a_session_can_leave_a_role_that_was_dropped_meanwhile() {
             assert_eq!(protocol.short(&mut session, leave), answer, "{leave}");
             assert_eq!(protocol.short(&mut session, "SELECT current_user"), "app | SELECT 1 | I", "{leave}");
         }
+    }
+}
+
+/// Every statement that could be read no more comes too late to be refused.
+#[test]
+fn an_encoding_that_cannot_be_routed_reaches_no_server() {
+    let config = Config::new().set("pool", "size", "1");
+    let stage = Stage::with(config, |servers| {
+        support::database(
+            servers,
+            "CREATE TABLE t (user_id bigint); CREATE FUNCTION set_it(text, text) RETURNS text
+             LANGUAGE sql AS 'SELECT set_config($1, $2, false)'",
+        )
+    });
+    let others_are_well = || {
+        for shard in ["s1", "s2", "s3"] {
+            let show = format!("/* pgring: shard={shard} */ SELECT current_setting('client_encoding')");
+            assert_eq!(stage.session().value(&show), "UTF8");
+        }
+    };
+    for protocol in BOTH {
+        let mut session = stage.session();
+        for set in [
+            "SET client_encoding = 'SJIS'",
+            "SET client_encoding TO sjis",
+            "SET LOCAL client_encoding = 'Shift-JIS'",
+            "SET NAMES 'gb18030'",
+            "SET NAMES U&'BI!00475' UESCAPE '!'",
+            "SELECT set_config('client_encoding', 'windows-950', false)",
+            "SELECT set_config('client_encoding', 'JOHAB', true)",
+            "SET U&\"client\\005fencoding\" = 'UHC'",
+        ] {
+            assert_eq!(protocol.short(&mut session, set), "E 0A000 | I", "{set}");
+            protocol.ask(&mut session, "BEGIN");
+            assert_eq!(protocol.short(&mut session, set), "E 0A000 | E", "{set}");
+            protocol.ask(&mut session, "ROLLBACK");
+            others_are_well();
+        }
+        assert_eq!(protocol.short(&mut session, "SET NAMES 'LATIN1'"), "SET | I");
+        // Of what a function does the client is told when it has been done.
+        let unseen = "/* pgring: shard=s2 */ SELECT set_it('client_encoding', 'SJIS')";
+        let answer = protocol.short(&mut session, unseen);
+        assert!(answer.contains("E 0A000"), "{answer}");
+        others_are_well();
+    }
+}
+
+#[test]
+fn a_default_given_at_the_start_is_not_taken_for_the_servers() {
+    let mut session = ONE.session_with(&[("options", "-c work_mem=7MB")]);
+    for protocol in BOTH {
+        let ask = "SELECT set_config('work_mem', NULL, false)";
+        assert_eq!(protocol.short(&mut session, ask), "E 0A000 | I");
+        assert_eq!(protocol.short(&mut session, "SHOW work_mem"), "7MB | SHOW | I");
+        let other = "SELECT set_config('maintenance_work_mem', NULL, false)";
+        assert_eq!(protocol.short(&mut session, other), "64MB | SELECT 1 | I");
     }
 }

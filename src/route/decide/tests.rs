@@ -104,6 +104,15 @@ fn everywhere() -> Target {
     }
 }
 
+fn everywhere_beside_home() -> Target {
+    Target::Everywhere {
+        table: "jobs".to_owned(),
+        column: "user_id".to_owned(),
+        colocated: false,
+        home: true,
+    }
+}
+
 fn refused() -> Target {
     Target::Refused("no key".to_owned(), "add it".to_owned())
 }
@@ -200,6 +209,11 @@ fn keys_beside_the_home_shard() {
         "all shards: sharded tables beside tables of the home shard",
     );
     check("", &[Null], "home shard s1: tables that are not sharded");
+    world.check(
+        "x",
+        &[read(everywhere_beside_home())],
+        "all shards: the key user_id of table jobs is not known",
+    );
 }
 
 #[test]

@@ -43,23 +43,19 @@ impl Session {
         let Some(finish) = combine.render(&types, original.parameters.len()) else {
             return Ok(Some(Inexact));
         };
-        let mut collected = self.collect(asked, &original, combine.fetch.as_bytes(), types.len());
+        let mut collected = self.collect(asked, types.len());
         for member in members.iter_mut() {
             self.ask_to_run(member, combine.fetch.as_bytes(), &original.parameters, &collected.bound);
         }
         self.drive(members, &mut collected, false).await?;
-        self.finish_on_first(asked, &original, &finish, &types, &collected.columns, members).await?;
+        let columns = &collected.columns;
+        let rows = self.finish_on_first(asked, &original, &finish, &types, columns, members).await?;
+        rows.complete(&mut self.outbox);
         Ok(None)
     }
 
     /// A flow that keeps all rows, and the `Bind` by which they are asked for.
-    pub(super) fn collect(
-        &self,
-        asked: &Asked<'_>,
-        _original: &Described,
-        _sql: &[u8],
-        columns: usize,
-    ) -> Collect {
+    pub(super) fn collect(&self, asked: &Asked<'_>, columns: usize) -> Collect {
         let mut bound = Buffer::new();
         bound.put(asked.parameters);
         put_formats(&mut bound, [Format::Binary].into_iter());
@@ -83,7 +79,7 @@ impl Session {
         element_types: &[u32],
         columns: &[Column],
         members: &mut Vec<Member>,
-    ) -> Result<(), Fault> {
+    ) -> Result<Rows, Fault> {
         let mut types = original.parameters.clone();
         let mut arrays = Vec::with_capacity(columns.len());
         for (column, element) in columns.iter().zip(element_types) {
@@ -101,9 +97,7 @@ impl Session {
         let mut rows = Rows::like(&original.fields, asked.max_rows);
         let outcome = self.drive(members, &mut rows, false).await;
         members.append(&mut rest);
-        outcome?;
-        rows.complete(&mut self.outbox);
-        Ok(())
+        outcome.map(|()| rows)
     }
 
     /// As [`Session::ask_to_run`]; the result is described before its first row.

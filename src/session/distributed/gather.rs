@@ -94,7 +94,7 @@ impl Session {
             let rows = self.fill(asked, original, shadow, sources, members, sink, &mut left).await?;
             if rows > WORTH_ANALYZING {
                 let statement = format!("ANALYZE {}", copy_target(&shadow.copy).0);
-                self.run_hidden(sink, &[&statement]).await?;
+                self.run_on_sink(sink, &[&statement]).await?;
             }
         }
         let mut bound = Buffer::new();
@@ -124,11 +124,11 @@ impl Session {
                 statements.push(&shadow.constraint);
             }
         }
-        self.run_hidden(sink, &statements).await
+        self.run_on_sink(sink, &statements).await
     }
 
     /// Runs statements on the server that takes the copies.
-    async fn run_hidden(&mut self, sink: &mut Vec<Member>, statements: &[&str]) -> Result<(), Fault> {
+    async fn run_on_sink(&mut self, sink: &mut Vec<Member>, statements: &[&str]) -> Result<(), Fault> {
         for member in sink.iter_mut() {
             let mut branch = std::mem::take(&mut member.branch);
             let mut asking = super::ask::Asking::new(&mut member.held.lease);

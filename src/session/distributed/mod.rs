@@ -161,11 +161,8 @@ impl Session {
             Plan::Combine(combine) => self.combine(asked, &combine, &shards).await,
             Plan::Gather(gather) => self.gather(asked, &gather, &shards).await.map(|()| None),
             Plan::Each(each) => self.change_each(statement, asked, &each, &shards).await.map(|()| None),
-            _ => Err(ClientError::refused(
-                "the statement cannot be answered over several shards yet",
-                "Add a condition on the key, or a hint /* pgring: shard=NAME */.",
-            )
-            .into()),
+            Plan::Split(split) => self.split(shape, asked, &split).await.map(|()| None),
+            Plan::Replicate(replicate) => self.replicate(asked, &replicate, &shards).await.map(|()| None),
         };
         let outcome = match outcome {
             Ok(None) => Ok(()),

@@ -59,6 +59,13 @@ impl Session {
                 ClientError::error(SqlState::INTERNAL, "a Bind for several shards came in parts").into()
             );
         }
+        if !statement.under.first.read_alike(&statement.under.now, statement.reading) {
+            return Err(ClientError::refused(
+                "the statement was prepared under other settings than are in force now",
+                "Prepare it again.",
+            )
+            .into());
+        }
         self.stand_alone().await?;
         Asked::bound(&statement.text, &statement.types, rest).map_err(End::from)?;
         self.tally.binds.inc();

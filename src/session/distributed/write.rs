@@ -2,16 +2,37 @@
 
 use super::Fault;
 use super::ask::{Asked, put_formats, type_bytes};
+use super::drive::{Discard, Flow, Wants, tags};
+use super::rows::{Rows, misdescribed};
 use super::team::Member;
-use crate::error::ClientError;
-use crate::execute::put_description;
+use crate::error::{ClientError, SqlState};
+use crate::execute::{Branch, put_description};
 use crate::ring::ShardId;
+use crate::route::{self, Parameters, Request};
 use crate::session::state::Session;
-use crate::sql::distribute::Each;
-use crate::sql::{Kind, Statement};
+use crate::sql::distribute::{Combine, Each, Replicate, Split, array_type};
+use crate::sql::{Kind, Lexed, Shape, Statement};
 use crate::txn::Phase;
 use crate::wire::{self, Buffer, Format, TxStatus};
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
+
+/// What each of the servers runs.
+enum Texts<'t> {
+    /// All of them the same.
+    Same(&'t str),
+    /// One for each.
+    Own(Vec<String>),
+}
+
+impl Texts<'_> {
+    fn of(&self, member: usize) -> &str {
+        match self {
+            Texts::Same(text) => text,
+            Texts::Own(texts) => texts.get(member).map_or("", String::as_str),
+        }
+    }
+}
 
 impl Session {
     pub(super) async fn change_each(
@@ -25,21 +46,10 @@ impl Session {
         if one_by_one && self.tx.phase() == Phase::Idle {
             return self.change_one_by_one(asked, each, shards).await;
         }
-        let mut members = self.assemble(shards).await?;
-        let mut outcome = self.change_on(asked, each, &mut members).await;
-        if self.tx.phase() == Phase::Idle {
-            outcome = match outcome {
-                // The Sync of the pipeline will.
-                Ok(tag) if self.batch.is_begun() => Ok(tag),
-                Ok(tag) => self.commit(&mut members).await.map(|()| tag),
-                Err(fault) => {
-                    self.roll_back(&mut members).await?;
-                    Err(fault)
-                }
-            };
-        }
-        self.disband(members);
-        let tag = outcome?;
+        let mut rows = Rows::unordered();
+        let members = self.change(asked, &Texts::Same(&each.sql), &mut rows, shards).await?;
+        let tag = sum_of_tags(&members);
+        self.end_change(members).await?;
         if statement.kind == Kind::Ddl {
             self.batch.schema_changed = true;
             self.database.schema_changes.fetch_add(1, Ordering::SeqCst);
@@ -48,20 +58,201 @@ impl Session {
         Ok(())
     }
 
-    /// In one transaction a shard: the command tag of all together.
+    /// An `INSERT` split by the owners of its rows.
+    pub(super) async fn split(
+        &mut self,
+        shape: &Rc<Shape>,
+        asked: &Asked<'_>,
+        split: &Split,
+    ) -> Result<(), Fault> {
+        let owners = self.row_owners(shape, asked, split)?;
+        let mut shards = owners.clone();
+        shards.sort_by_key(|shard| shard.index());
+        shards.dedup();
+        let rows_of = |shard: &ShardId| {
+            let own = owners.iter().enumerate().filter(|(_, owner)| *owner == shard);
+            own.map(|(row, _)| row).collect::<Vec<usize>>()
+        };
+        let texts = Texts::Own(shards.iter().map(|shard| split.text(rows_of(shard))).collect());
+        let members = if split.returns && split.returns_each {
+            let at = |owner: &ShardId| shards.iter().position(|shard| shard == owner).unwrap_or_default();
+            let order = owners.iter().map(at).collect();
+            self.change(asked, &texts, &mut InOrder { order, next: 0 }, &shards).await?
+        } else {
+            self.change(asked, &texts, &mut Rows::unordered(), &shards).await?
+        };
+        let tag = sum_of_tags(&members);
+        self.end_change(members).await?;
+        wire::put_complete(&mut self.outbox, &tag);
+        Ok(())
+    }
+
+    /// Who owns each of the rows.
+    fn row_owners(&self, shape: &Rc<Shape>, asked: &Asked<'_>, split: &Split) -> Result<Vec<ShardId>, Fault> {
+        let mut lexed = Lexed::default();
+        lexed
+            .lex(asked.text, self.standard_conforming_strings)
+            .map_err(|error| ClientError::error(SqlState::SYNTAX, format!("syntax error: {error}")))?;
+        let oids: Vec<u32> =
+            asked.types.as_chunks::<4>().0.iter().map(|oid| u32::from_be_bytes(*oid)).collect();
+        let parameters = Parameters::parse(asked.parameters, &oids).map_err(ClientError::from)?;
+        let request = Request {
+            shape,
+            text: asked.text,
+            lexed: &lexed,
+            parameters: &parameters,
+            topology: &self.database.topology,
+            key_type: self.key_type,
+            same_encoding: self.same_encoding,
+            session_hints: &self.own.hints,
+            transaction_shard: None,
+        };
+        let owners = split.rows.iter().map(|(_, key)| route::owner(&request, key));
+        Ok(owners.collect::<Result<_, ClientError>>()?)
+    }
+
+    /// A write to every copy of a reference table.
+    pub(super) async fn replicate(
+        &mut self,
+        asked: &Asked<'_>,
+        replicate: &Replicate,
+        shards: &[ShardId],
+    ) -> Result<(), Fault> {
+        let tag = match replicate {
+            Replicate::Same(each) => {
+                let mut rows = FirstOnly;
+                let members = self.change(asked, &Texts::Same(&each.sql), &mut rows, shards).await?;
+                let tag = tags(&members).next().unwrap_or_default().to_owned();
+                let alike = tags(&members).all(|other| other == tag);
+                if !alike {
+                    self.undo_change(members).await?;
+                    return Err(ClientError::refused(
+                        "the shards' copies of the reference table are not alike",
+                        "Compare the table's rows on each shard, with a hint /* pgring: shard=NAME */.",
+                    )
+                    .into());
+                }
+                self.end_change(members).await?;
+                tag
+            }
+            Replicate::Insert { .. } => {
+                let mut members = self.assemble(shards).await?;
+                let outcome = self.replicate_rows(asked, replicate, &mut members).await;
+                let members = self.undo_if_failed(members, &outcome).await?;
+                let tag = outcome?;
+                self.end_change(members).await?;
+                tag
+            }
+        };
+        wire::put_complete(&mut self.outbox, &tag);
+        Ok(())
+    }
+
+    /// One server inserts, the others are given its rows.
+    async fn replicate_rows(
+        &mut self,
+        asked: &Asked<'_>,
+        replicate: &Replicate,
+        members: &mut Vec<Member>,
+    ) -> Result<String, Fault> {
+        let Replicate::Insert { first, others_head, others_tail, columns, returning } = replicate else {
+            return Err(misdescribed().into());
+        };
+        let texts = [asked.text, first.as_bytes()];
+        let mut described = self.describe_on_first(members, asked, &texts).await?;
+        let (original, run) = match (described.pop_front(), described.pop_front()) {
+            (Some(original), Some(run)) if run.fields.len() == *columns => (original, run),
+            _ => return Err(misdescribed().into()),
+        };
+        let types: Vec<u32> = run.fields.iter().map(|field| field.oid).collect();
+        let arrays: Option<Vec<u32>> = types.iter().map(|oid| array_type(*oid)).collect();
+        let Some(array_types) = arrays else {
+            return Err(ClientError::refused(
+                "rows with columns of user-defined types cannot be given to every shard alike",
+                "Give constants for all columns, so that every shard can run the same INSERT.",
+            )
+            .into());
+        };
+        self.begin_implicitly(members).await?;
+        let mut collected = self.collect(asked, *columns);
+        let mut rest = members.split_off(1.min(members.len()));
+        for member in members.iter_mut() {
+            self.ask_to_run(member, first.as_bytes(), &original.parameters, &collected.bound);
+        }
+        let inserted = self.drive(members, &mut collected, false).await;
+        let tag = tags(members).next().unwrap_or_default().to_owned();
+        if inserted.is_ok() && !rest.is_empty() {
+            let arguments: Vec<String> = (1..=*columns).map(|number| format!("${number}")).collect();
+            let text = format!("{others_head}{}{others_tail}", arguments.join(", "));
+            let values: Vec<Vec<u8>> =
+                collected.columns.iter().zip(&types).map(|(column, oid)| column.array(*oid)).collect();
+            let bound = Asked::simple(b"").bound_with(&values).ok_or_else(misdescribed)?;
+            for member in &mut rest {
+                self.ask_to_run(member, text.as_bytes(), &array_types, &bound);
+            }
+            let copied = self.drive(&mut rest, &mut Discard, false).await;
+            members.append(&mut rest);
+            copied?;
+        }
+        members.append(&mut rest);
+        inserted?;
+        if !returning.is_empty() {
+            let combine = Combine { fetch: String::new(), columns: Vec::new(), finish: returning.clone() };
+            let finish = combine.render_pieces(&types, original.parameters.len()).ok_or_else(misdescribed)?;
+            let columns = &collected.columns;
+            self.finish_on_first(asked, &original, &finish, &types, columns, members).await?;
+        }
+        Ok(tag)
+    }
+
+    /// Has each of the servers run its text, in one transaction each; the servers, which have all
+    /// done so.
+    async fn change(
+        &mut self,
+        asked: &Asked<'_>,
+        texts: &Texts<'_>,
+        flow: &mut dyn Flow,
+        shards: &[ShardId],
+    ) -> Result<Vec<Member>, Fault> {
+        let mut members = self.assemble(shards).await?;
+        let outcome = self.change_on(asked, texts, flow, &mut members).await;
+        let members = self.undo_if_failed(members, &outcome).await?;
+        outcome.map(|()| members)
+    }
+
     async fn change_on(
         &mut self,
         asked: &Asked<'_>,
-        each: &Each,
+        texts: &Texts<'_>,
+        flow: &mut dyn Flow,
         members: &mut Vec<Member>,
-    ) -> Result<String, Fault> {
+    ) -> Result<(), Fault> {
         let described = self.describe_on_first(members, asked, &[asked.text]).await?.pop_front();
-        let described = described.ok_or_else(super::rows::misdescribed)?;
+        let described = described.ok_or_else(misdescribed)?;
         let mut bound = Buffer::new();
         bound.put(asked.parameters);
         let formats: Vec<Format> = (0..described.fields.len()).map(|column| asked.format(column)).collect();
         put_formats(&mut bound, formats.iter().copied());
         let types = type_bytes(&described.parameters);
+        let implicit = self.tx.phase() == Phase::Idle;
+        for (at, member) in members.iter_mut().enumerate() {
+            let mut branch = std::mem::take(&mut member.branch);
+            let begins = implicit && member.held.lease.status == TxStatus::Idle;
+            let mut asking = self.asking(member);
+            if begins {
+                asking.hidden("BEGIN");
+            }
+            asking.execute(texts.of(at).as_bytes(), &types, &bound).sync(&mut branch);
+            member.branch = branch;
+        }
+        if asked.describes && !described.fields.is_empty() {
+            put_description(&mut self.outbox, &described.fields, &[]);
+        }
+        self.drive(members, flow, false).await
+    }
+
+    /// Opens a transaction on each of the servers, if the client has none.
+    async fn begin_implicitly(&mut self, members: &mut Vec<Member>) -> Result<(), Fault> {
         let implicit = self.tx.phase() == Phase::Idle;
         for member in members.iter_mut() {
             let mut branch = std::mem::take(&mut member.branch);
@@ -70,15 +261,41 @@ impl Session {
             if begins {
                 asking.hidden("BEGIN");
             }
-            asking.execute(each.sql.as_bytes(), &types, &bound).sync(&mut branch);
+            asking.sync(&mut branch);
             member.branch = branch;
         }
-        if asked.describes && !described.fields.is_empty() {
-            put_description(&mut self.outbox, &described.fields, &[]);
+        self.drive(members, &mut Discard, false).await
+    }
+
+    /// The change stands: outside a transaction of the client's it is committed, at once or by the
+    /// pipeline's `Sync`.
+    async fn end_change(&mut self, mut members: Vec<Member>) -> Result<(), Fault> {
+        let outcome = if self.tx.phase() == Phase::Idle && !self.batch.is_begun() {
+            self.commit(&mut members).await
+        } else {
+            Ok(())
+        };
+        self.disband(members);
+        outcome
+    }
+
+    async fn undo_change(&mut self, mut members: Vec<Member>) -> Result<(), Fault> {
+        let outcome =
+            if self.tx.phase() == Phase::Idle { self.roll_back(&mut members).await } else { Ok(()) };
+        self.disband(members);
+        outcome
+    }
+
+    async fn undo_if_failed<T>(
+        &mut self,
+        members: Vec<Member>,
+        outcome: &Result<T, Fault>,
+    ) -> Result<Vec<Member>, Fault> {
+        if outcome.is_ok() {
+            return Ok(members);
         }
-        let mut rows = super::rows::Rows::unordered();
-        self.drive(members, &mut rows, false).await?;
-        Ok(sum_of_tags(members))
+        self.undo_change(members).await?;
+        Ok(Vec::new())
     }
 
     /// What cannot run in a transaction: one shard after the other. What is done stays done.
@@ -101,7 +318,7 @@ impl Session {
                 self.asking(member).execute(each.sql.as_bytes(), asked.types, &bound).sync(&mut branch);
                 member.branch = branch;
             }
-            let mut rows = super::rows::Rows::unordered();
+            let mut rows = Rows::unordered();
             let outcome = self.drive(&mut members, &mut rows, false).await;
             tag = sum_of_tags(&members);
             self.disband(members);
@@ -140,10 +357,69 @@ impl Session {
 
 /// `UPDATE 3` and `UPDATE 4` are `UPDATE 7`; a tag without a number is the first one's.
 pub(super) fn sum_of_tags(members: &[Member]) -> String {
-    let Some(first) = super::drive::tags(members).next() else { return String::new() };
+    let Some(first) = tags(members).next() else { return String::new() };
     let counts: u64 = members.iter().map(|member| member.branch.count()).sum();
     match first.rsplit_once(' ') {
         Some((words, number)) if number.bytes().all(|b| b.is_ascii_digit()) => format!("{words} {counts}"),
         _ => first.to_owned(),
     }
+}
+
+/// Rows that `INSERT … RETURNING` gives back, in the order of `VALUES`.
+struct InOrder {
+    /// Whose each row is.
+    order: Vec<usize>,
+    next: usize,
+}
+
+impl Flow for InOrder {
+    fn wants(&self) -> Wants {
+        self.order.get(self.next).map_or(Wants::Any, |member| Wants::Of(*member))
+    }
+
+    fn row(
+        &mut self,
+        member: usize,
+        _: &Branch,
+        frame: &[u8],
+        out: &mut Buffer,
+    ) -> Result<bool, ClientError> {
+        if self.order.get(self.next) != Some(&member) {
+            return Err(misdescribed());
+        }
+        out.put(frame);
+        self.next += 1;
+        Ok(true)
+    }
+
+    fn end(&mut self, member: usize) {
+        // An error, or a rule of the table's: the others need not wait.
+        if self.order[self.next..].contains(&member) {
+            self.next = self.order.len();
+        }
+    }
+}
+
+/// Every shard returns the same rows.
+struct FirstOnly;
+
+impl Flow for FirstOnly {
+    fn wants(&self) -> Wants {
+        Wants::Any
+    }
+
+    fn row(
+        &mut self,
+        member: usize,
+        _: &Branch,
+        frame: &[u8],
+        out: &mut Buffer,
+    ) -> Result<bool, ClientError> {
+        if member == 0 {
+            out.put(frame);
+        }
+        Ok(true)
+    }
+
+    fn end(&mut self, _: usize) {}
 }

@@ -72,6 +72,7 @@ fn builtin(name: &str) -> Effect {
         | "crosstab4"
         | "connectby"
         | "xpath_table" => Effect::Reads,
+        "dblink_connect" | "dblink_connect_u" => Effect::Home(Some(Pin::Unread)),
         _ if name.starts_with("lo_") || name.starts_with("dblink") => Effect::Home(None),
         _ if name.starts_with("pg_advisory_") || name.starts_with("pg_try_advisory_") => Effect::Home(None),
         _ if AGGREGATES.binary_search(&name).is_ok() => Effect::Aggregate,
@@ -203,6 +204,8 @@ pub(super) fn pin_by_name(name: &str) -> Option<Pin> {
     match builtin(name) {
         Effect::Home(pin) => pin,
         Effect::SetConfig => Some(Pin::Setting),
+        // What the text does is not seen.
+        Effect::Reads => Some(Pin::Call),
         _ => None,
     }
 }
@@ -211,9 +214,10 @@ pub(super) fn pin_by_name(name: &str) -> Option<Pin> {
 pub(super) fn stronger(one: Option<Pin>, other: Option<Pin>) -> Option<Pin> {
     let rank = |pin: &Pin| match pin {
         Pin::TemporaryTable | Pin::Listen | Pin::HoldCursor | Pin::AdvisoryLock => 0,
-        Pin::Setting | Pin::Code => 1,
-        Pin::Sequence => 2,
-        Pin::Load | Pin::Seed => 3,
+        Pin::Call => 1,
+        Pin::Setting | Pin::Code => 2,
+        Pin::Sequence => 3,
+        Pin::Load | Pin::Seed | Pin::Unread => 4,
     };
     one.into_iter().chain(other).max_by_key(rank)
 }

@@ -82,7 +82,31 @@ pub fn analyze(text: &[u8], lexed: &Lexed, cx: &Context<'_>) -> Shape {
     let reader = Reader { tokens: &Tokens::new(text, tokens), text, lexed, cx };
     let ranges = reader.tokens.statements();
     let mentions = prepared::mentions(reader.tokens, &ranges);
-    Shape { statements: ranges.into_iter().map(|range| reader.statement(range)).collect(), mentions }
+    let mut statements: Vec<Statement> = ranges.into_iter().map(|range| reader.statement(range)).collect();
+    if let Some(first) = statements.iter().position(|statement| sets_path(&statement.kind)) {
+        // Where the new path has them made is not known here.
+        for later in statements[first + 1..].iter_mut().filter(|later| later.kind == Kind::Ddl) {
+            later.pin = functions::stronger(later.pin, Some(Pin::TemporaryTable));
+        }
+    }
+    Shape { statements, mentions }
+}
+
+fn sets_path(kind: &Kind) -> bool {
+    match kind {
+        Kind::Set { name, .. } => name == "search_path",
+        Kind::SetConfig(calls) => calls.iter().any(|call| call.name == "search_path"),
+        _ => false,
+    }
+}
+
+/// `SET seed` plants one, as `setseed()` does: it is no value that could be moved.
+fn is_seed(kind: &Kind) -> bool {
+    match kind {
+        Kind::Set { name, .. } => name == "seed",
+        Kind::SetConfig(calls) => calls.iter().any(|call| call.name == "seed"),
+        _ => false,
+    }
 }
 
 fn lone(statement: Statement) -> Shape {
@@ -103,10 +127,16 @@ struct Reader<'r> {
 impl Reader<'_> {
     fn statement(&self, range: Range<usize>) -> Statement {
         let mut statement = self.meaning(&range);
+        if is_seed(&statement.kind) {
+            statement.pin = Some(Pin::Seed);
+        }
         if self.cx.schema.is_one_shard() {
             statement.target = Target::Nothing;
         } else if statement.kind == Kind::TwoPhase {
             statement.target = refused(Refusal::server_wide("a prepared transaction"));
+        }
+        if self.tokens.has_unread_identifier(range) {
+            statement.pin = functions::stronger(statement.pin, Some(Pin::Unread));
         }
         statement
     }
@@ -163,7 +193,8 @@ impl Reader<'_> {
             word @ ("call" | "do") => {
                 let target = refused(Refusal::any_code(&word.to_ascii_uppercase()));
                 let kind = if word == "do" { Kind::Block } else { Kind::Other };
-                Some(Statement { pin: pin_by_words(tokens, range), ..plain(kind, target, Access::Write) })
+                let pin = functions::stronger(pin_by_words(tokens, range), Some(Pin::Call));
+                Some(Statement { pin, ..plain(kind, target, Access::Write) })
             }
             _ => None,
         }
@@ -221,11 +252,11 @@ impl Reader<'_> {
             (_, false) => Kind::Other,
         };
         let mut analyzer = Analyzer::new(self.cx, Literals::new(tokens));
-        analyzer.relation(&name, &Env::EMPTY);
-        let target = match (analyzer.target(), inward, streamed) {
-            (Target::Everywhere { table, .. }, true, true) => refused(Refusal::copied_in(&table)),
-            (Target::Everywhere { table, .. }, _, false) => refused(Refusal::file_copied(&table)),
-            (target, ..) => target,
+        analyzer.outermost_sharded = analyzer.relation(&name, &Env::EMPTY).0.sharded;
+        // What is copied in is split by its rows' keys.
+        let target = match (analyzer.target(), streamed) {
+            (Target::Everywhere { table, .. }, false) => refused(Refusal::file_copied(&table)),
+            (target, _) => target,
         };
         let access = if inward || !streamed { Access::Write } else { Access::Read };
         plain(kind, target, access)
@@ -236,7 +267,7 @@ impl Reader<'_> {
         let tokens = self.tokens;
         let kind = if modifies(tokens, range) { Kind::Write } else { Kind::Query };
         let unread = |target| {
-            let into = tokens.is_word(range.start, "select").then(|| into_table(tokens, range)).flatten();
+            let into = into_table(tokens, range, self.cx);
             let pin = pin_by_words(tokens, range)
                 .or(into.filter(|temporary| *temporary).map(|_| Pin::TemporaryTable));
             let kind = if into.is_some() { Kind::Ddl } else { kind.clone() };
@@ -259,10 +290,11 @@ impl Reader<'_> {
             let mut analyzer = Analyzer::new(self.cx, Literals::new(tokens));
             analyzer.rows = rows.values;
             analyzer.read(&tree);
-            let into = analyzer.into;
+            let into =
+                analyzer.into.map(|temporary| temporary || into_table(tokens, range, self.cx) == Some(true));
             let reads = !analyzer.writes && kind == Kind::Query && into.is_none();
             let access = if reads { Access::Read } else { Access::Write };
-            let pin = analyzer.pin;
+            let pin = functions::stronger(analyzer.pin, sets_by_update(tokens, range));
             let unreadable = analyzer.refusals.is_unreadable();
             let target = match analyzer.target() {
                 Target::Refused(..) if unreadable => return unread(self.by_words(range)),
@@ -316,10 +348,28 @@ fn modifies(tokens: &Tokens<'_>, range: &Range<usize>) -> bool {
     })
 }
 
-/// `SELECT … INTO [TEMP] name`: is the table temporary?
-fn into_table(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<bool> {
-    let into = tokens.find_word(range.clone(), &["into"])?;
-    Some((into..into + 3).any(|at| tokens.is_one_of(at, &["temp", "temporary"])))
+/// `SELECT … INTO [TEMP] name`, wherever the `SELECT` stands: is the table temporary? The word is
+/// reserved: but for a column's label it can be nothing else.
+fn into_table(tokens: &Tokens<'_>, range: &Range<usize>, cx: &Context<'_>) -> Option<bool> {
+    let other = |at: usize| tokens.is_one_of(at, &["insert", "merge", "as"]) || tokens.is_mark(at, ".");
+    let into = range.clone().skip(1).find(|&at| tokens.is_word(at, "into") && !other(at - 1))?;
+    let mut at = into + 1;
+    let mut temporary = false;
+    while tokens.is_one_of(at, &["local", "global", "temp", "temporary", "unlogged", "table"]) {
+        temporary |= tokens.is_one_of(at, &["temp", "temporary"]);
+        at += 1;
+    }
+    Some(temporary || objects::is_made_temporary(tokens, at, range.end, cx))
+}
+
+/// `UPDATE pg_settings` is a `SET` in other words.
+fn sets_by_update(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Pin> {
+    let names = |at: usize| tokens.identifier(at).is_some_and(|name| name == "pg_settings");
+    let updates = range.clone().any(|at| {
+        let at = if tokens.is_word(at, "update") { at + 1 } else { return false };
+        (at..range.end.min(at + 4)).any(names)
+    });
+    updates.then_some(Pin::Setting)
 }
 
 /// Why the session must keep its connection, as far as the functions' names tell.
@@ -336,5 +386,5 @@ fn pin_by_words(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Pin> {
             pin == Pin::Setting && tokens.is_word(behind - 2, "true") && tokens.is_mark(behind - 1, ")");
         (!local).then_some(pin)
     });
-    pins.fold(None, |strongest, pin| functions::stronger(strongest, Some(pin)))
+    pins.fold(sets_by_update(tokens, range), |strongest, pin| functions::stronger(strongest, Some(pin)))
 }

@@ -12,7 +12,7 @@ use super::super::lexer::{TokenKind, tokenize};
 use super::super::schema::{Table, TableKind};
 use super::super::shape::{Access, Kind, Pin, Statement, Target};
 use super::Context;
-use super::functions::{Effect, effect};
+use super::functions::{Effect, effect, stronger};
 use super::names::{Named, resolve};
 use super::refusals::Refusal;
 use super::session::plain;
@@ -144,7 +144,10 @@ pub(super) fn classify(tokens: &Tokens<'_>, range: &Range<usize>, cx: &Context<'
     let ddl = |target| Some(plain(Kind::Ddl, target, Access::Write));
     match tokens.word(start).as_str() {
         "create" => Some(create(tokens, range, cx)),
-        "alter" => ddl(alter(tokens, range, cx)),
+        "alter" => {
+            let pin = if tokens.is_word(start + 1, "table") { pin_of_calls(tokens, range) } else { None };
+            Some(Statement { pin, ..plain(Kind::Ddl, alter(tokens, range, cx), Access::Write) })
+        }
         "drop" => ddl(drop(tokens, range, cx)),
         "truncate" => {
             let at = start + 1 + usize::from(tokens.is_word(start + 1, "table"));
@@ -239,8 +242,14 @@ fn create(tokens: &Tokens<'_>, range: &Range<usize>, cx: &Context<'_>) -> Statem
     if tokens.are_words(at, &["if", "not", "exists"]) {
         at += 3;
     }
-    if tokens.identifier(at).as_deref() == Some("pg_temp") && tokens.is_mark(at + 1, ".") {
+    let qualified = |at: usize| {
+        tokens.is_mark(at + 1, ".") && tokens.identifier(at).is_some_and(|schema| is_temporary(&schema))
+    };
+    if range.clone().any(qualified) || is_made_temporary(tokens, at, end, cx) {
         statement.pin = Some(Pin::TemporaryTable);
+    }
+    if (what == "table" || materialized) && tokens.find_word(at..end, &["as"]).is_some() {
+        statement.pin = stronger(statement.pin, pin_of_calls(tokens, range));
     }
     statement.target = match what.as_str() {
         "table" if foreign => Target::Home,
@@ -274,6 +283,26 @@ fn create(tokens: &Tokens<'_>, range: &Range<usize>, cx: &Context<'_>) -> Statem
         _ => Target::EachShard,
     };
     statement
+}
+
+/// Why the session must keep its connection for what an expression of a definition calls. That of a
+/// column's default is not called now.
+fn pin_of_calls(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Pin> {
+    super::pin_by_words(tokens, range).filter(|pin| *pin != Pin::Sequence)
+}
+
+/// The schema of a session's own objects, by either of its names.
+fn is_temporary(schema: &str) -> bool {
+    schema.strip_prefix("pg_temp").is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+}
+
+/// May what is made by the name at `at` be temporary? Without a schema it is made in the first one of
+/// the path that exists.
+pub(super) fn is_made_temporary(tokens: &Tokens<'_>, at: usize, end: usize, cx: &Context<'_>) -> bool {
+    match tokens.name(at, end) {
+        Some((Name { schema: Some(schema), .. }, _)) => is_temporary(&schema),
+        _ => cx.search_path.iter().any(|schema| is_temporary(schema)),
+    }
 }
 
 fn create_table(tokens: &Tokens<'_>, range: Range<usize>, temporary: bool, cx: &Context<'_>) -> Target {

@@ -134,13 +134,6 @@ impl Refusal {
         Refusal::new(format!("WHEN NOT MATCHED BY SOURCE may touch every row of \"{table}\""), HINT)
     }
 
-    pub(super) fn copied_in(table: &str) -> Refusal {
-        Refusal::new(
-            format!("COPY into \"{table}\" would need each row's key"),
-            "Use INSERT with several rows, or /* pgring: shard=… */ if all rows belong there.",
-        )
-    }
-
     pub(super) fn file_copied(table: &str) -> Refusal {
         Refusal::new(
             format!("COPY of \"{table}\" with a file of the server would read or write only one shard's"),

@@ -43,7 +43,9 @@ pub(super) fn classify(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Stat
         }
         "execute" => {
             let kind = Kind::Execute(tokens.identifier(start + 1)?);
-            return Some(Statement { kind, target: Target::Nothing, access: Access::Write, pin: None });
+            // Its arguments are expressions.
+            let pin = super::pin_by_words(tokens, range);
+            return Some(Statement { kind, target: Target::Nothing, access: Access::Write, pin });
         }
         "listen" => {
             let pin = Some(Pin::Listen);
@@ -251,6 +253,8 @@ fn config_call(
         TokenKind::String | TokenKind::EscapeString | TokenKind::DollarString | TokenKind::UnicodeString => {
             ValueSlot::Literal(tokens.slot(at + 4)?)
         }
+        // `NULL` is the default: what that is, is not known here.
+        TokenKind::Word if tokens.is_word(at + 4, "null") => value(tokens, at + 4..at + 5)?,
         TokenKind::Param => value(tokens, at + 4..at + 5)?,
         _ => return None,
     };

@@ -115,8 +115,16 @@ impl<'t> Tokens<'t> {
         match self.kind(index)? {
             TokenKind::Word => Some(fold(std::str::from_utf8(raw).ok()?, false)),
             TokenKind::QuotedIdent => Some(fold(&unquoted(raw)?, true)),
+            TokenKind::UnicodeIdent if !self.is_word(index + 1, "uescape") => {
+                Some(fold(&decoded(raw.get(2..)?)?, true))
+            }
             _ => None,
         }
+    }
+
+    /// Is there an identifier that only the server can read?
+    pub(super) fn has_unread_identifier(&self, mut range: Range<usize>) -> bool {
+        range.any(|at| self.kind(at) == Some(TokenKind::UnicodeIdent) && self.identifier(at).is_none())
     }
 
     /// The contents of `"…"` as written between the quotes, doubled ones undone.
@@ -210,6 +218,29 @@ pub(in crate::sql) fn fold(identifier: &str, quoted: bool) -> String {
         name.truncate(cut);
     }
     name
+}
+
+/// The contents of `"…"` behind a `U&`: ASCII alone, since what else there is in an escape depends on
+/// the server's encoding.
+fn decoded(raw: &[u8]) -> Option<String> {
+    let contents = unquoted(raw)?;
+    let mut decoded = String::with_capacity(contents.len());
+    let mut rest = contents.as_str();
+    while let Some(at) = rest.find('\\') {
+        decoded.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(behind) = rest.strip_prefix('\\') {
+            decoded.push('\\');
+            rest = behind;
+            continue;
+        }
+        let (digits, start) = if rest.starts_with('+') { (6, 1) } else { (4, 0) };
+        let code = u32::from_str_radix(rest.get(start..start + digits)?, 16).ok()?;
+        decoded.push(char::from_u32(code).filter(char::is_ascii)?);
+        rest = &rest[start + digits..];
+    }
+    decoded.push_str(rest);
+    Some(decoded)
 }
 
 fn unquoted(raw: &[u8]) -> Option<String> {

@@ -72,7 +72,10 @@ impl Analyzer<'_> {
                 // Even for the transaction only: which parameter, and to what, is not followed here.
                 self.pin = stronger(self.pin, Some(Pin::Setting));
             }
-            Effect::Reads => self.refusals.push(Refusal::reading_function(&name.name)),
+            Effect::Reads => {
+                self.pin = stronger(self.pin, Some(Pin::Call));
+                self.refusals.push(Refusal::reading_function(&name.name));
+            }
             Effect::UserDefined => self.refusals.push(Refusal::user_function(&name.name)),
         }
     }

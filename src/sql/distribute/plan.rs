@@ -150,7 +150,7 @@ pub struct Shadow {
 pub enum Source {
     /// Each shard has some.
     EachShard,
-    /// Owners of these keys have all that matter.
+    /// Owners of these keys have all that matter. If a value is not proven to be a key: each shard.
     Owners(Vec<KeySource>),
     /// On the home shard.
     Home,

@@ -57,6 +57,8 @@ fn kinds() {
         ("SET x.y TO on", set("x.y", false, ValueSlot::Tokens(5, 6))),
         ("SET pgring.key = '42'", set("pgring.key", false, ValueSlot::Literal(0))),
         ("SET geqo TO DEFAULT", default("geqo")),
+        ("SET U&\"work\\005fmem\" = '4MB'", set("work_mem", false, ValueSlot::Literal(0))),
+        ("SAVEPOINT U&\"d\\0061t\"", Kind::Savepoint("dat".to_owned())),
         ("SET TIME ZONE 'UTC'", set("timezone", false, ValueSlot::Literal(0))),
         ("SET TIME ZONE LOCAL", default("timezone")),
         ("SET TIME ZONE -5", set("timezone", false, ValueSlot::Tokens(3, 5))),
@@ -98,6 +100,10 @@ fn kinds() {
             "SELECT set_config('Search_Path', 'a', false)",
             config(&[("search_path", false, ValueSlot::Literal(1))]),
         ),
+        (
+            "SELECT set_config('timezone', NULL, false)",
+            config(&[("timezone", false, ValueSlot::Tokens(5, 6))]),
+        ),
         ("SELECT pg_catalog.set_config('role', $1, true)", config(&[("role", true, ValueSlot::Param(1))])),
     ];
     for (sql, kind) in rows {
@@ -125,11 +131,62 @@ fn pins() {
         ("SELECT set_config('a', 'b', false)", None),
         ("SELECT set_config('a', 'b' || 'c', false)", Some(Pin::Setting)),
         ("SELECT set_config('a', 'b', $1)", Some(Pin::Setting)),
+        ("SELECT 1 AS n INTO LOCAL TEMPORARY TABLE t", Some(Pin::TemporaryTable)),
+        ("WITH x AS (SELECT 1 AS n) SELECT n INTO TEMP t FROM x", Some(Pin::TemporaryTable)),
+        (
+            "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT n INTO TEMP t FROM r",
+            Some(Pin::TemporaryTable),
+        ),
+        ("(SELECT 1 AS n INTO TEMP t)", Some(Pin::TemporaryTable)),
+        ("SELECT 1 AS n INTO pg_temp.t", Some(Pin::TemporaryTable)),
+        ("SELECT 1 AS n INTO \"pg_temp\".t", Some(Pin::TemporaryTable)),
+        ("SELECT 1 AS n INTO U&\"pg_tem\\0070\".t", Some(Pin::TemporaryTable)),
+        ("SELECT 1 AS n INTO t", None),
+        ("SELECT 1 AS into", None),
+        ("INSERT INTO app_settings SELECT 1", None),
+        (
+            "CREATE OR REPLACE FUNCTION \"pg_temp\".f() RETURNS int LANGUAGE sql AS ''",
+            Some(Pin::TemporaryTable),
+        ),
+        ("CREATE TABLE pg_temp_11.t (n int)", Some(Pin::TemporaryTable)),
+        ("CREATE OPERATOR pg_temp.=== (function = int4eq)", Some(Pin::TemporaryTable)),
+        ("CREATE TABLE U&\"pg_tem\\0070\".t (n int)", Some(Pin::TemporaryTable)),
+        ("CREATE TABLE U&\"pg_tem!0070\" UESCAPE '!' .t (n int)", Some(Pin::Unread)),
+        ("CREATE TABLE pg_temporal.t (n int)", None),
+        ("SELECT \"pg_advisory_lock\"(5)", Some(Pin::AdvisoryLock)),
+        ("SELECT U&\"pg_advisory_loc\\006B\"(5)", Some(Pin::AdvisoryLock)),
+        ("EXECUTE p(pg_advisory_lock(5))", Some(Pin::AdvisoryLock)),
+        ("CREATE TABLE t AS WITH q AS (SELECT set_config('a', 'b', false)) TABLE q", Some(Pin::Setting)),
+        ("CREATE TABLE t (n bigint DEFAULT currval('s'))", None),
+        ("UPDATE pg_settings SET setting = '8192' WHERE name = 'work_mem'", Some(Pin::Setting)),
+        ("UPDATE ONLY pg_catalog.\"pg_settings\" SET setting = '8192'", Some(Pin::Setting)),
+        ("SELECT * FROM pg_settings", None),
+        ("SET seed = 0.5", Some(Pin::Seed)),
+        ("SELECT set_config('seed', '0.5', false)", Some(Pin::Seed)),
+        ("SELECT setseed(0.5)", Some(Pin::Seed)),
+        ("SELECT dblink_connect('c', 'dbname=x')", Some(Pin::Unread)),
+        ("SELECT query_to_xml('SELECT set_config(''a'', ''b'', false)', true, true, '')", Some(Pin::Call)),
+        ("SELECT * FROM ts_stat('SELECT to_tsvector(''a'')')", Some(Pin::Call)),
+        ("CALL p()", Some(Pin::Call)),
+        ("DO $$BEGIN END$$", Some(Pin::Call)),
     ];
     for (sql, pin) in rows {
         assert_eq!(one(sql).pin, pin, "{sql}");
         let alone = shape_of(sql, &Schema::one_shard(), &["public"], true);
         assert_eq!(alone.statements[0].pin, pin, "{sql} with one shard");
+    }
+    // What is made without a schema is temporary where the path says so.
+    let under = |sql: &str, path: &[&str]| {
+        shape_of(sql, &Schema::one_shard(), path, true).statements.pop().and_then(|last| last.pin)
+    };
+    for sql in [
+        "CREATE TABLE t (n int)",
+        "SELECT 1 AS n INTO t",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS ''",
+    ] {
+        assert_eq!(under(sql, &["nowhere", "pg_temp"]), Some(Pin::TemporaryTable), "{sql}");
+        let after_set = format!("SET search_path = pg_temp; {sql}");
+        assert_eq!(under(&after_set, &["public"]), Some(Pin::TemporaryTable), "{after_set}");
     }
     // Nothing is left of it after the transaction; but it may have changed how the next statement
     // is read, which matters where there is something to route.

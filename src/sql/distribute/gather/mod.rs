@@ -5,8 +5,8 @@
 //! the tables because
 //!
 //! - a copy has every row that can matter: all of its table's, less those that a condition the
-//!   statement itself makes wherever it names the table leaves out ([`conditions`]), and those of
-//!   shards that own none of the keys that can matter;
+//!   statement itself makes wherever it names the table leaves out ([`conditions`]), and those with
+//!   another key than the ones that can matter;
 //! - a copy has every column whose name the statement mentions, in whatever sense, with its type and
 //!   collation, and all of them in the table's order where the statement may depend on that
 //!   ([`survey`]); so each name in the statement finds what it found before;
@@ -36,8 +36,9 @@ use super::super::analyze::query::Analyzer;
 use super::super::analyze::refusals::Refusal;
 use super::super::analyze::tokens::Tokens;
 use super::super::analyze::{Context, begins_query};
-use super::super::lexer::tokenize;
-use super::super::schema::{Table, TableKind};
+use super::super::lexer::{TokenKind, tokenize};
+use super::super::schema::{Carriage, Table, TableKind};
+use super::super::shape::{KeySlot, KeySource, KeyType};
 use super::{Gather, Impossible, Shadow, Source};
 use survey::{Reference, Survey};
 
@@ -47,6 +48,8 @@ const COPY: &str = "pgring_";
 const MOST_VIEWS_DEEP: usize = 16;
 /// Views that name others twice each would grow without bound.
 const MOST_BYTES: usize = 1 << 20;
+/// Of more keys a condition is not made: each is looked up in the text.
+const MOST_KEYS: usize = 64;
 
 const HINT: &str = "Add a condition on the key, or a hint /* pgring: shard=NAME */.";
 
@@ -141,29 +144,37 @@ impl<'d> Draft<'d, '_> {
             }
             return Ok(Step::Expanded(self.edited(edits)?));
         }
+        let mut tables = Vec::new();
+        for copy in self.copies() {
+            let columns = self.columns(&copy)?;
+            let name = format!("\"{COPY}{}\"", tables.len() + 1);
+            let relation = columns.relation(&format!("pg_temp.{name}"));
+            for reference in &copy.references {
+                self.replace(&mut edits, &reference.name, reference.bare, &relation);
+            }
+            tables.push(self.shadow(&name, &copy, &columns)?);
+        }
+        Ok(Step::Planned(Gather { tables, sql: self.edited(edits)? }))
+    }
+
+    /// Each table once, however often it is named.
+    fn copies(&self) -> Vec<Copied<'d, '_>> {
         let mut copies: Vec<Copied<'d, '_>> = Vec::new();
         for reference in &self.references.tables {
-            let known = copies
-                .iter()
-                .position(|copy| std::ptr::eq(copy.table, reference.table) && copy.only == reference.only);
-            let number = match known {
-                Some(known) => known,
-                None => {
-                    let (table, only) = (reference.table, reference.only);
-                    let source = reference.source.clone();
-                    copies.push(Copied { table, only, source, references: Vec::new() });
-                    copies.len() - 1
-                }
+            let same = |copy: &&mut Copied<'d, '_>| {
+                std::ptr::eq(copy.table, reference.table) && copy.only == reference.only
             };
-            if let Some(copy) = copies.get_mut(number) {
-                copy.references.push(reference);
+            match copies.iter_mut().find(same) {
+                Some(copy) => copy.references.push(reference),
+                None => copies.push(Copied {
+                    table: reference.table,
+                    only: reference.only,
+                    source: reference.source.clone(),
+                    references: vec![reference],
+                }),
             }
-            let name = format!("pg_temp.\"{COPY}{}\"", number + 1);
-            self.replace(&mut edits, &reference.name, reference.bare, &name);
         }
-        let tables =
-            (1..).zip(&copies).map(|(number, copy)| self.shadow(number, copy)).collect::<Result<_, _>>()?;
-        Ok(Step::Planned(Gather { tables, sql: self.edited(edits)? }))
+        copies
     }
 
     /// Another name in the place of a table's, under which it is still known by its own.
@@ -175,7 +186,13 @@ impl<'d> Draft<'d, '_> {
         }
         edits.push((name.clone(), text));
         let mut before = name.start;
-        before -= usize::from(before > self.range.start && self.tokens.is_word(before - 1, "only"));
+        if before > self.range.start && self.tokens.is_word(before - 1, "only") {
+            before -= 1;
+            if by.starts_with('(') {
+                // The copy holds no more than was asked for.
+                edits.push((before..name.start, String::new()));
+            }
+        }
         // An alias cannot stand behind `TABLE name`.
         if before > self.range.start && self.tokens.is_word(before - 1, "table") {
             edits.push((before - 1..before, "SELECT * FROM".to_owned()));
@@ -213,31 +230,28 @@ impl<'d> Draft<'d, '_> {
         String::from_utf8(text).ok()
     }
 
-    fn shadow(&self, number: usize, copy: &Copied<'d, '_>) -> Result<Shadow, Impossible> {
+    fn shadow(&self, name: &str, copy: &Copied<'d, '_>, columns: &Columns<'d>) -> Result<Shadow, Impossible> {
         let table = copy.table;
-        let columns = self.columns(copy);
-        if let Some(columns) = &columns {
-            check_types(table, columns)?;
-        }
-        let list = |columns: &[usize]| -> String {
-            let names = columns.iter().filter_map(|&column| table.columns.get(column));
-            names.map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
-        };
-        let selected = columns.as_deref().map_or_else(|| "*".to_owned(), list);
-        let into = columns.as_deref().map_or_else(String::new, |columns| format!(" ({})", list(columns)));
-        let name = format!("\"{COPY}{number}\"");
+        let selected = columns.selected();
         let only = if copy.only { "ONLY " } else { "" };
         let from = format!("{only}{}.{}", quoted(&table.schema), quoted(&table.name));
-        let fetch = {
-            let (alias, conditions) = self.conditions(copy)?;
-            format!("SELECT {selected} FROM {from} AS {alias}{conditions}")
-        };
-        let key = &table.detail.primary_key;
-        let complete =
-            columns.as_ref().is_none_or(|columns| key.iter().all(|column| columns.contains(column)));
-        let constraint = if complete && copy.references.iter().any(|reference| reference.grouped) {
-            let key = list(key);
-            format!("ALTER TABLE pg_temp.{name} ADD PRIMARY KEY ({key})")
+        let (alias, conditions) = self.conditions(copy)?;
+        let key: Vec<&str> = table
+            .detail
+            .primary_key
+            .iter()
+            .filter_map(|&column| Some(table.columns.get(column)?.as_str()))
+            .collect();
+        let grouped = copy.references.iter().any(|reference| reference.grouped) && columns.have(&key);
+        if grouped && columns.are_cast() {
+            return Err(Impossible::to_gather(format!(
+                "what depends on the primary key of \"{}\" cannot be told of a copy of it",
+                table.name
+            )));
+        }
+        let constraint = if grouped {
+            let key: Vec<String> = key.into_iter().map(quoted).collect();
+            format!("ALTER TABLE pg_temp.{name} ADD PRIMARY KEY ({})", key.join(", "))
         } else {
             String::new()
         };
@@ -246,28 +260,29 @@ impl<'d> Draft<'d, '_> {
                 "CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS SELECT {selected} FROM {from} WITH NO DATA"
             ),
             constraint,
-            copy: format!("COPY pg_temp.{name}{into} FROM STDIN (FORMAT binary)"),
-            fetch,
+            copy: format!("COPY pg_temp.{name}{} FROM STDIN (FORMAT binary)", columns.listed()),
+            fetch: format!("SELECT {selected} FROM {from} AS {alias}{conditions}"),
             source: self.source(copy),
         })
     }
 
-    /// Which columns a copy needs; `None` where they are not known.
-    fn columns(&self, copy: &Copied<'d, '_>) -> Option<Vec<usize>> {
+    /// Which columns a copy needs.
+    fn columns(&self, copy: &Copied<'d, '_>) -> Result<Columns<'d>, Impossible> {
         let table = copy.table;
         if table.detail.columns.is_empty() || table.columns.is_empty() {
-            return None;
+            return Ok(Columns(None));
         }
         let every = copy.references.iter().any(|reference| reference.every_column);
         let mentioned = |name: &String| every || self.references.mentioned.has(name, &copy.references);
         let named = table.columns.iter().enumerate().filter(|(_, name)| mentioned(name));
-        let mut columns: Vec<usize> = named.map(|(column, _)| column).collect();
-        if columns.is_empty() {
+        let mut needed: Vec<usize> = named.map(|(column, _)| column).collect();
+        if needed.is_empty() {
             // Rows that are counted still have to be there.
             let narrow = table.key_position().or(table.detail.primary_key.first().copied());
-            columns.push(narrow.unwrap_or(0));
+            needed.push(narrow.unwrap_or(0));
         }
-        Some(columns)
+        let columns: Result<_, _> = needed.into_iter().map(|column| Column::of(table, column)).collect();
+        Ok(Columns(Some(columns?)))
     }
 
     /// The name the rows are fetched under, and `WHERE …`: a row matters if it does to any of the
@@ -278,15 +293,16 @@ impl<'d> Draft<'d, '_> {
         let alias = std::str::from_utf8(self.tokens.raw(first.exposed_at)).map_err(|_| not_utf8())?;
         let mut alternatives: Vec<String> = Vec::new();
         for reference in &copy.references {
-            if reference.conditions.is_empty() {
-                return Ok((alias.to_owned(), String::new()));
-            }
             let mut conjuncts: Vec<String> = Vec::new();
+            conjuncts.extend(self.among_keys(reference, alias));
             for condition in &reference.conditions {
                 let renamed: Vec<_> =
                     condition.qualifiers.iter().map(|&at| (at..at + 1, alias.to_owned())).collect();
                 let text = self.cut(condition.tokens.clone(), &renamed).ok_or_else(not_utf8)?;
                 conjuncts.push(format!("({text})"));
+            }
+            if conjuncts.is_empty() {
+                return Ok((alias.to_owned(), String::new()));
             }
             let alternative = conjuncts.join(" AND ");
             if !alternatives.contains(&alternative) {
@@ -298,6 +314,42 @@ impl<'d> Draft<'d, '_> {
             several => several.iter().map(|one| format!("({one})")).collect::<Vec<_>>().join(" OR "),
         };
         Ok((alias.to_owned(), format!(" WHERE {conditions}")))
+    }
+
+    /// The condition that a row has one of the keys that matter, where that follows from conditions
+    /// on other tables and no condition of its own says it.
+    fn among_keys(&self, reference: &Reference<'d>, alias: &str) -> Option<String> {
+        let keys = reference.keys.as_ref().filter(|keys| !self.expanded && keys.len() <= MOST_KEYS)?;
+        let column = reference.table.key_column()?;
+        let is_key = |at: usize| self.tokens.identifier(at).is_some_and(|name| name == column);
+        if reference.conditions.iter().any(|condition| condition.tokens.clone().any(is_key)) {
+            return None;
+        }
+        let literal = |slot: u32| {
+            let at = self.range.clone().find(|&at| self.tokens.slot(at) == Some(slot))?;
+            // What follows it may say how it is read.
+            let spelled = self.tokens.kind(at).filter(|kind| *kind != TokenKind::UnicodeString);
+            spelled.and_then(|_| std::str::from_utf8(self.tokens.raw(at)).ok())
+        };
+        let one = |key: &KeySource| {
+            // A column narrower than the one it was compared with must not overflow.
+            let (single, many) = match key.key_type {
+                KeyType::Integer => ("::bigint", "::bigint[]"),
+                KeyType::Text | KeyType::Uuid => ("", ""),
+            };
+            Some(match key.slot {
+                KeySlot::Literal(slot) => format!("= {}{single}", literal(slot)?),
+                KeySlot::NegatedLiteral(slot) => format!("= (-{}){single}", literal(slot)?),
+                KeySlot::LiteralArray(slot) => format!("= ANY({}{many})", literal(slot)?),
+                KeySlot::Param(number) => format!("= ${number}"),
+                KeySlot::ParamArray(number) => format!("= ANY(${number})"),
+                KeySlot::Null => "= NULL".to_owned(),
+            })
+        };
+        let column = quoted(column);
+        let among: Option<Vec<String>> =
+            keys.iter().map(|key| Some(format!("{alias}.{column} {}", one(key)?))).collect();
+        Some(format!("({})", among?.join(" OR ")))
     }
 
     fn source(&self, copy: &Copied<'d, '_>) -> Source {
@@ -317,22 +369,74 @@ impl<'d> Draft<'d, '_> {
     }
 }
 
-/// Rows travel in binary form, which for some types holds numbers that each server gives out by
-/// itself.
-fn check_types(table: &Table, columns: &[usize]) -> Result<(), Impossible> {
-    for &column in columns {
+/// A copy's columns; `None`: all that the table has, whatever they are.
+struct Columns<'d>(Option<Vec<Column<'d>>>);
+
+struct Column<'d> {
+    name: &'d str,
+    /// It is copied as an array of texts, and becomes one of this type again.
+    cast_to: Option<&'d str>,
+}
+
+impl<'d> Column<'d> {
+    fn of(table: &'d Table, column: usize) -> Result<Column<'d>, Impossible> {
         let (Some(detail), Some(name)) = (table.detail.columns.get(column), table.columns.get(column)) else {
             return Err(Impossible::to_gather(format!("not all is known of table \"{}\"", table.name)));
         };
         let type_name = detail.type_name.as_str();
-        if (!detail.builtin && type_name.ends_with("[]")) || type_name.starts_with("reg") {
-            return Err(Impossible::to_gather(format!(
-                "column \"{name}\" of table \"{}\" cannot be copied between servers: it is of type {type_name}",
-                table.name
-            )));
-        }
+        let cast_to = match table.detail.carriage.get(column) {
+            Some(Carriage::Binary) => None,
+            None if detail.builtin => None,
+            Some(Carriage::AsTexts) => Some(type_name),
+            Some(Carriage::Never) | None => {
+                return Err(Impossible::to_gather(format!(
+                    "column \"{name}\" of table \"{}\" cannot be copied between servers: it is of type {type_name}",
+                    table.name
+                )));
+            }
+        };
+        Ok(Column { name, cast_to })
     }
-    Ok(())
+}
+
+impl Columns<'_> {
+    /// What a fetch selects.
+    fn selected(&self) -> String {
+        let Some(columns) = &self.0 else { return "*".to_owned() };
+        let one = |column: &Column<'_>| {
+            let name = quoted(column.name);
+            if column.cast_to.is_some() { format!("{name}::text[] AS {name}") } else { name }
+        };
+        columns.iter().map(one).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What a `COPY` lists.
+    fn listed(&self) -> String {
+        let Some(columns) = &self.0 else { return String::new() };
+        let names: Vec<String> = columns.iter().map(|column| quoted(column.name)).collect();
+        format!(" ({})", names.join(", "))
+    }
+
+    /// What stands for the table, given the copy's name.
+    fn relation(&self, copy: &str) -> String {
+        let Some(columns) = self.0.as_ref().filter(|_| self.are_cast()) else { return copy.to_owned() };
+        let one = |column: &Column<'_>| {
+            let name = quoted(column.name);
+            column.cast_to.map_or_else(|| name.clone(), |by| format!("{name}::{by} AS {name}"))
+        };
+        format!("(SELECT {} FROM {copy})", columns.iter().map(one).collect::<Vec<_>>().join(", "))
+    }
+
+    fn are_cast(&self) -> bool {
+        self.0.iter().flatten().any(|column| column.cast_to.is_some())
+    }
+
+    fn have(&self, names: &[&str]) -> bool {
+        let has = |columns: &Vec<Column<'_>>| {
+            names.iter().all(|name| columns.iter().any(|column| column.name == *name))
+        };
+        self.0.as_ref().is_none_or(has)
+    }
 }
 
 /// Where a table's rows are. Not of a view.

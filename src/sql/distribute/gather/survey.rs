@@ -244,6 +244,10 @@ impl<'s, 'a> Survey<'s, 'a> {
             || (name.schema.as_deref() != Some("pg_catalog")
                 && !self.cx.schema.functions_named(&name.name).is_empty());
         match effect(self.cx.schema, name.schema.as_deref(), &name.name) {
+            // What they tell is the text's that runs, or how a row happens to be stored.
+            _ if name.name == "current_query" || name.name.starts_with("pg_column_") => Err(
+                Impossible::to_gather(format!("function \"{}\" tells something else of a copy", name.name)),
+            ),
             Effect::Scalar | Effect::Aggregate | Effect::Opaque => Ok(()),
             Effect::Home(None) if name.name == "nextval" => Ok(()),
             _ => Err(Impossible::to_gather(format!(

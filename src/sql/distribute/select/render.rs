@@ -78,6 +78,11 @@ impl Combine {
                 return None;
             }
         }
+        self.render_pieces(types, parameters)
+    }
+
+    /// The same of columns of which nothing has to be proven.
+    pub fn render_pieces(&self, types: &[u32], parameters: usize) -> Option<String> {
         let mut sql = String::new();
         for piece in &self.finish {
             match piece {

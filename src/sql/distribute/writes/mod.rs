@@ -27,6 +27,7 @@ use super::super::analyze::opened::{Closed, Opened, open};
 use super::super::shape::Target;
 use super::{Impossible, Plan};
 
+pub(super) use replicate::is_constant_default;
 pub use replicate::tells_the_time;
 
 /// `None`: it changes nothing.

@@ -150,7 +150,7 @@ fn is_one_column(item: &SelectItem) -> bool {
 
 /// Whether a column that is not given has the same value everywhere: a constant, or what is computed
 /// from the others.
-fn is_constant_default(schema: &Schema, column: &ColumnDetail) -> bool {
+pub(in crate::sql) fn is_constant_default(schema: &Schema, column: &ColumnDetail) -> bool {
     if column.generated {
         return true;
     }

@@ -26,7 +26,7 @@ fn column(written: &str) -> (String, ColumnDetail) {
 
 fn table(name: &str, kind: TableKind, columns: &[&str]) -> Table {
     let (names, details) = columns.iter().map(|&written| column(written)).unzip();
-    let detail = TableDetail { columns: details, primary_key: vec![0], has_triggers: name == "watched" };
+    let detail = TableDetail { columns: details, primary_key: vec![0], has_triggers: name == "watched", ..TableDetail::default() };
     Table { schema: "public".to_owned(), name: name.to_owned(), columns: names, kind, detail }
 }
 
