@@ -15,7 +15,7 @@ use crate::support;
 /// How many of a hundred statements may be refused. To be lowered with every tier.
 const MOST_REFUSED: f64 = 2.0;
 /// The same of those that write.
-const MOST_REFUSED_WRITES: f64 = 42.0;
+const MOST_REFUSED_WRITES: f64 = 28.0;
 /// The same of what is read some rows at a time, with cursors, or inside transactions.
 const MOST_REFUSED_OTHERWISE: f64 = 100.0;
 
