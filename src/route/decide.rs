@@ -3,7 +3,7 @@
 use super::explain::{ShownKey, Why};
 use super::hint::{Hint, KeyReading, SessionHints};
 use super::key::{Found, Reading};
-use super::{Parameters, explain};
+use super::{Parameters, Value, explain};
 use crate::error::ClientError;
 use crate::ring::{ShardId, Topology};
 use crate::sql::{Access, KeySlot, KeySource, KeyType, Kind, Lexed, ReadHint, Shape, Statement, Target};
@@ -297,6 +297,20 @@ pub fn owner(request: &Request<'_>, source: &KeySource) -> Result<ShardId, Clien
         Owners::One(owner, _) => Ok(owner),
         Owners::Nobody | Owners::NullStored(_) => Err(explain::null_key()),
         Owners::Many(_) | Owners::Unproven(_) => Err(explain::not_proven()),
+    }
+}
+
+/// The owner of a row that is copied in with this key; `None` if the value is not proven to denote
+/// one.
+pub fn copied_owner(
+    topology: &Topology,
+    key_type: KeyType,
+    same_encoding: bool,
+    value: Value<'_>,
+) -> Option<ShardId> {
+    match (Reading { key_type, same_encoding, stored: true }).parameter(value, 0)? {
+        Found::Key(hash, _) => Some(topology.owner(hash)),
+        Found::Null => None,
     }
 }
 
