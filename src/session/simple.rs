@@ -43,7 +43,11 @@ impl Session {
         // What has come while several servers were at work.
         inbox.put(self.inbox.filled());
         self.inbox = inbox;
-        outcome
+        outcome?;
+        match self.copying.take() {
+            Some(copying) => Box::pin(self.copy_in(*copying)).await,
+            None => Ok(()),
+        }
     }
 
     async fn message(&mut self, head: Header, frame: &[u8], whole: bool) -> Result<(), End> {

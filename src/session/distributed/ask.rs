@@ -3,6 +3,7 @@
 use crate::backend::Server;
 use crate::execute::Branch;
 use crate::merge::row;
+use crate::sql::distribute::CopyOut;
 use crate::wire::{self, BodyError, Buffer, Format};
 
 /// A statement as it came, with its parameters.
@@ -21,13 +22,15 @@ pub(in crate::session) struct Asked<'a> {
     pub describes: bool,
     /// `Execute`'s limit of rows; 0 is none.
     pub max_rows: u64,
+    /// It is the query of this.
+    pub copy: Option<&'a CopyOut>,
 }
 
 impl<'a> Asked<'a> {
     /// By a `Query`.
     pub(in crate::session) fn simple(text: &'a [u8]) -> Asked<'a> {
         let parameters = &[0, 0, 0, 0];
-        Asked { text, types: &[], parameters, count: 0, formats: Vec::new(), describes: true, max_rows: 0 }
+        Asked { text, types: &[], parameters, count: 0, formats: Vec::new(), describes: true, max_rows: 0, copy: None }
     }
 
     /// By a `Bind`; `rest` is what stands behind its names.
@@ -40,7 +43,7 @@ impl<'a> Asked<'a> {
         let tail = 2 + 2 * formats.len();
         let parameters = rest.len().checked_sub(tail).map(|len| &rest[..len]).ok_or(BodyError("Bind"))?;
         let count = wire::bind_parameter_count(rest);
-        Ok(Asked { text, types, parameters, count, formats, describes: false, max_rows: 0 })
+        Ok(Asked { text, types, parameters, count, formats, describes: false, max_rows: 0, copy: None })
     }
 
     /// A `Bind`'s bytes behind its names: the client's parameters, then these in binary format.
@@ -153,6 +156,13 @@ impl<'s> Asking<'s> {
         wire::put_describe_portal(out, b"");
         wire::put_execute(out, b"");
         self
+    }
+
+    /// As [`Asking::execute`], of a `COPY … FROM STDIN`; its end is still to be sent.
+    pub(super) fn copy_in(&mut self, sql: &[u8], types: &[u8], bound: &Buffer, branch: &mut Branch) {
+        self.execute(sql, types, bound);
+        branch.again(self.hidden);
+        branch.feeds = true;
     }
 
     /// The end of what is asked; how the answer begins.

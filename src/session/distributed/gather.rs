@@ -101,10 +101,20 @@ impl Session {
         put_formats(&mut bound, asked.formats.iter().copied());
         for member in sink.iter_mut() {
             let mut branch = std::mem::take(&mut member.branch);
-            super::ask::Asking::new(&mut member.held.lease)
-                .execute_described(gather.sql.as_bytes(), &type_bytes(&original.parameters), &bound)
-                .sync(&mut branch);
+            let mut asking = super::ask::Asking::new(&mut member.held.lease);
+            match asked.copy {
+                Some(copy) => asking
+                    .describe(gather.sql.as_bytes(), &[])
+                    .execute(copy.of(&gather.sql).as_bytes(), &[], &bound)
+                    .sync(&mut branch),
+                None => asking
+                    .execute_described(gather.sql.as_bytes(), &type_bytes(&original.parameters), &bound)
+                    .sync(&mut branch),
+            }
             member.branch = branch;
+        }
+        if let Some(copy) = asked.copy {
+            return self.pass_copy_on(&copy.format, &original.fields, sink).await;
         }
         if asked.describes {
             put_description(&mut self.outbox, &original.fields, &[]);

@@ -12,6 +12,7 @@
 mod ask;
 mod combine;
 mod control;
+mod copy;
 mod drive;
 mod gather;
 mod portal;
@@ -32,6 +33,7 @@ use crate::wire;
 use std::rc::Rc;
 
 pub(super) use ask::Asked;
+pub(super) use copy::Copying;
 pub(super) use portal::Bound;
 
 /// Why a statement of several servers has failed.
@@ -104,6 +106,9 @@ impl Session {
     ) -> Result<(), Unattached> {
         let asked = Asked::simple(text);
         self.run_distributed(shape, &asked, shards, why).await?;
+        if self.copying.is_some() {
+            return Ok(());
+        }
         self.finish_distributed().await
     }
 
@@ -154,6 +159,15 @@ impl Session {
         };
         self.may_cross(statement)?;
         self.refuse_unplanned(shape, statement)?;
+        if let Kind::CopyIn | Kind::CopyOut = statement.kind {
+            self.started();
+            let outcome = match statement.kind {
+                Kind::CopyIn => self.begin_copy_in(asked, &shards, why).await,
+                _ => self.copy_out(asked, &shards, why).await,
+            };
+            self.count_distributed(&shards, statement.access);
+            return outcome;
+        }
         let plan = self.plan(statement, asked, why)?;
         self.started();
         let outcome = match plan {
@@ -187,7 +201,6 @@ impl Session {
         let what = match &statement.kind {
             _ if shape.mentions.execution.is_some() => "EXECUTE",
             Kind::Declare(_) => "DECLARE",
-            Kind::CopyIn | Kind::CopyOut => "COPY",
             Kind::Prepare(_) => "PREPARE",
             _ => return Ok(()),
         };

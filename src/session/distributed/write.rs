@@ -275,7 +275,7 @@ impl Session {
 
     /// The change stands: outside a transaction of the client's it is committed, at once or by the
     /// pipeline's `Sync`.
-    async fn end_change(&mut self, mut members: Vec<Member>) -> Result<(), Fault> {
+    pub(super) async fn end_change(&mut self, mut members: Vec<Member>) -> Result<(), Fault> {
         let outcome = if self.tx.phase() == Phase::Idle && !self.batch.is_begun() {
             self.commit(&mut members).await
         } else {
@@ -285,7 +285,7 @@ impl Session {
         outcome
     }
 
-    async fn undo_change(&mut self, mut members: Vec<Member>) -> Result<(), Fault> {
+    pub(super) async fn undo_change(&mut self, mut members: Vec<Member>) -> Result<(), Fault> {
         let outcome =
             if self.tx.phase() == Phase::Idle { self.roll_back(&mut members).await } else { Ok(()) };
         self.disband(members);
