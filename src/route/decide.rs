@@ -3,7 +3,7 @@
 use super::explain::{ShownKey, Why};
 use super::hint::{Hint, KeyReading, SessionHints};
 use super::key::{Found, Reading};
-use super::{Parameters, explain};
+use super::{Parameters, Value, explain};
 use crate::error::ClientError;
 use crate::ring::{ShardId, Topology};
 use crate::sql::{Access, KeySlot, KeySource, KeyType, Kind, Lexed, ReadHint, Shape, Statement, Target};
@@ -338,6 +338,20 @@ fn owners(request: &Request<'_>, access: Access, keys: &[KeySource]) -> Owners {
         null = false;
     }
     owners
+}
+
+/// As [`owner`], of a key that is copied in: its text, or its binary value.
+pub fn copied_owner(
+    topology: &Topology,
+    key_type: KeyType,
+    same_encoding: bool,
+    key: Value<'_>,
+) -> Option<ShardId> {
+    let reading = Reading { key_type, same_encoding, stored: true };
+    match reading.parameter(key, 0)? {
+        Found::Key(hash, _) => Some(topology.owner(hash)),
+        Found::Null => None,
+    }
 }
 
 /// Calls `add` with each key of a source; `None` if one is not proven.

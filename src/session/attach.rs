@@ -218,7 +218,7 @@ impl Session {
     }
 
     /// Has the held server run a statement whose answer the client does not see.
-    fn send_hidden(&mut self, statement: &str, note: Option<u32>) {
+    pub(super) fn send_hidden(&mut self, statement: &str, note: Option<u32>) {
         let Some(held) = &mut self.held else { return };
         let server = &mut *held.lease;
         wire::put_parse(&mut server.outbox, b"", statement.as_bytes(), &[]);

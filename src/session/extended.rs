@@ -17,7 +17,7 @@ use super::ready::Effect;
 use super::settings::ConfigValues;
 use super::simple::lost_at_once;
 use super::state::{End, Session};
-use super::transaction::Own;
+use super::transaction::{Own, failed_transaction};
 use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
 use crate::route::{self, Parameters};
@@ -105,6 +105,7 @@ impl Session {
         // Refused whatever the state of the transaction, and without touching anything.
         wire::put_describe_portal(&mut held.lease.outbox, b"refused by pgring");
         self.batch.send();
+        self.batch.note_unsure();
         let mut words = Buffer::new();
         wire::put_error(&mut words, error);
         self.relay.expect(Expect::Refusal { error: words.filled().into(), parsing });
@@ -196,17 +197,27 @@ impl Session {
             }
         }
         self.refuse_unfollowed_names(&statement.shape, parse.query)?;
-        self.refuse_if_failed(&statement.shape)?;
-        if let [first, _, ..] = &statement.shape.statements[..] {
+        if statement.shape.statements.len() > 1 {
             // PostgreSQL's own words; a server is not needed for them.
-            let _ = first;
             return Err(ClientError::error(
                 SqlState::SYNTAX,
                 "cannot insert multiple commands into a prepared statement",
             )
             .into());
         }
+        if !statement.shape.statements.is_empty() {
+            self.refuse_if_failed(&statement.shape)?;
+            if self.tx.phase() == Phase::Open && self.is_parsed_here(&statement) {
+                self.need_answers()?;
+                self.answers_known().await?;
+                if self.status() == TxStatus::Failed {
+                    return Err(failed_transaction().into());
+                }
+            }
+        }
         if named && self.statements.contains_key(parse.name) {
+            self.need_answers()?;
+            self.batch.deferred.push(Deferred::Check { statement });
             let name = String::from_utf8_lossy(parse.name);
             return Err(ClientError::error(
                 SqlState::DUPLICATE_STATEMENT,
@@ -273,8 +284,8 @@ impl Session {
             self.tally.binds.inc();
             let all_here = self.batch.deferred.iter().all(|deferred| {
                 let (asked, _) = deferred.statement();
-                let kind = asked.shape.statements.first().map(|s| &s.kind);
-                Rc::ptr_eq(asked, &statement) || kind.is_some_and(Session::is_always_own)
+                self.is_parsed_here(asked)
+                    || (self.tx.phase() != Phase::Open && Rc::ptr_eq(asked, &statement))
             });
             if all_here {
                 self.flush_deferred_here();

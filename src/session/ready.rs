@@ -159,8 +159,6 @@ impl Session {
                     held.lease.unnamed = 0;
                     held.lease.settings = Arc::default();
                 }
-                self.settings = Arc::clone(&self.initial);
-                self.settings_changed();
             }
         }
     }

@@ -238,7 +238,13 @@ impl Session {
             statement.shape.mentions.names.iter().filter_map(|name| self.statements.get(name.as_bytes()));
         let shapes = named.map(|named| &named.shape).chain([&statement.shape]);
         shapes.flat_map(|shape| &shape.statements).any(|statement| {
-            matches!(statement.target, Target::Home | Target::Catalog | Target::Keys { home: true, .. })
+            matches!(
+                statement.target,
+                Target::Home
+                    | Target::Catalog
+                    | Target::Keys { home: true, .. }
+                    | Target::Everywhere { home: true, .. }
+            )
         })
     }
 

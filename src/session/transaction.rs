@@ -3,6 +3,7 @@
 //! prepared statements.
 
 use super::attach::Unattached;
+use super::ready::Effect;
 use super::reworded::Reworded;
 use super::settings::{literal, statement_texts};
 use super::simple::is_planted;
@@ -143,10 +144,11 @@ impl Session {
                 Ok(value) => Own::Row { name: name.clone(), value },
                 Err(error) => Own::Error(error),
             },
-            Kind::DiscardAll if phase != Phase::Idle || self.batch.has_run() => Own::Error(
-                ClientError::error(SqlState("25001"), "DISCARD ALL cannot run inside a transaction block"),
-            ),
-            Kind::DiscardAll => self.discard_all().await?,
+            Kind::DiscardAll if pending => Own::Error(ClientError::error(
+                SqlState("25001"),
+                "DISCARD ALL cannot run inside a transaction block",
+            )),
+            Kind::DiscardAll => self.discard_all(elsewhere).await?,
             // In a failed transaction it is the server's to refuse.
             Kind::Deallocate(_) if self.status() == TxStatus::Failed => Own::NotOurs,
             Kind::Deallocate(name) => self.deallocate(name.as_deref()),
@@ -210,11 +212,18 @@ impl Session {
         }
     }
 
-    async fn discard_all(&mut self) -> Result<Own, Unattached> {
+    /// `on_server`: what is under way there decides whether it may be.
+    async fn discard_all(&mut self, on_server: bool) -> Result<Own, Unattached> {
+        if on_server {
+            let note = u32::try_from(self.effects.len()).unwrap_or(u32::MAX);
+            self.effects.push(Effect::DiscardAll);
+            self.send_hidden("DISCARD ALL", Some(note));
+            self.answers_known().await?;
+        }
         self.sync_quietly().await?;
-        self.tell_initial_settings().await?;
+        self.tell_initial_settings(on_server).await?;
+        // Not the unnamed one, nor does PostgreSQL (`DropAllPreparedStatements`).
         self.statements.clear();
-        self.unnamed = None;
         self.portals.clear();
         self.ran_here.clear();
         self.unnamed_portal = None;
@@ -245,8 +254,8 @@ impl Session {
 
     /// The settings become those the session began with, and the client is told of each reported
     /// one that changes by it, as a server would.
-    async fn tell_initial_settings(&mut self) -> Result<(), Unattached> {
-        if self.settings == self.initial {
+    async fn tell_initial_settings(&mut self, on_server: bool) -> Result<(), Unattached> {
+        if self.settings == self.initial && !on_server {
             return Ok(());
         }
         let shard = self.held.as_ref().map_or(self.favourite, |held| held.shard);
@@ -351,10 +360,7 @@ impl Session {
             {
                 Ok(())
             }
-            _ => Err(ClientError::error(
-                SqlState::FAILED_TRANSACTION,
-                "current transaction is aborted, commands ignored until end of transaction block",
-            )),
+            _ => Err(failed_transaction()),
         }
     }
 }
@@ -404,6 +410,13 @@ fn characteristics(source: &str) -> Vec<Change> {
 fn begin_tag(text: &[u8]) -> &'static str {
     let word = text.trim_ascii_start().get(..5).unwrap_or_default();
     if word.eq_ignore_ascii_case(b"start") { "START TRANSACTION" } else { "BEGIN" }
+}
+
+pub(super) fn failed_transaction() -> ClientError {
+    ClientError::error(
+        SqlState::FAILED_TRANSACTION,
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
 }
 
 fn no_savepoint(name: &str) -> ClientError {

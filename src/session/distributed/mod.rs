@@ -160,7 +160,10 @@ impl Session {
             Plan::Merge(merge) => self.merge(asked, &merge, &shards).await,
             Plan::Combine(combine) => self.combine(asked, &combine, &shards).await,
             Plan::Gather(gather) => self.gather(asked, &gather, &shards).await.map(|()| None),
-            Plan::Each(each) => self.change_each(statement, asked, &each, &shards).await.map(|()| None),
+            Plan::Each(each) => {
+                let one_by_one = self.runs_one_by_one(statement, asked, why)?;
+                self.change_each(statement, asked, &each, &shards, one_by_one).await.map(|()| None)
+            }
             Plan::Split(split) => self.split(shape, asked, &split).await.map(|()| None),
             Plan::Replicate(replicate) => self.replicate(asked, &replicate, &shards).await.map(|()| None),
         };
@@ -211,15 +214,35 @@ impl Session {
         let text = || String::from_utf8_lossy(asked.text).into_owned();
         let told = matches!(why, Why::CommentShard | Why::SessionShard);
         let changes = matches!(statement.kind, Kind::Write | Kind::Ddl | Kind::Maintenance | Kind::Other);
-        if changes && (told || why == Why::EachShard) {
-            return Ok(Plan::Each(Each { sql: text(), returns: false }));
-        }
+        let each = || Ok(Plan::Each(Each { sql: text(), returns: false }));
         if told {
-            return Ok(Plan::Merge(Merge { sql: text(), sort: Vec::new(), limit: None, offset: None }));
+            // Whoever names the shards knows what each of them will do.
+            let merge = || Merge { sql: text(), sort: Vec::new(), limit: None, offset: None };
+            return if changes { each() } else { Ok(Plan::Merge(merge())) };
         }
         let schema = self.schema()?;
         let cx = self.analysis_context(&schema);
+        if why == Why::EachShard {
+            return each();
+        }
         Ok(distribute::plan(asked.text, &cx)?)
+    }
+
+    /// Cannot each shard's part be in one transaction with the others'?
+    ///
+    /// # Errors
+    /// It is a change of the schema that would not hold across shards.
+    fn runs_one_by_one(&self, statement: &Statement, asked: &Asked<'_>, why: Why) -> Result<bool, Fault> {
+        if !matches!(statement.kind, Kind::Ddl | Kind::Maintenance | Kind::Other) {
+            return Ok(false);
+        }
+        let schema = self.schema()?;
+        match distribute::ddl(asked.text, &self.analysis_context(&schema)) {
+            Ok(ddl) => Ok(ddl.one_by_one),
+            // Whoever names the shards knows what each of them will do.
+            Err(_) if why != Why::EachShard => Ok(statement.kind == Kind::Maintenance),
+            Err(impossible) => Err(impossible.into()),
+        }
     }
 
     fn count_distributed(&mut self, shards: &[ShardId], access: Access) {

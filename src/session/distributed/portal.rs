@@ -89,7 +89,8 @@ impl Session {
     async fn describe_bound(&mut self, bound: &Bound) -> Result<(), Fault> {
         let asked =
             Asked::bound(&bound.statement.text, &bound.statement.types, &bound.rest).map_err(End::from)?;
-        let mut members = self.assemble(&bound.shards[..1]).await?;
+        // Every table is there.
+        let mut members = self.assemble(&[self.database.topology.home]).await?;
         let described = self.describe_on_first(&mut members, &asked, &[asked.text]).await;
         self.disband(members);
         match described?.pop_front() {

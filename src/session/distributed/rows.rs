@@ -29,6 +29,25 @@ impl Session {
         asked: &Asked<'_>,
         texts: &[&[u8]],
     ) -> Result<VecDeque<Described>, Fault> {
+        if asked.count == 0 {
+            return self.describe_all(members, asked, texts, asked.types).await;
+        }
+        // The others may not use each of the parameters: their types are those of the client's text.
+        let mut described = self.describe_all(members, asked, &texts[..1], asked.types).await?;
+        if texts.len() > 1 {
+            let types = type_bytes(&described[0].parameters);
+            described.extend(self.describe_all(members, asked, &texts[1..], &types).await?);
+        }
+        Ok(described)
+    }
+
+    async fn describe_all(
+        &mut self,
+        members: &mut Vec<Member>,
+        asked: &Asked<'_>,
+        texts: &[&[u8]],
+        types: &[u8],
+    ) -> Result<VecDeque<Described>, Fault> {
         if members.is_empty() {
             return Err(super::super::simple::lost_at_once().into());
         }
@@ -38,7 +57,7 @@ impl Session {
             let mut branch = std::mem::take(&mut member.branch);
             let mut asking = self.asking(member);
             for text in texts {
-                asking.describe(text, asked.types);
+                asking.describe(text, types);
             }
             asking.sync(&mut branch);
             member.branch = branch;

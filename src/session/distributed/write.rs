@@ -10,7 +10,7 @@ use crate::execute::{Branch, put_description};
 use crate::ring::ShardId;
 use crate::route::{self, Parameters, Request};
 use crate::session::state::Session;
-use crate::sql::distribute::{Combine, Each, Replicate, Split, array_type};
+use crate::sql::distribute::{Combine, Each, Replicate, Split, array_type, tells_the_time};
 use crate::sql::{Kind, Lexed, Shape, Statement};
 use crate::txn::Phase;
 use crate::wire::{self, Buffer, Format, TxStatus};
@@ -41,8 +41,8 @@ impl Session {
         asked: &Asked<'_>,
         each: &Each,
         shards: &[ShardId],
+        one_by_one: bool,
     ) -> Result<(), Fault> {
-        let one_by_one = statement.kind == Kind::Maintenance;
         if one_by_one && self.tx.phase() == Phase::Idle {
             return self.change_one_by_one(asked, each, shards).await;
         }
@@ -120,6 +120,7 @@ impl Session {
     ) -> Result<(), Fault> {
         let tag = match replicate {
             Replicate::Same(each) => {
+                refuse_clocks(asked)?;
                 let mut rows = FirstOnly;
                 let members = self.change(asked, &Texts::Same(&each.sql), &mut rows, shards).await?;
                 let tag = tags(&members).next().unwrap_or_default().to_owned();
@@ -137,6 +138,11 @@ impl Session {
             }
             Replicate::Insert { .. } => {
                 let mut members = self.assemble(shards).await?;
+                // Sequences are the home shard's.
+                let home = self.database.topology.home;
+                if let Some(at) = members.iter().position(|member| member.held.shard == home) {
+                    members.swap(0, at);
+                }
                 let outcome = self.replicate_rows(asked, replicate, &mut members).await;
                 let members = self.undo_if_failed(members, &outcome).await?;
                 let tag = outcome?;
@@ -181,7 +187,7 @@ impl Session {
         }
         let inserted = self.drive(members, &mut collected, false).await;
         let tag = tags(members).next().unwrap_or_default().to_owned();
-        if inserted.is_ok() && !rest.is_empty() {
+        if inserted.is_ok() && collected.rows > 0 {
             let arguments: Vec<String> = (1..=*columns).map(|number| format!("${number}")).collect();
             let text = format!("{others_head}{}{others_tail}", arguments.join(", "));
             let values: Vec<Vec<u8>> =
@@ -363,6 +369,18 @@ pub(super) fn sum_of_tags(members: &[Member]) -> String {
         Some((words, number)) if number.bytes().all(|b| b.is_ascii_digit()) => format!("{words} {counts}"),
         _ => first.to_owned(),
     }
+}
+
+/// A parameter such as `'now'` is another moment on each shard.
+fn refuse_clocks(asked: &Asked<'_>) -> Result<(), ClientError> {
+    let told = |number| matches!(asked.parameter(number), Some((text, Format::Text)) if tells_the_time(text));
+    if (1..=asked.count).any(told) {
+        return Err(ClientError::refused(
+            "a parameter that stands for the current time may be another moment on each shard",
+            "Give the time itself.",
+        ));
+    }
+    Ok(())
 }
 
 /// Rows that `INSERT … RETURNING` gives back, in the order of `VALUES`.
