@@ -354,20 +354,6 @@ fn owners(request: &Request<'_>, access: Access, keys: &[KeySource]) -> Owners {
     owners
 }
 
-/// As [`owner`], of a key that is copied in: its text, or its binary value.
-pub fn copied_owner(
-    topology: &Topology,
-    key_type: KeyType,
-    same_encoding: bool,
-    key: Value<'_>,
-) -> Option<ShardId> {
-    let reading = Reading { key_type, same_encoding, stored: true };
-    match reading.parameter(key, 0)? {
-        Found::Key(hash, _) => Some(topology.owner(hash)),
-        Found::Null => None,
-    }
-}
-
 /// Calls `add` with each key of a source; `None` if one is not proven.
 fn find(
     request: &Request<'_>,
