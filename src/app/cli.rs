@@ -3,9 +3,10 @@
 use super::{check, serve};
 use crate::config::{self, Settings};
 use crate::demo::{Demo, DemoOptions};
+use crate::error::ClientError;
 use crate::ring::report;
 use crate::ring::{ShardId, Topology};
-use crate::route::{self, Parameters, Request, SessionHints};
+use crate::route::{self, Parameters, Request, SessionHints, Why};
 use crate::sql::{self, KeyType, Lexed};
 use crate::telemetry::logs::{self, LogFormat};
 use clap::{Parser, Subcommand};
@@ -255,11 +256,21 @@ fn run_explain(path: &Path, database: Option<&str>, statement: &str) -> Outcome 
     };
     let decision = route::route(&request);
     println!("{}", decision.explain(&shape, &ring));
-    if let route::Route::Several(_) | route::Route::Refused(_) = decision.route {
-        let told = route::refusal(&shape, &decision);
-        println!("refused: {told}");
-        if let Some(hint) = &told.hint {
-            println!("hint: {hint}");
+    let planned = match decision.route {
+        // As it is, to each.
+        _ if matches!(decision.why, Why::CommentShard | Why::SessionShard | Why::EachShard) => return Ok(()),
+        route::Route::Several(_) => sql::distribute::plan(statement.as_bytes(), &context)
+            .map_err(|impossible| ClientError::refused(impossible.message, impossible.hint)),
+        route::Route::Refused(_) => Err(route::refusal(&shape, &decision)),
+        _ => return Ok(()),
+    };
+    match planned {
+        Ok(plan) => println!("{plan}"),
+        Err(told) => {
+            println!("refused: {told}");
+            if let Some(hint) = &told.hint {
+                println!("hint: {hint}");
+            }
         }
     }
     Ok(())

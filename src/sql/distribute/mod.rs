@@ -20,6 +20,7 @@
 
 mod copy;
 mod ddl;
+mod explain;
 mod plan;
 
 pub use copy::*;
