@@ -179,10 +179,11 @@ fn explain_says_where_a_statement_goes_and_why() {
             "SELECT id FROM users ORDER BY name LIMIT 3",
             "merged by ascending, 3 rows\neach: SELECT id, name AS",
         ),
-        ("SELECT * FROM users WHERE id = 1 OR true", "all shards: the key id of table users is not known\nmerged"),
+        ("SELECT * FROM users WHERE id = 1 OR true", "merged\neach: SELECT * FROM users"),
         ("/* pgring: shard=s2 */ SELECT * FROM users", "shard s2"),
         ("/* pgring: shard=s9 */ SELECT * FROM users", "42704"),
         ("UPDATE users SET id = 4 WHERE id = 3", "refused: 0A000"),
+        ("UPDATE users SET id = 4 WHERE id = 3", "hint: "),
     ] {
         let printed = pgring(&["explain", "--config", &path, sql]).expect_ok();
         assert!(printed.contains(expected), "{sql}: no {expected:?} in\n{printed}");
