@@ -468,9 +468,7 @@ impl Session {
             self.tx.finish();
         }
         self.effects.clear();
-        self.portals.clear();
-        self.ran_here.clear();
-        self.unnamed_portal = None;
+        self.forget_portals();
         self.take_back_all();
         self.batch.answered(false);
         self.batch.is_sure();

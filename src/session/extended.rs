@@ -549,7 +549,7 @@ impl Session {
                 self.say_confirming(&wire::CLOSE_COMPLETE);
             }
             Named::Portal(name) => {
-                let distributed = self.forget_distributed(name);
+                let distributed = self.is_distributed(name) && Box::pin(self.close_distributed(name)).await?;
                 let known = if name.is_empty() {
                     self.unnamed_portal.take().is_some()
                 } else {

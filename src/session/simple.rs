@@ -209,9 +209,7 @@ impl Session {
         self.batch.answered(false);
         let status = self.status();
         if status == TxStatus::Idle {
-            self.portals.clear();
-            self.ran_here.clear();
-            self.unnamed_portal = None;
+            self.forget_portals();
             self.config_values.clear();
             // An error may have come between parking it and coming back to it.
             self.hold_listener_if_free();

@@ -224,9 +224,7 @@ impl Session {
         self.tell_initial_settings(on_server).await?;
         // Not the unnamed one, nor does PostgreSQL (`DropAllPreparedStatements`).
         self.statements.clear();
-        self.portals.clear();
-        self.ran_here.clear();
-        self.unnamed_portal = None;
+        self.forget_portals();
         self.own.discard();
         self.strings.1 = self.strings.0;
         self.read_strings_as(self.strings.0);
@@ -331,9 +329,18 @@ impl Session {
         self.own.mark();
     }
 
+    /// Portals live no longer than their transaction.
+    pub(super) fn forget_portals(&mut self) {
+        self.portals.clear();
+        self.ran_here.clear();
+        self.unnamed_portal = None;
+        self.distributed.clear();
+    }
+
     /// False when there is no such savepoint.
     pub(super) fn go_back_to(&mut self, name: &str) -> bool {
         if let Some(depth) = self.tx.depth_of(name) {
+            self.forget_portals_behind(depth);
             self.own.back_to(depth);
         }
         let found = self.tx.rollback_to(name);
@@ -344,6 +351,7 @@ impl Session {
     /// False when there is no such savepoint.
     pub(super) fn release_savepoint(&mut self, name: &str, statement: Option<String>) -> bool {
         if let Some(depth) = self.tx.depth_of(name) {
+            self.keep_portals_behind(depth);
             self.own.release(depth);
         }
         self.tx.release(name, statement)

@@ -134,9 +134,7 @@ impl Session {
         } else {
             self.tx.finish();
         }
-        self.portals.clear();
-        self.ran_here.clear();
-        self.unnamed_portal = None;
+        self.forget_portals();
         self.worker.totals.transactions.inc();
         self.tally.transactions.inc();
     }

@@ -3,7 +3,8 @@
 //! One is worked on from its beginning to its end while everything else waits: its servers are
 //! brought together ([`team`]), asked ([`ask`]), and their answers driven through the plan
 //! ([`drive`]): rows of the answer ([`rows`]), partial results ([`combine`]), copies for one
-//! PostgreSQL to work over ([`gather`]), changes ([`write`]). `BEGIN` to `COMMIT` over several servers
+//! PostgreSQL to work over ([`gather`]), changes ([`write`]); or one portion of it after the other
+//! ([`portion`]), or only described ([`explain`]). `BEGIN` to `COMMIT` over several servers
 //! is [`control`]'s.
 //!
 //! When anything fails, every server is waited for before the client is told, so that none is left
@@ -14,8 +15,10 @@ mod combine;
 mod control;
 mod copy;
 mod drive;
+mod explain;
 mod gather;
 mod portal;
+mod portion;
 mod rows;
 mod team;
 mod write;
@@ -157,7 +160,12 @@ impl Session {
             )
             .into());
         };
-        self.may_cross(statement)?;
+        if let Some(explain) = distribute::explain(asked.text, self.standard_conforming_strings)
+            && shape.mentions.execution.is_none()
+        {
+            return self.explain(asked, &explain, &shards, why).await;
+        }
+        self.may_cross(statement, true)?;
         self.refuse_unplanned(shape, statement)?;
         if let Kind::CopyIn | Kind::CopyOut = statement.kind {
             self.started();
@@ -210,11 +218,11 @@ impl Session {
         ))
     }
 
-    /// What the configuration lets touch several shards.
-    fn may_cross(&self, statement: &Statement) -> Result<(), ClientError> {
+    /// What the configuration lets touch several shards; `runs`: it is not only explained.
+    fn may_cross(&self, statement: &Statement, runs: bool) -> Result<(), ClientError> {
         let refused = match self.directory.routing.cross_shard {
             CrossShard::Allow => return Ok(()),
-            CrossShard::ReadOnly if statement.access == Access::Read => return Ok(()),
+            CrossShard::ReadOnly if !runs || statement.access == Access::Read => return Ok(()),
             CrossShard::ReadOnly => {
                 "routing.cross_shard is \"read-only\": a write may not touch several shards"
             }
