@@ -135,7 +135,9 @@ impl Session {
             self.tx.finish();
         }
         self.forget_portals();
-        self.worker.totals.transactions.inc();
+        if committed {
+            self.metrics().transactions.two_phase.inc();
+        }
         self.tally.transactions.inc();
     }
 

@@ -273,7 +273,9 @@ impl Session {
         } else {
             metrics.routes.subset.inc();
         }
-        if access == Access::Read {
+        if self.tx.phase() != Phase::Idle {
+            // Counted at its end.
+        } else if access == Access::Read {
             metrics.transactions.multi_read.inc();
         } else {
             metrics.transactions.two_phase.inc();
