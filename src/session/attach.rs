@@ -312,6 +312,9 @@ impl Session {
         let Some(held) = &self.held else { return Ok(()) };
         let topology = &self.database.topology;
         let open = self.tx.phase() == Phase::Open;
+        if open {
+            self.may_go_on(held.shard, shard)?;
+        }
         if self.batch.has_run() && !open {
             return Err(ClientError::refused(
                 format!(
@@ -337,6 +340,7 @@ impl Session {
             }
         }
         if open {
+            self.refuse_if_failed_there()?;
             self.park();
             return Ok(());
         }
