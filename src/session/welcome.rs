@@ -65,6 +65,7 @@ impl Admitted {
             parked: Vec::new(),
             relay: Default::default(),
             distributed: Default::default(),
+            cursors: Default::default(),
             told: self.told,
             favourite,
             tx: Default::default(),

@@ -77,6 +77,7 @@ impl Session {
         Asked::bound(&statement.text, &statement.types, rest).map_err(End::from)?;
         self.tally.binds.inc();
         self.remember_portal(portal, &statement);
+        self.cursors.remove(portal);
         let savepoints = self.tx.savepoints();
         let bound = Bound { statement, rest: rest.into(), shards, why, opened: None, savepoints };
         self.distributed.insert(portal.into(), bound);
@@ -98,7 +99,14 @@ impl Session {
     async fn describe_bound(&mut self, bound: &Bound) -> Result<(), Fault> {
         let asked =
             Asked::bound(&bound.statement.text, &bound.statement.types, &bound.rest).map_err(End::from)?;
-        let mut members = self.assemble(&bound.shards[..1]).await?;
+        let Some(first) = bound.shards.first() else {
+            match self.fetched_cursor(&bound.statement.shape, asked.text) {
+                Some(cursor) => self.describe_cursor(cursor.as_bytes()),
+                None => self.outbox.put(&wire::NO_DATA),
+            }
+            return Ok(());
+        };
+        let mut members = self.assemble(&[*first]).await?;
         let described = self.describe_on_first(&mut members, &asked, &[asked.text]).await;
         self.disband(members);
         match described?.pop_front() {
