@@ -173,8 +173,10 @@ impl Session {
                 return Box::pin(self.query_distributed(&shape, text, shards, why)).await;
             }
         };
+        self.refuse_cursor_twice(&shape, shard)?;
         self.aim_past(&shape);
         self.attach(shard).await?;
+        self.note_cursors(&shape, text, shard);
         self.bring_names(&shape.mentions)?;
         self.bring_names_in_strings(&shape.mentions, text)?;
         let note = self.plan_effects(&shape, text, &ConfigValues::default());

@@ -8,8 +8,8 @@ use super::reworded::Reworded;
 use super::settings::{literal, statement_texts};
 use super::simple::is_planted;
 use super::state::Session;
-use crate::error::{ClientError, SqlState};
 use crate::config::CrossShard;
+use crate::error::{ClientError, SqlState};
 use crate::ring::ShardId;
 use crate::sql::{Access, Kind, Shape};
 use crate::txn::{Change, Phase};
@@ -337,12 +337,14 @@ impl Session {
         self.ran_here.clear();
         self.unnamed_portal = None;
         self.distributed.clear();
+        self.forget_cursors();
     }
 
     /// False when there is no such savepoint.
     pub(super) fn go_back_to(&mut self, name: &str) -> bool {
         if let Some(depth) = self.tx.depth_of(name) {
             self.forget_portals_behind(depth);
+            self.forget_cursors_behind(depth);
             self.own.back_to(depth);
         }
         let found = self.tx.rollback_to(name);
@@ -354,6 +356,7 @@ impl Session {
     pub(super) fn release_savepoint(&mut self, name: &str, statement: Option<String>) -> bool {
         if let Some(depth) = self.tx.depth_of(name) {
             self.keep_portals_behind(depth);
+            self.keep_cursors_behind(depth);
             self.own.release(depth);
         }
         self.tx.release(name, statement)

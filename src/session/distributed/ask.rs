@@ -62,7 +62,16 @@ impl<'a> Asked<'a> {
         'a: 'b,
     {
         let (types, parameters, formats) = (self.types, self.parameters, self.formats.clone());
-        Asked { text, types, parameters, count: self.count, formats, describes: false, copy: None, keep: None }
+        Asked {
+            text,
+            types,
+            parameters,
+            count: self.count,
+            formats,
+            describes: false,
+            copy: None,
+            keep: None,
+        }
     }
 
     /// A `Bind`'s bytes behind its names: the client's parameters, then these in binary format.

@@ -170,7 +170,7 @@ impl Session {
         Ok(tags(members).next().unwrap_or_default().to_owned())
     }
 
-    async fn on_company(&mut self, statement: &str) -> Result<String, Fault> {
+    pub(super) async fn on_company(&mut self, statement: &str) -> Result<String, Fault> {
         let mut members = self.gather_company();
         let outcome = self.on_members(&mut members, statement).await;
         self.disband(members);

@@ -9,12 +9,12 @@
 //! **Out**: the shards' rows follow one another as they come, behind one header; a query whose rows
 //! are not those of its shards is run over copies ([`super::gather`]).
 
+use super::Fault;
 use super::ask::{Asked, put_formats};
 use super::drive::{Discard, Flow, Wants, tags};
 use super::rows::misdescribed;
 use super::team::Member;
 use super::write::sum_of_tags;
-use super::Fault;
 use crate::backend::ServerError;
 use crate::error::{ClientError, SqlState};
 use crate::execute::copy::{CopyFault, CopyOutMerger, LineMap, Part, Splitter};

@@ -4,7 +4,7 @@
 //! brought together ([`team`]), asked ([`ask`]), and their answers driven through the plan
 //! ([`drive`]): rows of the answer ([`rows`]), partial results ([`combine`]), copies for one
 //! PostgreSQL to work over ([`gather`]), changes ([`write`]); or one portion of it after the other
-//! ([`portion`]), or only described ([`explain`]). `BEGIN` to `COMMIT` over several servers
+//! ([`portion`], [`cursor`]), or only described ([`explain`]). `BEGIN` to `COMMIT` over several servers
 //! is [`control`]'s.
 //!
 //! When anything fails, every server is waited for before the client is told, so that none is left
@@ -14,6 +14,7 @@ mod ask;
 mod combine;
 mod control;
 mod copy;
+mod cursor;
 mod drive;
 mod explain;
 mod gather;
@@ -37,6 +38,7 @@ use std::rc::Rc;
 
 pub(super) use ask::Asked;
 pub(super) use copy::Copying;
+pub(super) use cursor::Cursor;
 pub(super) use portal::Bound;
 
 /// Why a statement of several servers has failed.
@@ -165,6 +167,21 @@ impl Session {
         {
             return self.explain(asked, &explain, &shards, why).await;
         }
+        if let Kind::Declare(name) = &statement.kind {
+            return self.declare(asked, statement, name, &shards, why).await;
+        }
+        if shards.is_empty() {
+            let uses = distribute::cursor_uses(asked.text, self.standard_conforming_strings);
+            let cursor_use = uses.first().ok_or_else(rows::misdescribed)?;
+            return self.use_cursor(asked, cursor_use).await;
+        }
+        if distribute::names_current_row(asked.text, self.standard_conforming_strings) {
+            return Err(ClientError::refused(
+                "WHERE CURRENT OF cannot touch several shards",
+                "Add a condition on the key, or a hint /* pgring: shard=NAME */.",
+            )
+            .into());
+        }
         self.may_cross(statement, true)?;
         self.refuse_unplanned(shape, statement)?;
         if let Kind::CopyIn | Kind::CopyOut = statement.kind {
@@ -179,36 +196,40 @@ impl Session {
         let plan = self.plan(statement, asked, why)?;
         self.started();
         let outcome = match plan {
-            Plan::Merge(merge) => self.merge(asked, &merge, &shards).await,
-            Plan::Combine(combine) => self.combine(asked, &combine, &shards).await,
-            Plan::Gather(gather) => self.gather(asked, &gather, &shards).await.map(|()| None),
             Plan::Each(each) => {
                 let one_by_one = self.runs_one_by_one(statement, asked, why)?;
-                self.change_each(statement, asked, &each, &shards, one_by_one).await.map(|()| None)
+                self.change_each(statement, asked, &each, &shards, one_by_one).await
             }
-            Plan::Split(split) => self.split(shape, asked, &split).await.map(|()| None),
-            Plan::Replicate(replicate) => self.replicate(asked, &replicate, &shards).await.map(|()| None),
-        };
-        let outcome = match outcome {
-            Ok(None) => Ok(()),
-            Ok(Some(Inexact)) => {
-                let gather = {
-                    let schema = self.schema()?;
-                    distribute::gather(asked.text, &self.analysis_context(&schema))?
-                };
-                self.gather(asked, &gather, &shards).await
-            }
-            Err(fault) => Err(fault),
+            Plan::Split(split) => self.split(shape, asked, &split).await,
+            Plan::Replicate(replicate) => self.replicate(asked, &replicate, &shards).await,
+            query => self.run_query(asked, &query, &shards).await,
         };
         self.count_distributed(&shards, statement.access);
         outcome
+    }
+
+    /// Runs what is planned for a query; over copies, if that turns out not to be exact.
+    async fn run_query(&mut self, asked: &Asked<'_>, plan: &Plan, shards: &[ShardId]) -> Result<(), Fault> {
+        let inexact = match plan {
+            Plan::Merge(merge) => self.merge(asked, merge, shards).await?,
+            Plan::Combine(combine) => self.combine(asked, combine, shards).await?,
+            Plan::Gather(gather) => return self.gather(asked, gather, shards).await,
+            Plan::Each(_) | Plan::Split(_) | Plan::Replicate(_) => return Err(rows::misdescribed().into()),
+        };
+        if inexact.is_none() {
+            return Ok(());
+        }
+        let gather = {
+            let schema = self.schema()?;
+            distribute::gather(asked.text, &self.analysis_context(&schema))?
+        };
+        self.gather(asked, &gather, shards).await
     }
 
     /// What has no plan over several shards.
     fn refuse_unplanned(&self, shape: &Shape, statement: &Statement) -> Result<(), ClientError> {
         let what = match &statement.kind {
             _ if shape.mentions.execution.is_some() => "EXECUTE",
-            Kind::Declare(_) => "DECLARE",
             Kind::Prepare(_) => "PREPARE",
             _ => return Ok(()),
         };

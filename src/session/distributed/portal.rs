@@ -77,6 +77,7 @@ impl Session {
         Asked::bound(&statement.text, &statement.types, rest).map_err(End::from)?;
         self.tally.binds.inc();
         self.remember_portal(portal, &statement);
+        self.cursors.remove(portal);
         let savepoints = self.tx.savepoints();
         let bound = Bound { statement, rest: rest.into(), shards, why, opened: None, savepoints };
         self.distributed.insert(portal.into(), bound);
@@ -98,6 +99,13 @@ impl Session {
     async fn describe_bound(&mut self, bound: &Bound) -> Result<(), Fault> {
         let asked =
             Asked::bound(&bound.statement.text, &bound.statement.types, &bound.rest).map_err(End::from)?;
+        if bound.shards.is_empty() {
+            match self.fetched_cursor(&bound.statement.shape, asked.text) {
+                Some(cursor) => self.describe_cursor(cursor.as_bytes()),
+                None => self.outbox.put(&wire::NO_DATA),
+            }
+            return Ok(());
+        }
         // Every table is there.
         let mut members = self.assemble(&[self.database.topology.home]).await?;
         let described = self.describe_on_first(&mut members, &asked, &[asked.text]).await;

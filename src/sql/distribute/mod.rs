@@ -21,7 +21,6 @@
 mod carried;
 mod copy;
 mod ddl;
-mod explain;
 mod plan;
 
 pub use carried::*;
