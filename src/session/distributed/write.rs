@@ -285,14 +285,9 @@ impl Session {
         self.drive(members, &mut Discard, false).await
     }
 
-    /// The change stands: outside a transaction of the client's it is committed, at once or by the
-    /// pipeline's `Sync`.
+    /// The change stands: outside a transaction of the client's it is committed.
     pub(super) async fn end_change(&mut self, mut members: Vec<Member>) -> Result<(), Fault> {
-        let outcome = if self.tx.phase() == Phase::Idle && !self.batch.is_begun() {
-            self.commit(&mut members).await
-        } else {
-            Ok(())
-        };
+        let outcome = if self.tx.phase() == Phase::Idle { self.commit(&mut members).await } else { Ok(()) };
         self.disband(members);
         outcome
     }
