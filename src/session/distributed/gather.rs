@@ -77,7 +77,6 @@ impl Session {
         outcome.and(undone)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one step of gather_on, which owns them")]
     async fn work_over_copies(
         &mut self,
         asked: &Asked<'_>,
