@@ -30,7 +30,16 @@ impl<'a> Asked<'a> {
     /// By a `Query`.
     pub(in crate::session) fn simple(text: &'a [u8]) -> Asked<'a> {
         let parameters = &[0, 0, 0, 0];
-        Asked { text, types: &[], parameters, count: 0, formats: Vec::new(), describes: true, max_rows: 0, copy: None }
+        Asked {
+            text,
+            types: &[],
+            parameters,
+            count: 0,
+            formats: Vec::new(),
+            describes: true,
+            max_rows: 0,
+            copy: None,
+        }
     }
 
     /// By a `Bind`; `rest` is what stands behind its names.

@@ -9,12 +9,12 @@
 //! **Out**: the shards' rows follow one another as they come, behind one header; a query whose rows
 //! are not those of its shards is run over copies ([`super::gather`]).
 
+use super::Fault;
 use super::ask::{Asked, put_formats};
 use super::drive::{Discard, Flow, Wants, tags};
 use super::rows::misdescribed;
 use super::team::Member;
 use super::write::sum_of_tags;
-use super::Fault;
 use crate::backend::ServerError;
 use crate::error::{ClientError, SqlState};
 use crate::execute::copy::{CopyFault, CopyOutMerger, LineMap, Part, Splitter};
@@ -235,6 +235,9 @@ impl Copying {
         let Some(context) = wire::error_field(body, b'W').map(String::from_utf8_lossy) else {
             return frame.into();
         };
+        if !context.lines().any(|line| line.starts_with("COPY ") && line.contains(", line ")) {
+            return frame.into();
+        }
         let member = self.rows.members.get(shard.index()).copied().flatten();
         let context = member.and_then(|member| self.rows.lines.context(member, &context));
         told_where(frame, context.as_deref())
