@@ -365,28 +365,18 @@ fn within_a_transaction_it_is_a_part_of_it() {
 }
 
 #[test]
-fn a_pipeline_is_one_transaction() {
+fn what_follows_a_copy_that_has_failed_is_ignored_up_to_the_sync() {
     let mut session = SHARED.session();
     let sql = "COPY piped (user_id) FROM STDIN";
-    for (last, kept) in
-        [("INSERT INTO piped (user_id) VALUES (1), (2), (3)", 6), ("SELECT 1 / (n - n) FROM piped", 0)]
-    {
-        session.query("DELETE FROM piped");
-        session.send(&raw::run(sql, &[]));
-        session.send(&raw::flush());
-        session.until(b'G', 1);
-        session.send(
-            &[raw::copy_data(b"4\n5\n6\n"), raw::copy_done(), raw::run(last, &[]), raw::sync()].concat(),
-        );
-        let frames = session.until(b'Z', 1);
-        eprintln!("{frames:?}"); let more=session.until(b'Z',1); eprintln!("{more:?}");
-        assert_eq!(frames[0].tag, b'C', "{frames:?}");
-        assert_eq!(SHARED.counts("piped").iter().sum::<u64>(), kept, "{frames:?}");
-        if kept == 0 {
-            session.query("INSERT INTO piped (user_id, n) VALUES (1, 1), (2, 2), (3, 3)");
-        }
-    }
-    // What follows a COPY that has failed is ignored up to the Sync.
+    // A Sync that was sent before the data does not count, nor does a Flush.
+    session.send(&[raw::run(sql, &[]), raw::sync(), raw::flush()].concat());
+    session.until(b'G', 1);
+    session.send(&[raw::copy_data(b"4\n5\n6\n"), raw::copy_done()].concat());
+    assert_eq!(session.until(b'C', 1).len(), 1);
+    assert_eq!(SHARED.counts("piped"), [0, 0, 0]);
+    session.send(&raw::sync());
+    session.until(b'Z', 1);
+    assert_eq!(SHARED.counts("piped").iter().sum::<u64>(), 3);
     session.query("DELETE FROM piped");
     session.send(&raw::run(sql, &[]));
     session.send(&raw::flush());

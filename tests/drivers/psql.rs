@@ -75,7 +75,8 @@ fn psql_copies_in_and_out() {
         .expect_ok();
     assert_eq!(out, "19\n20\n21\n");
     // What no shard can do for all says so, and the session goes on.
-    let printed = psql_with(&SHARED.three, &["-A", "-t", "-f", "-"], "COPY users TO '/tmp/users';\nSELECT 'on';\n");
+    let printed =
+        psql_with(&SHARED.three, &["-A", "-t", "-f", "-"], "COPY users TO '/tmp/users';\nSELECT 'on';\n");
     assert!(printed.err.contains("HINT") && printed.out.contains("on"), "{printed:?}");
 }
 
