@@ -99,15 +99,7 @@ drivers() {
         --manifest-path tests/drivers/sqlx/Cargo.toml --target-dir target/drivers
 }
 
-python_locales() {
-    locale -a 2>/dev/null | grep -qix 'en_US\.utf-\?8' && return
-    [ -e /usr/share/i18n/locales/en_US ] || apt_install "the locale en_US.UTF-8" locales
-    has localedef || fail "the locale en_US.UTF-8 is missing: install it with the system's package manager" \
-        "(Fedora: dnf install glibc-langpack-en)"
-    as_root localedef -i en_US -f UTF-8 en_US.UTF-8
-}
-
-drivers() {
+python_drivers() {
     local wanted=tests/requirements.txt installed=.venv/requirements.txt
     cmp -s "$wanted" "$installed" && [ -x .venv/bin/python ] && return
     has python3 || apt_install "Python" python3
@@ -119,15 +111,7 @@ drivers() {
     cp "$wanted" "$installed"
 }
 
-node_locales() {
-    locale -a 2>/dev/null | grep -qix 'en_US\.utf-\?8' && return
-    [ -e /usr/share/i18n/locales/en_US ] || apt_install "the locale en_US.UTF-8" locales
-    has localedef || fail "the locale en_US.UTF-8 is missing: install it with the system's package manager" \
-        "(Fedora: dnf install glibc-langpack-en)"
-    as_root localedef -i en_US -f UTF-8 en_US.UTF-8
-}
-
-drivers() {
+node_drivers() {
     local directory=tests/drivers/node
     cmp -s "$directory/package-lock.json" "$directory/node_modules/installed-lock.json" && return
     has npm || apt_install "Node.js" nodejs npm

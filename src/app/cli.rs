@@ -255,11 +255,13 @@ fn run_explain(path: &Path, database: Option<&str>, statement: &str) -> Outcome 
     };
     let decision = route::route(&request);
     println!("{}", decision.explain(&shape, &ring));
-    if let route::Route::Several(_) | route::Route::Refused(_) = decision.route {
-        let told = route::refusal(&shape, &decision);
-        println!("refused: {told}");
-        if let Some(hint) = &told.hint {
-            println!("hint: {hint}");
+    match route::steps(&shape, &decision, statement, &context) {
+        Ok(steps) => steps.iter().for_each(|step| println!("{step}")),
+        Err(told) => {
+            println!("refused: {told}");
+            if let Some(hint) = &told.hint {
+                println!("hint: {hint}");
+            }
         }
     }
     Ok(())

@@ -2,7 +2,8 @@
 //!
 //! [`Relay`]: the whole statement on one shard, its answer passed on as it lies. [`Branch`]: one
 //! shard's part in a statement that several take part in; how their rows become one answer is
-//! `merge`'s, and who asks them for what is the session's.
+//! `merge`'s, and who asks them for what is the session's. [`copy`] has the bytes of a `COPY` on several shards:
+//! where records end, and whose they are.
 
 mod branch;
 pub mod copy;

@@ -218,7 +218,7 @@ impl Session {
     }
 
     /// Has the held server run a statement whose answer the client does not see.
-    fn send_hidden(&mut self, statement: &str, note: Option<u32>) {
+    pub(super) fn send_hidden(&mut self, statement: &str, note: Option<u32>) {
         let Some(held) = &mut self.held else { return };
         let server = &mut *held.lease;
         wire::put_parse(&mut server.outbox, b"", statement.as_bytes(), &[]);
@@ -312,6 +312,9 @@ impl Session {
         let Some(held) = &self.held else { return Ok(()) };
         let topology = &self.database.topology;
         let open = self.tx.phase() == Phase::Open;
+        if open {
+            self.may_go_on(held.shard, shard)?;
+        }
         if self.batch.has_run() && !open {
             return Err(ClientError::refused(
                 format!(
@@ -337,6 +340,7 @@ impl Session {
             }
         }
         if open {
+            self.refuse_if_failed_there()?;
             self.park();
             return Ok(());
         }
@@ -468,9 +472,7 @@ impl Session {
             self.tx.finish();
         }
         self.effects.clear();
-        self.portals.clear();
-        self.ran_here.clear();
-        self.unnamed_portal = None;
+        self.forget_portals();
         self.take_back_all();
         self.batch.answered(false);
         self.batch.is_sure();

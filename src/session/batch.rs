@@ -59,6 +59,8 @@ pub(super) struct Batch {
 pub(super) enum Deferred {
     /// A `Parse`, under the client's name.
     Parse { named: bool, statement: Rc<Prepared>, ticket: u64 },
+    /// The text of a `Parse` whose name is taken: what is wrong with the text is told first.
+    Check { statement: Rc<Prepared> },
     /// A `Describe` of a statement.
     Describe { named: bool, statement: Rc<Prepared>, ticket: u64 },
 }
@@ -69,6 +71,7 @@ impl Deferred {
             Deferred::Parse { named, statement, .. } | Deferred::Describe { named, statement, .. } => {
                 (statement, *named)
             }
+            Deferred::Check { statement } => (statement, false),
         }
     }
 }

@@ -177,6 +177,11 @@ impl Session {
                 Deferred::Parse { named, statement, ticket } => {
                     self.prepare_on_held(&statement, named, ticket, true)?;
                 }
+                Deferred::Check { statement } if self.is_parsed_elsewhere(&statement) => {}
+                Deferred::Check { statement } => {
+                    let ticket = self.worker.new_number();
+                    self.prepare_on_held(&statement, false, ticket, false)?;
+                }
                 Deferred::Describe { named, statement, ticket } => {
                     self.prepare_on_held(&statement, named, ticket, false)?;
                     let name = self.name_on_server(&statement, named);
@@ -192,8 +197,7 @@ impl Session {
     }
 
     pub(super) fn is_parsed_elsewhere(&self, statement: &Prepared) -> bool {
-        let own = |first: &crate::sql::Statement| Session::is_always_own(&first.kind);
-        self.is_elsewhere(statement) || statement.shape.statements.first().is_some_and(own)
+        self.is_elsewhere(statement) || self.is_parsed_here(statement)
     }
 
     /// Answers what was put off without a server, as far as it concerns statements that pgring
@@ -202,6 +206,7 @@ impl Session {
         for deferred in std::mem::take(&mut self.batch.deferred) {
             match deferred {
                 Deferred::Parse { .. } => self.say_parsed(),
+                Deferred::Check { .. } => {}
                 Deferred::Describe { statement, .. } => {
                     self.say_with(|out| wire::put_frame(out, b't', |out| out.put(&[0, 0])));
                     self.describe_own(&statement);
@@ -231,17 +236,15 @@ impl Session {
         if !self.batch.has_deferred() {
             return Ok(());
         }
-        let all_own = self.batch.deferred.iter().all(|deferred| {
-            let (statement, _) = deferred.statement();
-            statement.shape.statements.first().is_some_and(|s| Session::is_always_own(&s.kind))
-        });
-        if all_own {
+        let here = |deferred: &Deferred| self.is_parsed_here(deferred.statement().0);
+        if self.batch.deferred.iter().all(here) {
             self.flush_deferred_here();
             return Ok(());
         }
         let at_home = self.batch.deferred.iter().any(|deferred| self.is_at_home(deferred.statement().0));
         let shard = match &self.held {
-            Some(held) if self.tx.phase() == Phase::Open || self.batch.has_run() => held.shard,
+            Some(held) if self.batch.has_run() => held.shard,
+            Some(held) if self.tx.phase() == Phase::Open && !at_home => held.shard,
             _ if at_home => self.database.topology.home,
             Some(held) => held.shard,
             None => self.nearest(),
@@ -252,15 +255,20 @@ impl Session {
         self.flush_deferred_to_held(None)
     }
 
-    pub(super) fn is_always_own(kind: &Kind) -> bool {
-        match kind {
+    /// Is a statement one that no server has to parse? One that has the transaction has to: should
+    /// that have failed, most are refused.
+    pub(super) fn is_parsed_here(&self, statement: &Prepared) -> bool {
+        let Some(first) = statement.shape.statements.first() else { return self.tx.is_failed() };
+        match &first.kind {
+            Kind::ShowOwn(_) => true,
+            Kind::Set { name, .. } | Kind::Reset { name } => name.starts_with("pgring."),
             Kind::Begin
             | Kind::Commit { .. }
             | Kind::Rollback { .. }
-            | Kind::ShowOwn(_)
-            | Kind::DiscardAll => true,
-            Kind::Savepoint(_) | Kind::RollbackTo(_) | Kind::Release(_) => true,
-            Kind::Set { name, .. } | Kind::Reset { name } => name.starts_with("pgring."),
+            | Kind::DiscardAll
+            | Kind::Savepoint(_)
+            | Kind::RollbackTo(_)
+            | Kind::Release(_) => self.tx.phase() != Phase::Open,
             _ => false,
         }
     }

@@ -141,6 +141,7 @@ impl Session {
         }
         refuse_own_among_others(&shape)?;
         self.refuse_control_among_others(&shape)?;
+        self.refuse_discard_behind_others(&shape)?;
         self.refuse_unfollowed_names(&shape, text)?;
         let mut instead = None;
         if let [only] = &shape.statements[..]
@@ -172,8 +173,10 @@ impl Session {
                 return Box::pin(self.query_distributed(&shape, text, shards, why)).await;
             }
         };
+        self.refuse_cursor_twice(&shape, shard)?;
         self.aim_past(&shape);
         self.attach(shard).await?;
+        self.note_cursors(&shape, text, shard);
         self.bring_names(&shape.mentions)?;
         self.bring_names_in_strings(&shape.mentions, text)?;
         let note = self.plan_effects(&shape, text, &ConfigValues::default());
@@ -208,9 +211,7 @@ impl Session {
         self.batch.answered(false);
         let status = self.status();
         if status == TxStatus::Idle {
-            self.portals.clear();
-            self.ran_here.clear();
-            self.unnamed_portal = None;
+            self.forget_portals();
             self.config_values.clear();
             // An error may have come between parking it and coming back to it.
             self.hold_listener_if_free();
@@ -235,9 +236,7 @@ impl Session {
         if self.batch.has_deferred() {
             self.flush_deferred_anywhere().await?;
         }
-        if self.tx.is_failed() {
-            self.refuse_if_failed(&Shape::default())?;
-        }
+        self.refuse_if_failed(&Shape::default())?;
         // Which data a function touches cannot be read from its number. Those that drivers call
         // this way are the large objects', and they live on the home shard.
         let shard = self.database.topology.home;
@@ -266,6 +265,17 @@ impl Session {
         }
         control.running.set(true);
         control.active.set(true);
+    }
+
+    /// `DISCARD ALL` behind what was sent without a `Sync`, or in a transaction.
+    fn refuse_discard_behind_others(&self, shape: &Shape) -> Result<(), ClientError> {
+        let Some(Kind::DiscardAll) = shape.statements.first().map(|first| &first.kind) else { return Ok(()) };
+        let place = match self.tx.phase() {
+            Phase::Open => "run inside a transaction block",
+            _ if self.batch.has_run() => "be executed within a pipeline",
+            _ => return Ok(()),
+        };
+        Err(ClientError::error(SqlState("25001"), format!("DISCARD ALL cannot {place}")))
     }
 
     /// Refuses what would make later statements be read otherwise than the servers read them.

@@ -171,6 +171,9 @@ impl Session {
         parameters: &Parameters<'_>,
     ) -> Result<Destination, Unattached> {
         let one_shard = self.database.is_one_shard();
+        if !one_shard && let Some(destination) = self.route_to_cursor(shape, text, lexed, parameters)? {
+            return Ok(destination);
+        }
         let Some(execution) = shape.mentions.execution.as_ref().filter(|_| !one_shard) else {
             return self.route(shape, text, lexed, parameters);
         };
@@ -238,7 +241,13 @@ impl Session {
             statement.shape.mentions.names.iter().filter_map(|name| self.statements.get(name.as_bytes()));
         let shapes = named.map(|named| &named.shape).chain([&statement.shape]);
         shapes.flat_map(|shape| &shape.statements).any(|statement| {
-            matches!(statement.target, Target::Home | Target::Catalog | Target::Keys { home: true, .. })
+            matches!(
+                statement.target,
+                Target::Home
+                    | Target::Catalog
+                    | Target::Keys { home: true, .. }
+                    | Target::Everywhere { home: true, .. }
+            )
         })
     }
 

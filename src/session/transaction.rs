@@ -3,12 +3,15 @@
 //! prepared statements.
 
 use super::attach::Unattached;
+use super::ready::Effect;
 use super::reworded::Reworded;
 use super::settings::{literal, statement_texts};
 use super::simple::is_planted;
 use super::state::Session;
+use crate::config::CrossShard;
 use crate::error::{ClientError, SqlState};
-use crate::sql::{Kind, Shape};
+use crate::ring::ShardId;
+use crate::sql::{Access, Kind, Shape};
 use crate::txn::{Change, Phase};
 use crate::wire::{self, ColumnType, TxStatus};
 
@@ -143,10 +146,11 @@ impl Session {
                 Ok(value) => Own::Row { name: name.clone(), value },
                 Err(error) => Own::Error(error),
             },
-            Kind::DiscardAll if phase != Phase::Idle || self.batch.has_run() => Own::Error(
-                ClientError::error(SqlState("25001"), "DISCARD ALL cannot run inside a transaction block"),
-            ),
-            Kind::DiscardAll => self.discard_all().await?,
+            Kind::DiscardAll if pending => Own::Error(ClientError::error(
+                SqlState("25001"),
+                "DISCARD ALL cannot run inside a transaction block",
+            )),
+            Kind::DiscardAll => self.discard_all(elsewhere).await?,
             // In a failed transaction it is the server's to refuse.
             Kind::Deallocate(_) if self.status() == TxStatus::Failed => Own::NotOurs,
             Kind::Deallocate(name) => self.deallocate(name.as_deref()),
@@ -210,14 +214,19 @@ impl Session {
         }
     }
 
-    async fn discard_all(&mut self) -> Result<Own, Unattached> {
+    /// `on_server`: what is under way there decides whether it may be.
+    async fn discard_all(&mut self, on_server: bool) -> Result<Own, Unattached> {
+        if on_server {
+            let note = u32::try_from(self.effects.len()).unwrap_or(u32::MAX);
+            self.effects.push(Effect::DiscardAll);
+            self.send_hidden("DISCARD ALL", Some(note));
+            self.answers_known().await?;
+        }
         self.sync_quietly().await?;
-        self.tell_initial_settings().await?;
+        self.tell_initial_settings(on_server).await?;
+        // Not the unnamed one, nor does PostgreSQL (`DropAllPreparedStatements`).
         self.statements.clear();
-        self.unnamed = None;
-        self.portals.clear();
-        self.ran_here.clear();
-        self.unnamed_portal = None;
+        self.forget_portals();
         self.own.discard();
         self.strings.1 = self.strings.0;
         self.read_strings_as(self.strings.0);
@@ -245,8 +254,8 @@ impl Session {
 
     /// The settings become those the session began with, and the client is told of each reported
     /// one that changes by it, as a server would.
-    async fn tell_initial_settings(&mut self) -> Result<(), Unattached> {
-        if self.settings == self.initial {
+    async fn tell_initial_settings(&mut self, on_server: bool) -> Result<(), Unattached> {
+        if self.settings == self.initial && !on_server {
             return Ok(());
         }
         let shard = self.held.as_ref().map_or(self.favourite, |held| held.shard);
@@ -322,9 +331,20 @@ impl Session {
         self.own.mark();
     }
 
+    /// Portals live no longer than their transaction.
+    pub(super) fn forget_portals(&mut self) {
+        self.portals.clear();
+        self.ran_here.clear();
+        self.unnamed_portal = None;
+        self.distributed.clear();
+        self.forget_cursors();
+    }
+
     /// False when there is no such savepoint.
     pub(super) fn go_back_to(&mut self, name: &str) -> bool {
         if let Some(depth) = self.tx.depth_of(name) {
+            self.forget_portals_behind(depth);
+            self.forget_cursors_behind(depth);
             self.own.back_to(depth);
         }
         let found = self.tx.rollback_to(name);
@@ -335,9 +355,52 @@ impl Session {
     /// False when there is no such savepoint.
     pub(super) fn release_savepoint(&mut self, name: &str, statement: Option<String>) -> bool {
         if let Some(depth) = self.tx.depth_of(name) {
+            self.keep_portals_behind(depth);
+            self.keep_cursors_behind(depth);
             self.own.release(depth);
         }
         self.tx.release(name, statement)
+    }
+
+    /// What has failed on one server must not go on on another.
+    pub(super) fn refuse_if_failed_there(&self) -> Result<(), ClientError> {
+        match &self.held {
+            Some(held) if self.tx.phase() == Phase::Open && held.lease.status == TxStatus::Failed => {
+                Err(failed_transaction())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// May a transaction go on to another shard?
+    pub(super) fn may_go_on(&self, from: ShardId, to: ShardId) -> Result<(), ClientError> {
+        let reads = self.access_kind == Access::Read;
+        let setting = match self.directory.routing.cross_shard {
+            CrossShard::Allow => return Ok(()),
+            CrossShard::ReadOnly if reads => return Ok(()),
+            CrossShard::ReadOnly => "read-only",
+            CrossShard::Refuse => "refuse",
+        };
+        let topology = &self.database.topology;
+        Err(ClientError::refused(
+            format!(
+                "the transaction is on shard \"{}\" and cannot go on to shard \"{}\": routing.cross_shard is \"{setting}\"",
+                topology.name(from),
+                topology.name(to)
+            ),
+            "Commit first, or keep to one key.",
+        ))
+    }
+
+    /// May a transaction on several shards write?
+    pub(super) fn may_write_in_company(&self) -> Result<(), ClientError> {
+        if self.directory.routing.cross_shard == CrossShard::Allow || !self.has_company() {
+            return Ok(());
+        }
+        Err(ClientError::refused(
+            "the transaction is on several shards, and routing.cross_shard lets it read only",
+            "Commit first, then write.",
+        ))
     }
 
     /// In a transaction that pgring has failed only its end is accepted.
@@ -351,10 +414,7 @@ impl Session {
             {
                 Ok(())
             }
-            _ => Err(ClientError::error(
-                SqlState::FAILED_TRANSACTION,
-                "current transaction is aborted, commands ignored until end of transaction block",
-            )),
+            _ => Err(failed_transaction()),
         }
     }
 }
@@ -404,6 +464,13 @@ fn characteristics(source: &str) -> Vec<Change> {
 fn begin_tag(text: &[u8]) -> &'static str {
     let word = text.trim_ascii_start().get(..5).unwrap_or_default();
     if word.eq_ignore_ascii_case(b"start") { "START TRANSACTION" } else { "BEGIN" }
+}
+
+pub(super) fn failed_transaction() -> ClientError {
+    ClientError::error(
+        SqlState::FAILED_TRANSACTION,
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
 }
 
 fn no_savepoint(name: &str) -> ClientError {

@@ -66,6 +66,7 @@ impl Admitted {
             relay: Default::default(),
             distributed: Default::default(),
             copying: None,
+            cursors: Default::default(),
             told: self.told,
             favourite,
             tx: Default::default(),

@@ -657,7 +657,9 @@ impl Generator {
     fn folded(&mut self, columns: &[Column]) -> String {
         let call = self.aggregate(columns);
         match self.below(9) {
-            0 if call.starts_with("count") || call.starts_with("sum(DISTINCT") => format!("{call} + 1"),
+            0 if call.starts_with("count") || call.starts_with("sum(DISTINCT") => {
+                format!("{call} + {}", self.literal("1"))
+            }
             1 => format!("coalesce(({call})::text, 'none')"),
             2 => format!("{call} IS NULL"),
             3 if call.starts_with("avg") && !call.contains("f8") => format!("round({call}, 2)"),

@@ -158,6 +158,7 @@ SELECT 'sku' || k, 'Product ' || chr(70 - k), k * 1.25, (ARRAY['sad', 'ok', 'hap
        timestamptz '2025-01-01 00:00:00+00' + k * interval '1 day'
 FROM generate_series(0, 5) k;
 
+CREATE FUNCTION job_count() RETURNS bigint STABLE LANGUAGE sql AS 'SELECT count(*) FROM jobs';
 CREATE VIEW active_users AS SELECT id, name, plan_id FROM users WHERE is_active;
 
 DO $$

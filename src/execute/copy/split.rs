@@ -301,6 +301,7 @@ impl Splitter {
                 Some(b'\\') => match next {
                     None => {
                         self.seen.upto = at;
+                        self.seen.special = true;
                         return Ok(if last {
                             Found::Line { end: rest.len(), body: rest.len() }
                         } else {
@@ -400,8 +401,7 @@ impl Splitter {
         }
         let (quote, escape) = (self.format.quote, self.format.escape);
         let mut at = self.seen.upto;
-        loop {
-            let Some(here) = rest.get(at..).filter(|here| !here.is_empty()) else { break };
+        while let Some(here) = rest.get(at..).filter(|here| !here.is_empty()) {
             if !self.seen.in_quote {
                 let Some(offset) = memchr3(quote, b'\n', b'\r', here) else { break };
                 at += offset;
@@ -686,10 +686,8 @@ fn unescape(raw: &[u8], value: &mut Vec<u8>) {
             value.push(byte);
             continue;
         }
-        let Some((&escaped, behind)) = rest.split_first() else {
-            value.push(b'\\');
-            return;
-        };
+        // At the end of all data, a backslash is nothing.
+        let Some((&escaped, behind)) = rest.split_first() else { return };
         let digits = |from: &[u8], radix: u32, most: usize| {
             let digits = from.iter().take(most).map_while(|&byte| char::from(byte).to_digit(radix));
             digits.fold((0u32, 0usize), |(value, length), digit| (value * radix + digit, length + 1))

@@ -130,7 +130,7 @@ fn text() {
             ("1\n", "error: missing data for column \"user_id\"", "too short"),
             ("\n", "error: missing data for column \"user_id\"", "empty"),
             ("1\t\ta\n", "1+1 1\\t\\ta\\n @", "an empty text"),
-            ("1\t7\\", "1+1 1\\t7\\\\ @7\\\\", "a backslash at the end"),
+            ("1\t7\\", "1+1 1\\t7\\\\ @7", "a backslash at the end of all data is nothing"),
         ],
     );
 }

@@ -412,3 +412,36 @@ fn many_keys_take_linear_time() {
     let wanted: Vec<KeySlot> = (0..100_000).map(Literal).collect();
     world.check(&text, &[read(keys(&wanted))], "all shards: its keys have several owners");
 }
+
+#[test]
+fn rows_have_owners() {
+    let world = world();
+    let owner_of = |key: Value<'_>| copied_owner(&world.topology, KeyType::Integer, true, key);
+    let key = world.key(1, 0);
+    assert_eq!(owner_of(Value::Text(key.to_string().as_bytes())), Some(ShardId(1)));
+    assert_eq!(owner_of(Value::Binary(&key.to_be_bytes())), Some(ShardId(1)));
+    assert_eq!(owner_of(Value::Text(b"1e3")), None);
+    assert_eq!(owner_of(Value::Null), None);
+
+    let text = world.fill("INSERT INTO jobs (user_id) VALUES ({2.0}), (NULL), (1.5)");
+    let mut lexed = Lexed::default();
+    lexed.lex(text.as_bytes(), true).unwrap();
+    let parameters = Parameters::parse(&world.parameters, &world.types).unwrap();
+    let request = Request {
+        shape: &Shape::default(),
+        text: text.as_bytes(),
+        lexed: &lexed,
+        parameters: &parameters,
+        topology: &world.topology,
+        key_type: world.key_type,
+        same_encoding: true,
+        session_hints: &world.session,
+        transaction_shard: None,
+    };
+    for (slot, expect) in
+        [(KeySlot::Literal(0), Some(ShardId(2))), (KeySlot::Null, None), (KeySlot::Literal(1), None)]
+    {
+        let key = KeySource { slot, key_type: KeyType::Integer };
+        assert_eq!(owner(&request, &key).ok(), expect, "{slot:?}");
+    }
+}

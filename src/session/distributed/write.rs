@@ -10,7 +10,7 @@ use crate::execute::{Branch, put_description};
 use crate::ring::ShardId;
 use crate::route::{self, Parameters, Request};
 use crate::session::state::Session;
-use crate::sql::distribute::{Combine, Each, Replicate, Split, array_type};
+use crate::sql::distribute::{Combine, Each, Replicate, Split, array_type, tells_the_time};
 use crate::sql::{Kind, Lexed, Shape, Statement};
 use crate::txn::Phase;
 use crate::wire::{self, Buffer, Format, TxStatus};
@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 /// What each of the servers runs.
-enum Texts<'t> {
+pub(super) enum Texts<'t> {
     /// All of them the same.
     Same(&'t str),
     /// One for each.
@@ -41,8 +41,8 @@ impl Session {
         asked: &Asked<'_>,
         each: &Each,
         shards: &[ShardId],
+        one_by_one: bool,
     ) -> Result<(), Fault> {
-        let one_by_one = statement.kind == Kind::Maintenance;
         if one_by_one && self.tx.phase() == Phase::Idle {
             return self.change_one_by_one(asked, each, shards).await;
         }
@@ -65,15 +65,8 @@ impl Session {
         asked: &Asked<'_>,
         split: &Split,
     ) -> Result<(), Fault> {
-        let owners = self.row_owners(shape, asked, split)?;
-        let mut shards = owners.clone();
-        shards.sort_by_key(|shard| shard.index());
-        shards.dedup();
-        let rows_of = |shard: &ShardId| {
-            let own = owners.iter().enumerate().filter(|(_, owner)| *owner == shard);
-            own.map(|(row, _)| row).collect::<Vec<usize>>()
-        };
-        let texts = Texts::Own(shards.iter().map(|shard| split.text(rows_of(shard))).collect());
+        let (shards, owners, texts) = self.split_texts(shape, asked, split)?;
+        let texts = Texts::Own(texts);
         let members = if split.returns && split.returns_each {
             let at = |owner: &ShardId| shards.iter().position(|shard| shard == owner).unwrap_or_default();
             let order = owners.iter().map(at).collect();
@@ -85,6 +78,25 @@ impl Session {
         self.end_change(members).await?;
         wire::put_complete(&mut self.outbox, &tag);
         Ok(())
+    }
+
+    /// The shards that have a part in it, the owner of each row, and what each of the shards runs.
+    pub(super) fn split_texts(
+        &self,
+        shape: &Rc<Shape>,
+        asked: &Asked<'_>,
+        split: &Split,
+    ) -> Result<(Vec<ShardId>, Vec<ShardId>, Vec<String>), Fault> {
+        let owners = self.row_owners(shape, asked, split)?;
+        let mut shards = owners.clone();
+        shards.sort_by_key(|shard| shard.index());
+        shards.dedup();
+        let rows_of = |shard: &ShardId| {
+            let own = owners.iter().enumerate().filter(|(_, owner)| *owner == shard);
+            own.map(|(row, _)| row).collect::<Vec<usize>>()
+        };
+        let texts = shards.iter().map(|shard| split.text(rows_of(shard))).collect();
+        Ok((shards, owners, texts))
     }
 
     /// Who owns each of the rows.
@@ -120,6 +132,7 @@ impl Session {
     ) -> Result<(), Fault> {
         let tag = match replicate {
             Replicate::Same(each) => {
+                refuse_clocks(asked)?;
                 let mut rows = FirstOnly;
                 let members = self.change(asked, &Texts::Same(&each.sql), &mut rows, shards).await?;
                 let tag = tags(&members).next().unwrap_or_default().to_owned();
@@ -137,6 +150,11 @@ impl Session {
             }
             Replicate::Insert { .. } => {
                 let mut members = self.assemble(shards).await?;
+                // Sequences are the home shard's.
+                let home = self.database.topology.home;
+                if let Some(at) = members.iter().position(|member| member.held.shard == home) {
+                    members.swap(0, at);
+                }
                 let outcome = self.replicate_rows(asked, replicate, &mut members).await;
                 let members = self.undo_if_failed(members, &outcome).await?;
                 let tag = outcome?;
@@ -181,7 +199,7 @@ impl Session {
         }
         let inserted = self.drive(members, &mut collected, false).await;
         let tag = tags(members).next().unwrap_or_default().to_owned();
-        if inserted.is_ok() && !rest.is_empty() {
+        if inserted.is_ok() && collected.rows > 0 {
             let arguments: Vec<String> = (1..=*columns).map(|number| format!("${number}")).collect();
             let text = format!("{others_head}{}{others_tail}", arguments.join(", "));
             let values: Vec<Vec<u8>> =
@@ -207,7 +225,7 @@ impl Session {
 
     /// Has each of the servers run its text, in one transaction each; the servers, which have all
     /// done so.
-    async fn change(
+    pub(super) async fn change(
         &mut self,
         asked: &Asked<'_>,
         texts: &Texts<'_>,
@@ -363,6 +381,18 @@ pub(super) fn sum_of_tags(members: &[Member]) -> String {
         Some((words, number)) if number.bytes().all(|b| b.is_ascii_digit()) => format!("{words} {counts}"),
         _ => first.to_owned(),
     }
+}
+
+/// A parameter such as `'now'` is another moment on each shard.
+fn refuse_clocks(asked: &Asked<'_>) -> Result<(), ClientError> {
+    let told = |number| matches!(asked.parameter(number), Some((text, Format::Text)) if tells_the_time(text));
+    if (1..=asked.count).any(told) {
+        return Err(ClientError::refused(
+            "a parameter that stands for the current time may be another moment on each shard",
+            "Give the time itself.",
+        ));
+    }
+    Ok(())
 }
 
 /// Rows that `INSERT … RETURNING` gives back, in the order of `VALUES`.

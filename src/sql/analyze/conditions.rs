@@ -82,7 +82,6 @@ impl Analyzer<'_> {
         }
         if plain {
             self.facts.edge(key.node, node);
-            self.facts.equal(key.node, node);
         }
     }
 

@@ -28,6 +28,8 @@ struct Node {
     key_type: KeyType,
     /// The table whose rows must be found, and its key column; none for a copied column.
     table: Option<(String, String)>,
+    /// It may be NULL where its row has no match in an outer join.
+    optional: bool,
     seeds: Vec<Vec<KeySource>>,
     edges: Vec<NodeId>,
 }
@@ -59,13 +61,14 @@ impl Facts {
     pub(super) fn copy(&mut self, of: NodeId) -> NodeId {
         let key_type = self.key_type(of);
         let copy = self.node(key_type, None);
+        self.nodes[copy.0].optional = self.nodes[of.0].optional;
         self.edge(of, copy);
         self.equal.push((of, copy));
         copy
     }
 
     fn node(&mut self, key_type: KeyType, table: Option<(String, String)>) -> NodeId {
-        self.nodes.push(Node { key_type, table, seeds: Vec::new(), edges: Vec::new() });
+        self.nodes.push(Node { key_type, table, optional: false, seeds: Vec::new(), edges: Vec::new() });
         NodeId(self.nodes.len() - 1)
     }
 
@@ -73,9 +76,14 @@ impl Facts {
         self.nodes[node.0].key_type
     }
 
-    /// Whether the node is a sharded table's own key column.
-    pub(super) fn is_table(&self, node: NodeId) -> bool {
-        self.nodes[node.0].table.is_some()
+    /// Seen from outside of its query, it may be NULL.
+    pub(super) fn make_optional(&mut self, node: NodeId) {
+        self.nodes[node.0].optional = true;
+    }
+
+    /// Whether it may be NULL where another column of its row is not.
+    pub(super) fn is_optional(&self, node: NodeId) -> bool {
+        self.nodes[node.0].optional
     }
 
     /// How many sharded tables there are so far.

@@ -11,8 +11,8 @@ use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
 
 use sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, JoinOperator, ObjectName, Query, Select, SelectFlavor, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor, TableWithJoins,
+    Distinct, Expr, GroupByExpr, JoinOperator, NamedWindowExpr, ObjectName, Query, Select, SelectFlavor,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor, TableWithJoins,
     WildcardAdditionalOptions,
 };
 
@@ -420,7 +420,10 @@ impl<'a> Analyzer<'a> {
         self.walk(&select.selection, &scope, env);
         tail(self, &scope, env);
         let aggregates = std::mem::replace(&mut self.aggregates, aggregates_around);
-        self.apart |= !select.named_window.is_empty();
+        self.apart |= select.named_window.iter().any(|window| match &window.1 {
+            NamedWindowExpr::WindowSpec(window) => !self.is_own_window(window, &scope),
+            NamedWindowExpr::NamedWindow(_) => true,
+        });
         if let Some(condition) = &select.selection {
             self.condition(condition, &scope, &everything);
         }
@@ -429,17 +432,20 @@ impl<'a> Analyzer<'a> {
         let distinct = !matches!(&select.distinct, None | Some(Distinct::All));
         let is_key = |expr: &Expr| self.is_key_of_row(expr, &scope);
         let lists_key = || {
-            select.projection.iter().any(|item| {
-                matches!(item,
-            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } if is_key(expr))
+            select.projection.iter().any(|item| match item {
+                SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => is_key(expr),
+                _ => false,
             })
         };
         let grouped_apart = match &select.group_by {
             GroupByExpr::Expressions(by, _) if grouped => by.iter().any(is_key),
             _ => !grouped && !aggregates && select.having.is_none(),
         };
-        let own = grouped_apart && (!distinct || lists_key()) && select.into.is_none();
-        Output {
+        let own = grouped_apart
+            && !by_sets(&select.group_by)
+            && (!distinct || lists_key())
+            && select.into.is_none();
+        let output = Output {
             own: own && !matches!(select.distinct, Some(Distinct::On(_))),
             columns: self.projected(&select.projection, &scope),
             plain: !grouped
@@ -453,7 +459,14 @@ impl<'a> Analyzer<'a> {
                 && !by_sets(&select.group_by)
                 && level.sources.iter().all(Source::is_solid),
             modifies: false,
+        };
+        // Only now: within the query, its sources say so themselves.
+        for source in level.sources.iter().filter(|source| source.optional) {
+            for node in source.columns.iter().flatten().filter_map(|column| column.node) {
+                self.facts.make_optional(node);
+            }
         }
+        output
     }
 
     /// The select list's columns; `None` where their number is not known.
@@ -509,7 +522,7 @@ impl<'a> Analyzer<'a> {
     pub(super) fn is_key_of_row(&self, expr: &Expr, scope: &Scope<'_>) -> bool {
         self.key(expr, scope).is_some_and(|found| {
             let source = found.source.and_then(|source| scope.level.sources.get(source));
-            self.facts.is_table(found.node) && source.is_some_and(|source| !source.optional)
+            !self.facts.is_optional(found.node) && source.is_some_and(|source| !source.optional)
         })
     }
 

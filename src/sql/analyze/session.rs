@@ -73,6 +73,12 @@ pub(super) fn classify(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Stat
         "move" | "close" => return Some(plain(Kind::Other, Target::Nothing, Access::Write)),
         _ => return None,
     };
+    let of_transactions =
+        matches!(kind, Kind::Begin | Kind::Commit { .. } | Kind::Rollback { .. } | Kind::SetTransaction);
+    if of_transactions && is_misspelt(tokens, range) {
+        // A server's to refuse, and not to be answered before it is asked.
+        return Some(plain(Kind::Other, Target::Nothing, Access::Write));
+    }
     let access = if kind == Kind::TwoPhase { Access::Write } else { Access::Read };
     Some(plain(kind, Target::Nothing, access))
 }
@@ -80,6 +86,56 @@ pub(super) fn classify(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Stat
 /// Without a pin.
 pub(super) fn plain(kind: Kind, target: Target, access: Access) -> Statement {
     Statement { kind, target, access, pin: None }
+}
+
+/// The beginning or end of a transaction in words that PostgreSQL (`TransactionStmt`) does not know.
+fn is_misspelt(tokens: &Tokens<'_>, range: &Range<usize>) -> bool {
+    let (mut at, end) = (range.start + 1, range.end);
+    let noise = |at: usize| usize::from(at < end && tokens.is_one_of(at, &["work", "transaction"]));
+    match tokens.word(range.start).as_str() {
+        "begin" => !are_modes(tokens, at + noise(at)..end),
+        "start" if tokens.is_word(at, "transaction") => !are_modes(tokens, at + 1..end),
+        "set" if tokens.is_word(at, "transaction") && !tokens.is_word(at + 1, "snapshot") => {
+            at + 1 == end || !are_modes(tokens, at + 1..end)
+        }
+        "commit" | "end" | "rollback" | "abort" => {
+            at += noise(at);
+            let known = match end.saturating_sub(at) {
+                0 => true,
+                2 => tokens.are_words(at, &["and", "chain"]),
+                3 => tokens.are_words(at, &["and", "no", "chain"]),
+                _ => false,
+            };
+            !known
+        }
+        _ => false,
+    }
+}
+
+/// Any number of a transaction's modes, with commas between them or without.
+fn are_modes(tokens: &Tokens<'_>, range: Range<usize>) -> bool {
+    const MODES: [&[&str]; 8] = [
+        &["isolation", "level", "read", "uncommitted"],
+        &["isolation", "level", "read", "committed"],
+        &["isolation", "level", "repeatable", "read"],
+        &["isolation", "level", "serializable"],
+        &["read", "only"],
+        &["read", "write"],
+        &["deferrable"],
+        &["not", "deferrable"],
+    ];
+    let (mut at, end) = (range.start, range.end);
+    while at < end {
+        let Some(mode) = MODES.iter().find(|mode| at + mode.len() <= end && tokens.are_words(at, mode))
+        else {
+            return false;
+        };
+        at += mode.len();
+        if at + 1 < end && tokens.is_mark(at, ",") {
+            at += 1;
+        }
+    }
+    true
 }
 
 fn chains(tokens: &Tokens<'_>, range: &Range<usize>) -> bool {

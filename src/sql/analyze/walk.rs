@@ -22,7 +22,9 @@ impl Analyzer<'_> {
     }
 
     fn function(&mut self, function: &Function, scope: &Scope<'_>) {
-        self.apart |= function.over.as_ref().is_some_and(|over| !self.is_apart_anyway(over, scope));
+        if let Some(WindowType::WindowSpec(window)) = &function.over {
+            self.apart |= !self.is_own_window(window, scope);
+        }
         let Some(name) = object(&function.name) else {
             self.refusals.unreadable();
             return;
@@ -38,14 +40,9 @@ impl Analyzer<'_> {
         self.call(&name);
     }
 
-    /// Whether no window has rows of several shards.
-    fn is_apart_anyway(&self, over: &WindowType, scope: &Scope<'_>) -> bool {
-        match over {
-            WindowType::WindowSpec(WindowSpec { window_name: None, partition_by, .. }) => {
-                partition_by.iter().any(|by| self.is_key_of_row(by, scope))
-            }
-            _ => false,
-        }
+    /// Whether no window has rows of several shards. Partitions are the named one's, if there is one.
+    pub(super) fn is_own_window(&self, window: &WindowSpec, scope: &Scope<'_>) -> bool {
+        window.window_name.is_some() || window.partition_by.iter().any(|by| self.is_key_of_row(by, scope))
     }
 
     /// `t.f` calls `f(t)` where `t` has no such column.

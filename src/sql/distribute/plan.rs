@@ -201,22 +201,27 @@ impl Split {
 /// A write to a reference table.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Replicate {
-    /// Every shard runs the same words: nothing in them can come out differently.
+    /// Every shard runs the same words: nothing in them can come out differently, unless a parameter
+    /// in text format [`tells_the_time`](super::tells_the_time): with one that does, the statement
+    /// must be refused. Any one shard's answer is the answer.
     Same(Each),
-    /// One shard inserts, and the others are given its rows as they came out: defaults, sequences and
-    /// volatile functions are evaluated once.
+    /// One shard runs the client's words, and the others are given its rows as they came out: defaults,
+    /// sequences and volatile functions are evaluated once. It must be the home shard, always: only
+    /// there do the table's sequences count.
     Insert {
-        /// The client's `INSERT`, returning all columns in the table's order.
+        /// The client's `INSERT`, `UPDATE` or `DELETE`, returning all columns in the table's order. Its
+        /// command tag is the client's.
         first: String,
-        /// `INSERT INTO t (a, b …) OVERRIDING SYSTEM VALUE SELECT * FROM unnest(…) AS r (a, b …)`, up to
-        /// the `unnest`'s arguments, which are one array parameter a column.
+        /// What the others do with the rows, `INSERT INTO t (a, b …) … FROM unnest(` for instance, up to
+        /// the `unnest`'s arguments, which are one array parameter a column, from `$1` on. Where there
+        /// are no rows there is nothing to do.
         others_head: String,
         /// Behind the arguments.
         others_tail: String,
         /// How many columns the table has.
         columns: usize,
-        /// What the client's own `RETURNING` asks for: a statement over `pgring_partial (a, b …)`, in
-        /// pieces; empty if it returns nothing.
+        /// What the client's own `RETURNING` asks for: a statement over the rows, in pieces; empty if
+        /// it returns nothing.
         returning: Vec<Piece>,
     },
 }

@@ -23,7 +23,7 @@ fn table(name: &str, kind: TableKind, columns: &[(&str, Option<&str>)]) -> Table
         name: name.to_owned(),
         columns: columns.iter().map(|(name, _)| (*name).to_owned()).collect(),
         kind,
-        detail: TableDetail { columns: columns.iter().map(detail).collect(), primary_key: vec![0], has_triggers: false },
+        detail: TableDetail { columns: columns.iter().map(detail).collect(), primary_key: vec![0], ..TableDetail::default() },
     }
 }
 

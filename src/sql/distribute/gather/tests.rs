@@ -74,9 +74,9 @@ fn schema() -> Schema {
         ),
         table(
             "job_counts",
-            "user_id bigint, n bigint",
+            "name text, n bigint",
             view(
-                "SELECT j.user_id, count(*) AS n FROM public.jobs j WHERE (j.name <> ''::text) GROUP BY j.user_id;",
+                "SELECT j.name, count(*) AS n FROM public.jobs j WHERE (j.name <> ''::text) GROUP BY j.name;",
             ),
         ),
         table(
@@ -488,19 +488,19 @@ each: SELECT id FROM users AS users
 SELECT key FROM "@1" AS setting_keys, "@2" AS users
 
 # Groups that several shards may have.
-> SELECT n FROM job_counts c WHERE c.user_id = 1
-each: SELECT user_id, name FROM jobs AS j WHERE ((j.name <> ''::text))
-SELECT n FROM (SELECT j.user_id, count(*) AS n FROM "@1" j WHERE (j.name <> ''::text) GROUP BY j.user_id) c WHERE c.user_id = 1
+> SELECT n FROM job_counts c WHERE c.name = 'x'
+each: SELECT name FROM jobs AS j WHERE ((j.name <> ''::text))
+SELECT n FROM (SELECT j.name, count(*) AS n FROM "@1" j WHERE (j.name <> ''::text) GROUP BY j.name) c WHERE c.name = 'x'
 
 > TABLE public.counts_of_counts
-each: SELECT user_id, name FROM jobs AS j WHERE ((j.name <> ''::text))
-SELECT * FROM (SELECT job_counts.n, count(*) AS times FROM (SELECT j.user_id, count(*) AS n FROM "@1" j WHERE (j.name <> ''::text) GROUP BY j.user_id) AS job_counts GROUP BY job_counts.n) AS counts_of_counts
+each: SELECT name FROM jobs AS j WHERE ((j.name <> ''::text))
+SELECT * FROM (SELECT job_counts.n, count(*) AS times FROM (SELECT j.name, count(*) AS n FROM "@1" j WHERE (j.name <> ''::text) GROUP BY j.name) AS job_counts GROUP BY job_counts.n) AS counts_of_counts
 
 > SELECT n FROM note_counts
 impossible: its owner sees of "secret_notes"
 
 > SELECT n FROM secret_counts
-impossible: its owner sees of "secret_counts"
+impossible: view "secret_counts" is materialized
 "#,
     );
 }

@@ -56,7 +56,10 @@ fn may_be_replaced(view: &Table, definition: &str, cx: &Context<'_>) -> Result<(
         ))
     };
     if !view.detail.transparent {
-        return Err(opaque(&view.name));
+        return Err(Impossible::to_gather(format!(
+            "view \"{}\" is materialized: what each shard has of it is not a part of the whole",
+            view.name
+        )));
     }
     // It is spelt for a session in which a backslash is a character like any other.
     if !cx.standard_conforming_strings && definition.contains('\\') {

@@ -35,19 +35,21 @@ pub(super) fn plan(question: &Question<'_>) -> Option<Combine> {
         calls(question, &select.group_by),
     ];
     let aggregates: usize = parts.iter().map(|part| part.aggregates).sum();
-    if parts.iter().any(|part| part.windows + part.queries > 0 || part.unclear)
-        || !select.named_window.is_empty()
+    let folds = aggregates > 0 || !clauses.group.is_empty() || select.having.is_some();
+    if !folds && !clauses.distinct {
+        return None;
+    }
+    // The items of a mere `DISTINCT` are each shard's to evaluate.
+    let apart = parts.iter().any(|part| part.windows + part.queries > 0) || !select.named_window.is_empty();
+    if folds && apart
+        || parts.iter().any(|part| part.unclear)
         || question.outputs.contains(&Output::Star)
         || clauses.items.is_empty()
         || !clauses.locks.is_empty()
     {
         return None;
     }
-    let folds = aggregates > 0 || !clauses.group.is_empty() || select.having.is_some();
-    if !folds && !clauses.distinct {
-        return None;
-    }
-    let mut folder = Folder { question, partials: Vec::new(), groups: Vec::new(), aggregates: 0 };
+    let mut folder = Folder { question, folds, partials: Vec::new(), groups: Vec::new(), aggregates: 0 };
     if folds {
         for range in question.groups()? {
             folder.group(&range)?;
@@ -59,14 +61,14 @@ pub(super) fn plan(question: &Question<'_>) -> Option<Combine> {
     }
     let own_groups = folder.groups.len();
     let whole = folds && own_groups == 0;
-    let finish = folder.finish(own_groups, folds)?;
+    let finish = folder.finish(own_groups)?;
     // Each aggregate that the tree has must have been met, and nothing else taken for one.
-    if folder.aggregates != aggregates || folder.partials.is_empty() {
+    if folds && folder.aggregates != aggregates || folder.partials.is_empty() {
         return None;
     }
     let finish = if whole && folder.groups.len() > own_groups { counted(finish, &folder) } else { finish };
     checked(&finish)?;
-    let fetch = folder.fetch(folds)?;
+    let fetch = folder.fetch()?;
     let columns = folder.partials.into_iter().map(|partial| partial.holds).collect();
     Some(Combine { fetch, columns, finish })
 }
@@ -102,6 +104,8 @@ enum Form {
 
 struct Folder<'f, 'q> {
     question: &'f Question<'q>,
+    /// Or else it is a mere `DISTINCT`.
+    folds: bool,
     partials: Vec<Column>,
     groups: Vec<Group>,
     /// How many have been replaced.
@@ -125,7 +129,8 @@ impl Folder<'_, '_> {
             return None;
         }
         // Several shards' clocks would make several groups of one.
-        if wavering(&units) != Wavering::None || units.iter().any(|unit| self.is_aggregate(unit)) {
+        let aggregate = self.folds && units.iter().any(|unit| self.is_aggregate(unit));
+        if wavering(&units) != Wavering::None || aggregate {
             return None;
         }
         let texts: Vec<String> = units.iter().map(|unit| unit.text.clone()).collect();
@@ -172,19 +177,19 @@ impl Folder<'_, '_> {
     }
 
     /// What the shards run.
-    fn fetch(&self, folds: bool) -> Option<String> {
+    fn fetch(&self) -> Option<String> {
         let Question { clauses, .. } = self.question;
         let mut sql = String::new();
         if !clauses.with.is_empty() {
             sql += self.question.written(&clauses.with)?;
             sql.push(' ');
         }
-        sql += if folds { "SELECT " } else { "SELECT DISTINCT " };
+        sql += if self.folds { "SELECT " } else { "SELECT DISTINCT " };
         let columns: Vec<&str> = self.partials.iter().map(|partial| partial.sql.as_str()).collect();
         sql += &columns.join(", ");
         sql.push(' ');
-        sql += self.question.written(&clauses.from)?;
-        if folds {
+        sql += self.question.written(if self.folds { &clauses.from } else { &clauses.body })?;
+        if self.folds {
             for (number, group) in self.groups.iter().enumerate() {
                 let start = if number == 0 { " GROUP BY" } else { "," };
                 let _ = write!(sql, "{start} {}", group.partial + 1);
@@ -215,7 +220,7 @@ impl Folder<'_, '_> {
     }
 
     /// What runs over the columns of all shards.
-    fn finish(&mut self, own_groups: usize, folds: bool) -> Option<Vec<Piece>> {
+    fn finish(&mut self, own_groups: usize) -> Option<Vec<Piece>> {
         let question = self.question;
         let clauses = &question.clauses;
         let mut finish = Finish::default();
@@ -228,7 +233,7 @@ impl Folder<'_, '_> {
         }
         finish.text(" FROM ");
         finish.pieces.push(Piece::Source);
-        if folds {
+        if self.folds {
             for number in 0..own_groups {
                 finish.text(if number == 0 { " GROUP BY " } else { ", " });
                 finish.text(&self.groups.get(number)?.column());

@@ -116,6 +116,11 @@ fn figured(expr: &Expr) -> Figured {
             Figured::Name(name) => Figured::Name(name),
             _ => Figured::Unclear,
         },
+        // The name of what is behind ELSE goes before `case`.
+        Expr::Case { else_result, .. } => match else_result.as_deref().map(figured) {
+            None | Some(Figured::Nothing) => Figured::Name("case".to_owned()),
+            Some(name) => name,
+        },
         Expr::Function(function) => match object(&function.name) {
             Some(name) => Figured::Name(name.name),
             None => Figured::Unclear,

@@ -57,6 +57,22 @@ fn schema() -> Schema {
             by(1),
         ),
         table("notes", &["id", "user_id", "word:text/de", "nick:text/nocase", "read_at:timestamptz"], by(1)),
+        table(
+            "kinds",
+            &[
+                "user_id",
+                "i2:int2",
+                "i4:int4",
+                "i8",
+                "n:numeric",
+                "f4:float4",
+                "f8:float8",
+                "v:interval",
+                "m:money",
+                "b:boolean",
+            ],
+            by(0),
+        ),
         table("plans", &["id", "title:text", "price:numeric"], TableKind::Reference),
         table(
             "open_jobs",

@@ -114,6 +114,12 @@ SELECT count(*) FROM active_users
 
 SELECT a.name, p.name FROM active_users a JOIN plans p ON p.id = a.plan_id WHERE p.max_jobs > 3
 
+SELECT job_count()
+
+SELECT id, job_count() FROM plans
+
+SELECT id, job_count() FROM users WHERE id < 4
+
 SELECT * FROM plans
 
 SELECT * FROM app_settings ORDER BY key

@@ -5,6 +5,9 @@ use super::check;
 #[test]
 fn merged() {
     check(&[
+        ("SELECT id, rank() OVER w FROM jobs WINDOW w AS (PARTITION BY user_id ORDER BY id)", "merge SELECT id, rank() OVER w FROM jobs WINDOW w AS (PARTITION BY user_id ORDER BY id) |  | - | -"),
+        ("SELECT id, rank() OVER (w ORDER BY id) FROM jobs WINDOW w AS (PARTITION BY user_id)", "merge SELECT id, rank() OVER (w ORDER BY id) FROM jobs WINDOW w AS (PARTITION BY user_id) |  | - | -"),
+        ("SELECT id, rank() OVER (PARTITION BY user_id) AS r FROM (SELECT * FROM jobs WHERE priority > 3) s ORDER BY id LIMIT 2", "merge SELECT id, rank() OVER (PARTITION BY user_id) AS r, id AS pgring_key1 FROM (SELECT * FROM jobs WHERE priority > 3) s ORDER BY pgring_key1 LIMIT 2 | asc | 2 | -"),
         ("SELECT * FROM jobs", "merge SELECT * FROM jobs |  | - | -"),
         ("SELECT id, name FROM jobs ORDER BY created_at DESC LIMIT 10", "merge SELECT id, name, created_at AS pgring_key1 FROM jobs ORDER BY pgring_key1 DESC LIMIT 10 | desc | 10 | -"),
         ("SELECT id, name FROM jobs ORDER BY created_at DESC, id LIMIT 10 OFFSET 5", "merge SELECT id, name, created_at AS pgring_key1, id AS pgring_key2 FROM jobs ORDER BY pgring_key1 DESC, pgring_key2 LIMIT 15 | desc, asc | 10 | 5"),
@@ -73,6 +76,9 @@ fn merged() {
 #[test]
 fn combined() {
     check(&[
+        ("SELECT DISTINCT status, count(*) OVER (PARTITION BY user_id) FROM jobs ORDER BY count(*) OVER (PARTITION BY user_id), 1 LIMIT 3", "combine SELECT DISTINCT status, count(*) OVER (PARTITION BY user_id) FROM jobs ORDER BY 2 , 1  LIMIT 3 | SELECT DISTINCT c1, c2 FROM @ ORDER BY 2, 1 LIMIT 3 | g g?"),
+        ("SELECT DISTINCT rank() OVER w FROM jobs WINDOW w AS (PARTITION BY user_id ORDER BY id)", "combine SELECT DISTINCT rank() OVER w FROM jobs WINDOW w AS (PARTITION BY user_id ORDER BY id) | SELECT DISTINCT c1 FROM @ | g?"),
+        ("SELECT DISTINCT (SELECT count(*) FROM jobs j WHERE j.user_id = u.id) FROM users u", "combine SELECT DISTINCT (SELECT count(*) FROM jobs j WHERE j.user_id = u.id) FROM users u | SELECT DISTINCT c1 FROM @ | g?"),
         ("SELECT j.user_id, count(*) FROM users u LEFT JOIN jobs j ON j.user_id = u.id GROUP BY j.user_id", "combine SELECT j.user_id, count(*) FROM users u LEFT JOIN jobs j ON j.user_id = u.id GROUP BY 1 | SELECT c1, sum[2] FROM @ GROUP BY c1 | g a"),
         ("SELECT status, count(*) FROM jobs GROUP BY status", "combine SELECT status, count(*) FROM jobs GROUP BY 1 | SELECT c1, sum[2] FROM @ GROUP BY c1 | g a"),
         ("SELECT status, count(*), sum(price), avg(price), min(created_at), max(priority) FROM jobs GROUP BY status ORDER BY status", "combine SELECT status, count(*), sum(price), count(price), min(created_at), max(priority) FROM jobs GROUP BY 1 | SELECT c1, sum[2], sum[3], avg[3/4], min(c5), max(c6) FROM @ GROUP BY c1 ORDER BY 1 | g a a a a a"),
@@ -139,6 +145,9 @@ fn combined() {
 #[test]
 fn left_to_a_gather() {
     check(&[
+        ("SELECT id, rank() OVER w FROM jobs WINDOW w AS (PARTITION BY status ORDER BY id)", "none"),
+        ("SELECT rank() OVER (PARTITION BY user_id) FROM (SELECT j.user_id FROM users u LEFT JOIN jobs j ON j.user_id = u.id) s", "none"),
+        ("SELECT rank() OVER (PARTITION BY a.user_id) FROM jobs a RIGHT JOIN notes b ON a.user_id = b.user_id", "none"),
         ("SELECT id FROM jobs ORDER BY id FETCH FIRST 2 ROWS WITH TIES", "none"),
         ("SELECT id FROM jobs ORDER BY id LIMIT 1 + 1", "none"),
         ("SELECT id FROM jobs ORDER BY name USING >", "none"),
@@ -185,7 +194,6 @@ fn left_to_a_gather() {
         ("SELECT DISTINCT (status, name) FROM jobs", "none"),
         ("SELECT status, count(*) FROM jobs GROUP BY (status, name)", "none"),
         ("SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY j.user_id) AS n FROM users u LEFT JOIN jobs j ON j.user_id = u.id) s", "none"),
-        ("SELECT id, rank() OVER w FROM jobs WINDOW w AS (PARTITION BY user_id ORDER BY id)", "none"),
         ("WITH a AS (SELECT * FROM jobs) SELECT a.id FROM a JOIN a b ON a.user_id = b.user_id", "none"),
         ("WITH a AS (SELECT user_id FROM jobs LIMIT 3) SELECT * FROM a", "none"),
         ("WITH a AS (SELECT status, count(*) AS n FROM jobs GROUP BY status) SELECT * FROM a", "none"),
