@@ -2,6 +2,7 @@
 
 use super::pins::Pins;
 use super::state::{End, Held, Session};
+use super::waiting::{Until, interrupted};
 use crate::backend::ServerError;
 use crate::config::PoolMode;
 use crate::error::{ClientError, SqlState};
@@ -145,7 +146,7 @@ impl Session {
         let database = Arc::clone(&self.database);
         let at = &database.shards[shard.index()];
         let checkout = self.access[shard.index()].checkout(at, &self.user, &worker.local);
-        let interrupted = super::waiting::interrupted(&worker, &control, &self.stream, Some(&at.gate));
+        let interrupted = interrupted(&worker, &control, &self.stream, Until::Closed(&at.gate));
         let outcome = tokio::select! {
             biased;
             outcome = checkout => outcome,
