@@ -44,6 +44,7 @@ bench:
 	scripts/install.sh build servers
 	cargo build --release --locked
 	benches/side_by_side.py $(ARGS)
+	benches/several_shards.py
 	cargo bench --locked
 
 lint:

@@ -174,15 +174,17 @@ fn explain_says_where_a_statement_goes_and_why() {
         ("INSERT INTO jobs (user_id, name, schedule) VALUES (9, 'a', 'b')", &*format!("shard {}", owner(9))),
         ("SELECT * FROM app_settings", "shard s1"),
         ("SELECT * FROM plans", "any shard: reference tables only"),
-        ("SELECT count(*) FROM users", "folded\neach: SELECT count(*) FROM users\none: SELECT sum("),
-        (
-            "SELECT id FROM users ORDER BY name LIMIT 3",
-            "merged by ascending, 3 rows\neach: SELECT id, name AS",
-        ),
-        ("SELECT * FROM users WHERE id = 1 OR true", "hint: "),
+        ("SELECT count(*) FROM users", "combined: "),
+        ("SELECT * FROM users WHERE id = 1 OR true", "merged: "),
+        ("EXPLAIN SELECT id FROM users ORDER BY id", "merged in order"),
+        ("SELECT * FROM jobs a JOIN jobs b ON a.name = b.name", "the home shard runs: "),
+        ("UPDATE users SET name = 'x'", "each shard runs: UPDATE users"),
+        ("INSERT INTO users (id, name) VALUES (1, 'a'), (2, 'b')", "split: each of the 2 rows"),
+        ("ALTER TABLE users ADD COLUMN extra int", "each shard runs: ALTER TABLE"),
         ("/* pgring: shard=s2 */ SELECT * FROM users", "shard s2"),
         ("/* pgring: shard=s9 */ SELECT * FROM users", "42704"),
         ("UPDATE users SET id = 4 WHERE id = 3", "refused: 0A000"),
+        ("UPDATE users SET id = 4 WHERE id = 3", "hint: "),
     ] {
         let printed = pgring(&["explain", "--config", &path, sql]).expect_ok();
         assert!(printed.contains(expected), "{sql}: no {expected:?} in\n{printed}");

@@ -432,7 +432,8 @@ async fn metrics_count_what_happens_and_grow_with_the_configuration_only() {
         (user_row(2), Ok("2".to_owned())),
         ("SELECT count(*) FROM plans".to_owned(), Ok("3".to_owned())),
         ("SELECT count(*) > 0 FROM app_settings".to_owned(), Ok("t".to_owned())),
-        ("SELECT count(*) FROM users".to_owned(), Err("0A000".to_owned())),
+        ("SELECT count(*) FROM users".to_owned(), Ok("600".to_owned())),
+        ("UPDATE users SET id = 4 WHERE id = 3".to_owned(), Err("0A000".to_owned())),
     ];
     for (sql, expect) in &script {
         assert_eq!(&ask(&client, sql).await, expect, "{sql}");
@@ -446,13 +447,13 @@ async fn metrics_count_what_happens_and_grow_with_the_configuration_only() {
         ("pgring_clients{state=\"waiting\"}", 0.0),
         ("pgring_routes_total{route=\"single\"}", 3.0),
         ("pgring_routes_total{route=\"subset\"}", 0.0),
-        ("pgring_routes_total{route=\"all\"}", 0.0),
+        ("pgring_routes_total{route=\"all\"}", 1.0),
         ("pgring_routes_total{route=\"home\"}", 1.0),
         ("pgring_routes_total{route=\"reference\"}", 1.0),
         ("pgring_routes_total{route=\"refused\"}", 1.0),
         ("pgring_plan_cache_total{result=\"hit\"}", 2.0),
         ("pgring_transactions_total{kind=\"single\"}", 4.0),
-        ("pgring_transactions_total{kind=\"multi-read\"}", 0.0),
+        ("pgring_transactions_total{kind=\"multi-read\"}", 1.0),
         ("pgring_transactions_total{kind=\"two-phase\"}", 0.0),
         ("pgring_two_phase_total{outcome=\"committed\"}", 0.0),
         ("pgring_two_phase_in_doubt", 0.0),

@@ -891,7 +891,7 @@ type Told = (Vec<u8>, usize, &'static str);
 
 #[test]
 fn a_refusal_of_pgrings_own_undoes_what_the_batch_did_before() {
-    let stage = Stage::new(|config| config);
+    let stage = Stage::new(|config| config.set("routing", "cross_shard", "\"refuse\""));
     let elsewhere = run("INSERT INTO t VALUES (1, 'elsewhere')", &[]);
     let everywhere = run("SELECT count(*) FROM t", &[]);
     let rows: Vec<(&str, Vec<Told>)> = vec![

@@ -3,10 +3,9 @@
 use super::{check, serve};
 use crate::config::{self, Settings};
 use crate::demo::{Demo, DemoOptions};
-use crate::error::ClientError;
 use crate::ring::report;
 use crate::ring::{ShardId, Topology};
-use crate::route::{self, Parameters, Request, SessionHints, Why};
+use crate::route::{self, Parameters, Request, SessionHints};
 use crate::sql::{self, KeyType, Lexed};
 use crate::telemetry::logs::{self, LogFormat};
 use clap::{Parser, Subcommand};
@@ -256,16 +255,8 @@ fn run_explain(path: &Path, database: Option<&str>, statement: &str) -> Outcome 
     };
     let decision = route::route(&request);
     println!("{}", decision.explain(&shape, &ring));
-    let planned = match decision.route {
-        // As it is, to each.
-        _ if matches!(decision.why, Why::CommentShard | Why::SessionShard | Why::EachShard) => return Ok(()),
-        route::Route::Several(_) => sql::distribute::plan(statement.as_bytes(), &context)
-            .map_err(|impossible| ClientError::refused(impossible.message, impossible.hint)),
-        route::Route::Refused(_) => Err(route::refusal(&shape, &decision)),
-        _ => return Ok(()),
-    };
-    match planned {
-        Ok(plan) => println!("{plan}"),
+    match route::steps(&shape, &decision, statement, &context) {
+        Ok(steps) => steps.iter().for_each(|step| println!("{step}")),
         Err(told) => {
             println!("refused: {told}");
             if let Some(hint) = &told.hint {

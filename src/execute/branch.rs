@@ -62,6 +62,8 @@ pub struct Branch {
     pub copying_in: bool,
     /// That is being sent.
     pub feeds: bool,
+    /// `CopyInResponse` or `CopyOutResponse`, the whole message.
+    pub copy_response: Option<Box<[u8]>>,
     /// Notices, notifications and parameter changes for the client, whole messages.
     pub asides: Buffer,
 }
@@ -108,7 +110,8 @@ impl Branch {
         let frame = &server.inbox.filled()[..head.len];
         let body = &frame[wire::HEADER_LEN..];
         match head.tag {
-            b'1' | b'2' | b'3' | b'D' | b'c' | b'H' => {}
+            b'1' | b'2' | b'3' | b'D' | b'c' => {}
+            b'H' => self.copy_response = Some(frame.into()),
             b'n' => self.fields.push(Vec::new()),
             b'T' => self.fields.push(fields(body).ok_or_else(|| broken("RowDescription"))?),
             b't' => self.parameters.push(parameters(body).ok_or_else(|| broken("ParameterDescription"))?),
@@ -120,7 +123,10 @@ impl Branch {
             }
             b'I' => self.outcome = Some(Outcome::Empty),
             b's' => self.outcome = Some(Outcome::Suspended),
-            b'G' => self.copying_in = true,
+            b'G' => {
+                self.copying_in = true;
+                self.copy_response = Some(frame.into());
+            }
             b'E' => {
                 if matches!(wire::error_field(body, b'V'), Some(b"FATAL" | b"PANIC")) {
                     return Err(ServerError::Refused { line: wire::error_line(body), body: body.to_vec() });

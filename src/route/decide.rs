@@ -300,6 +300,20 @@ pub fn owner(request: &Request<'_>, source: &KeySource) -> Result<ShardId, Clien
     }
 }
 
+/// The owner of a row that is copied in with this key; `None` if the value is not proven to denote
+/// one.
+pub fn copied_owner(
+    topology: &Topology,
+    key_type: KeyType,
+    same_encoding: bool,
+    value: Value<'_>,
+) -> Option<ShardId> {
+    match (Reading { key_type, same_encoding, stored: true }).parameter(value, 0)? {
+        Found::Key(hash, _) => Some(topology.owner(hash)),
+        Found::Null => None,
+    }
+}
+
 /// Linear in the number of keys; allocates from the second owner on.
 fn owners(request: &Request<'_>, access: Access, keys: &[KeySource]) -> Owners {
     let topology = request.topology;
@@ -338,20 +352,6 @@ fn owners(request: &Request<'_>, access: Access, keys: &[KeySource]) -> Owners {
         null = false;
     }
     owners
-}
-
-/// As [`owner`], of a key that is copied in: its text, or its binary value.
-pub fn copied_owner(
-    topology: &Topology,
-    key_type: KeyType,
-    same_encoding: bool,
-    key: Value<'_>,
-) -> Option<ShardId> {
-    let reading = Reading { key_type, same_encoding, stored: true };
-    match reading.parameter(key, 0)? {
-        Found::Key(hash, _) => Some(topology.owner(hash)),
-        Found::Null => None,
-    }
 }
 
 /// Calls `add` with each key of a source; `None` if one is not proven.

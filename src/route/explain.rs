@@ -3,7 +3,8 @@
 use super::{Decision, Route, ShardSet};
 use crate::error::{ClientError, SqlState};
 use crate::ring::{ShardId, Topology};
-use crate::sql::{Shape, Target};
+use crate::sql::distribute::{self, Each, Plan, Replicate, Source};
+use crate::sql::{Context, Kind, Shape, Target};
 use std::fmt;
 
 /// A key as it can be shown without a copy: texts may be long, or secret.
@@ -164,6 +165,90 @@ impl Decision {
             Route::Refused(_) => "refused".to_owned(),
         };
         format!("{route}: {}", self.why.explain(shape))
+    }
+}
+
+/// How several shards answer a text together, step by step; nothing where one does.
+///
+/// # Errors
+/// It is refused.
+pub fn steps(
+    shape: &Shape,
+    decision: &Decision,
+    text: &str,
+    cx: &Context<'_>,
+) -> Result<Vec<String>, ClientError> {
+    match decision.route {
+        Route::Any | Route::Shard(_) => return Ok(Vec::new()),
+        Route::Refused(_) => return Err(refusal(shape, decision)),
+        Route::Several(_) => {}
+    }
+    let strings = cx.standard_conforming_strings;
+    let carried = distribute::explain(text.as_bytes(), strings).map(|explain| explain.statement);
+    let declared = || distribute::declared(text.as_bytes(), strings).map(|declared| declared.query);
+    let inner = carried.or_else(declared);
+    let text = inner.as_deref().unwrap_or(text).trim();
+    let kind = match &shape.statements[..] {
+        [only] if shape.mentions.execution.is_none() => &only.kind,
+        _ => return Err(refusal(shape, decision)),
+    };
+    let told = matches!(decision.why, Why::CommentShard | Why::SessionShard);
+    let plan = match kind {
+        Kind::Query | Kind::Declare(_) if told => {
+            return Ok(vec!["merged: each shard's rows are rows of the answer".to_owned(), each(text)]);
+        }
+        Kind::Write | Kind::Ddl | Kind::Maintenance | Kind::Other
+            if told || decision.why == Why::EachShard =>
+        {
+            Plan::Each(Each { sql: text.to_owned(), returns: false })
+        }
+        Kind::Query | Kind::Write | Kind::Declare(_) | Kind::Ddl | Kind::Maintenance | Kind::Other => {
+            distribute::plan(text.as_bytes(), cx)
+                .map_err(|impossible| ClientError::refused(impossible.message, impossible.hint))?
+        }
+        _ => return Err(refusal(shape, decision)),
+    };
+    Ok(steps_of(&plan))
+}
+
+fn each(sql: &str) -> String {
+    format!("each shard runs: {sql}")
+}
+
+fn steps_of(plan: &Plan) -> Vec<String> {
+    let step = |words: &str| words.to_owned();
+    match plan {
+        Plan::Merge(merge) => {
+            let order = if merge.sort.is_empty() { "" } else { ", merged in order" };
+            vec![format!("merged: each shard's rows are rows of the answer{order}"), each(&merge.sql)]
+        }
+        Plan::Combine(combine) => {
+            vec![step("combined: one shard folds the partial results of all"), each(&combine.fetch)]
+        }
+        Plan::Gather(gather) => {
+            let mut steps = vec![step("gathered: the home shard runs it over copies of the rows it needs")];
+            for shadow in &gather.tables {
+                let whose = match shadow.source {
+                    Source::EachShard => "each shard",
+                    Source::Owners(_) => "each owner of its keys",
+                    Source::Home | Source::AnyShard => "the home shard",
+                };
+                steps.push(format!("{whose} runs: {}", shadow.fetch));
+            }
+            steps.push(format!("the home shard runs: {}", gather.sql));
+            steps
+        }
+        Plan::Each(change) | Plan::Replicate(Replicate::Same(change)) => {
+            vec![step("each: every shard changes what it has"), each(&change.sql)]
+        }
+        Plan::Split(split) => {
+            let (first, count) = (split.text([0]), split.rows.len());
+            vec![format!("split: each of the {count} rows goes to its owner"), format!("as in: {first}")]
+        }
+        Plan::Replicate(Replicate::Insert { first, .. }) => vec![
+            step("replicated: one shard inserts, the others are given its rows"),
+            format!("one shard runs: {first}"),
+        ],
     }
 }
 

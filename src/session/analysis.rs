@@ -169,6 +169,9 @@ impl Session {
         if self.relay.awaits_ready() && !stays {
             return Err(Unattached::Later);
         }
+        if decision.access == Access::Write && matches!(outcome, Ok(Destination::One(_))) {
+            self.may_write_in_company()?;
+        }
         // Of several that are under way together each counts.
         if !(self.relay.is_busy() && self.access_kind == Access::Write) {
             self.access_kind = decision.access;

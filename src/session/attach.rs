@@ -314,6 +314,9 @@ impl Session {
         let Some(held) = &self.held else { return Ok(()) };
         let topology = &self.database.topology;
         let open = self.tx.phase() == Phase::Open;
+        if open {
+            self.may_go_on(held.shard, shard)?;
+        }
         if self.batch.has_run() && !open {
             return Err(ClientError::refused(
                 format!(
@@ -339,6 +342,7 @@ impl Session {
             }
         }
         if open {
+            self.refuse_if_failed_there()?;
             self.park();
             return Ok(());
         }
@@ -470,9 +474,7 @@ impl Session {
             self.tx.finish();
         }
         self.effects.clear();
-        self.portals.clear();
-        self.ran_here.clear();
-        self.unnamed_portal = None;
+        self.forget_portals();
         self.take_back_all();
         self.batch.answered(false);
         self.batch.is_sure();

@@ -312,8 +312,13 @@ impl Session {
         };
         self.refuse_beside_company()?;
         self.forget_distributed(names.portal);
+        self.refuse_cursor_twice(&statement.shape, shard)?;
         self.aim_past(&statement.shape);
         self.attach(shard).await?;
+        self.note_cursors(&statement.shape, &statement.text, shard);
+        if !names.portal.is_empty() && self.tx.phase() != Phase::Idle && !self.database.is_one_shard() {
+            self.note_portal(names.portal, shard, false);
+        }
         let named = !names.statement.is_empty();
         self.need_settled(Some((&statement, named)))?;
         if named {
@@ -404,6 +409,13 @@ impl Session {
         match named {
             Named::Statement(name) => {
                 let statement = self.statement(name)?;
+                if let Some(cursor) = self.fetched_cursor(&statement.shape, &statement.text) {
+                    // No server knows it.
+                    Box::pin(self.stand_alone()).await?;
+                    wire::put_frame(&mut self.outbox, b't', |out| out.put(&[0, 0]));
+                    self.describe_cursor(cursor.as_bytes());
+                    return Ok(());
+                }
                 self.bound_deferred().await?;
                 let ticket = self.unnamed_ticket;
                 self.batch.deferred.push(Deferred::Describe { named: !name.is_empty(), statement, ticket });
@@ -412,6 +424,11 @@ impl Session {
             Named::Portal(name) => {
                 if self.is_distributed(name) {
                     return Box::pin(self.describe_distributed(name)).await;
+                }
+                if self.is_cursor_of_several(name) {
+                    Box::pin(self.stand_alone()).await?;
+                    self.describe_cursor(name);
+                    return Ok(());
                 }
                 let result = match self.portal(name) {
                     Ok(statement) if self.is_own_now(&statement) => {
@@ -448,6 +465,11 @@ impl Session {
         if self.batch.has_deferred() {
             Box::pin(self.flush_deferred_anywhere()).await?;
         }
+        if let Some(shard) = self.portal_shard(name)
+            && self.held.as_ref().is_some_and(|held| held.shard != shard)
+        {
+            Box::pin(self.attach(shard)).await?;
+        }
         let Some(held) = &mut self.held else { return Err(no_portal(name).into()) };
         held.lease.outbox.put(frame);
         self.batch.send();
@@ -457,6 +479,10 @@ impl Session {
     async fn execute(&mut self, frame: &[u8], execute: Execute<'_>) -> Result<(), Unattached> {
         let statement = match self.portal(execute.portal) {
             Ok(statement) => statement,
+            Err(_) if self.is_cursor_of_several(execute.portal) => {
+                let most = u64::try_from(execute.max_rows).unwrap_or(0);
+                return Box::pin(self.execute_cursor(execute.portal, most)).await;
+            }
             // A cursor made by DECLARE is a portal as well; held, it outlives its transaction.
             Err(error) if !self.may_have_cursors() => return Err(error.into()),
             Err(_) => {
@@ -548,8 +574,11 @@ impl Session {
                 self.control().prepared.set(self.statements.len());
                 self.say_confirming(&wire::CLOSE_COMPLETE);
             }
+            Named::Portal(name) if self.is_cursor_of_several(name) => {
+                Box::pin(self.close_cursor_as_portal(name)).await?;
+            }
             Named::Portal(name) => {
-                let distributed = self.forget_distributed(name);
+                let distributed = self.is_distributed(name) && Box::pin(self.close_distributed(name)).await?;
                 let known = if name.is_empty() {
                     self.unnamed_portal.take().is_some()
                 } else {
@@ -557,6 +586,7 @@ impl Session {
                 };
                 if !distributed && self.held.is_some() && (known || self.may_have_cursors()) {
                     self.pass_to_portal(name, frame).await?;
+                    self.cursors.remove(name);
                     self.relay.expect(Expect::Close { evicted: None, shown: true });
                 } else {
                     if self.batch.has_deferred() {

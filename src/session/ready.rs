@@ -286,10 +286,8 @@ impl Session {
                 self.strings.1 = self.standard_conforming_strings;
                 self.complete_datestyle();
                 if last {
-                    self.portals.clear();
+                    self.forget_portals();
                     self.config_values.clear();
-                    self.ran_here.clear();
-                    self.unnamed_portal = None;
                 }
                 schema_changed = std::mem::take(&mut self.batch.schema_changed);
                 if schema_changed {

@@ -43,7 +43,11 @@ impl Session {
         // What has come while several servers were at work.
         inbox.put(self.inbox.filled());
         self.inbox = inbox;
-        outcome
+        outcome?;
+        match self.copying.take() {
+            Some(copying) => Box::pin(self.copy_in(*copying)).await,
+            None => Ok(()),
+        }
     }
 
     async fn message(&mut self, head: Header, frame: &[u8], whole: bool) -> Result<(), End> {
@@ -169,8 +173,10 @@ impl Session {
                 return Box::pin(self.query_distributed(&shape, text, shards, why)).await;
             }
         };
+        self.refuse_cursor_twice(&shape, shard)?;
         self.aim_past(&shape);
         self.attach(shard).await?;
+        self.note_cursors(&shape, text, shard);
         self.bring_names(&shape.mentions)?;
         self.bring_names_in_strings(&shape.mentions, text)?;
         let note = self.plan_effects(&shape, text, &ConfigValues::default());
@@ -205,9 +211,7 @@ impl Session {
         self.batch.answered(false);
         let status = self.status();
         if status == TxStatus::Idle {
-            self.portals.clear();
-            self.ran_here.clear();
-            self.unnamed_portal = None;
+            self.forget_portals();
             self.config_values.clear();
             // An error may have come between parking it and coming back to it.
             self.hold_listener_if_free();

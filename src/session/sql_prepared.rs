@@ -171,6 +171,9 @@ impl Session {
         parameters: &Parameters<'_>,
     ) -> Result<Destination, Unattached> {
         let one_shard = self.database.is_one_shard();
+        if !one_shard && let Some(destination) = self.route_to_cursor(shape, text, lexed, parameters)? {
+            return Ok(destination);
+        }
         let Some(execution) = shape.mentions.execution.as_ref().filter(|_| !one_shard) else {
             return self.route(shape, text, lexed, parameters);
         };

@@ -3,7 +3,7 @@
 use super::batch::Batch;
 use super::cancel::{Control, Registration};
 use super::directory::{Database, Directory};
-use super::distributed::Bound;
+use super::distributed::{Bound, Copying, Cursor};
 use super::own::OwnSettings;
 use super::pins::Pins;
 use super::prepared::{Prepared, Statements};
@@ -103,6 +103,10 @@ pub struct Session {
     pub(super) unnamed_portal: Option<Rc<Prepared>>,
     /// Portals that several servers answer.
     pub(super) distributed: HashMap<Box<[u8]>, Bound>,
+    /// A `COPY` that several servers wait for the client's data of.
+    pub(super) copying: Option<Box<Copying>>,
+    /// SQL's cursors, and named portals of transactions, that have to be found again.
+    pub(super) cursors: HashMap<Box<[u8]>, Cursor>,
     /// Values of `set_config()` that came as parameters, by portal.
     pub(super) config_values: HashMap<Box<[u8]>, ConfigValues>,
     pub(super) batch: Batch,

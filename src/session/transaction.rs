@@ -8,8 +8,10 @@ use super::reworded::Reworded;
 use super::settings::{literal, statement_texts};
 use super::simple::is_planted;
 use super::state::Session;
+use crate::config::CrossShard;
 use crate::error::{ClientError, SqlState};
-use crate::sql::{Kind, Shape};
+use crate::ring::ShardId;
+use crate::sql::{Access, Kind, Shape};
 use crate::txn::{Change, Phase};
 use crate::wire::{self, ColumnType, TxStatus};
 
@@ -224,9 +226,7 @@ impl Session {
         self.tell_initial_settings(on_server).await?;
         // Not the unnamed one, nor does PostgreSQL (`DropAllPreparedStatements`).
         self.statements.clear();
-        self.portals.clear();
-        self.ran_here.clear();
-        self.unnamed_portal = None;
+        self.forget_portals();
         self.own.discard();
         self.strings.1 = self.strings.0;
         self.read_strings_as(self.strings.0);
@@ -331,9 +331,20 @@ impl Session {
         self.own.mark();
     }
 
+    /// Portals live no longer than their transaction.
+    pub(super) fn forget_portals(&mut self) {
+        self.portals.clear();
+        self.ran_here.clear();
+        self.unnamed_portal = None;
+        self.distributed.clear();
+        self.forget_cursors();
+    }
+
     /// False when there is no such savepoint.
     pub(super) fn go_back_to(&mut self, name: &str) -> bool {
         if let Some(depth) = self.tx.depth_of(name) {
+            self.forget_portals_behind(depth);
+            self.forget_cursors_behind(depth);
             self.own.back_to(depth);
         }
         let found = self.tx.rollback_to(name);
@@ -344,9 +355,52 @@ impl Session {
     /// False when there is no such savepoint.
     pub(super) fn release_savepoint(&mut self, name: &str, statement: Option<String>) -> bool {
         if let Some(depth) = self.tx.depth_of(name) {
+            self.keep_portals_behind(depth);
+            self.keep_cursors_behind(depth);
             self.own.release(depth);
         }
         self.tx.release(name, statement)
+    }
+
+    /// What has failed on one server must not go on on another.
+    pub(super) fn refuse_if_failed_there(&self) -> Result<(), ClientError> {
+        match &self.held {
+            Some(held) if self.tx.phase() == Phase::Open && held.lease.status == TxStatus::Failed => {
+                Err(failed_transaction())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// May a transaction go on to another shard?
+    pub(super) fn may_go_on(&self, from: ShardId, to: ShardId) -> Result<(), ClientError> {
+        let reads = self.access_kind == Access::Read;
+        let setting = match self.directory.routing.cross_shard {
+            CrossShard::Allow => return Ok(()),
+            CrossShard::ReadOnly if reads => return Ok(()),
+            CrossShard::ReadOnly => "read-only",
+            CrossShard::Refuse => "refuse",
+        };
+        let topology = &self.database.topology;
+        Err(ClientError::refused(
+            format!(
+                "the transaction is on shard \"{}\" and cannot go on to shard \"{}\": routing.cross_shard is \"{setting}\"",
+                topology.name(from),
+                topology.name(to)
+            ),
+            "Commit first, or keep to one key.",
+        ))
+    }
+
+    /// May a transaction on several shards write?
+    pub(super) fn may_write_in_company(&self) -> Result<(), ClientError> {
+        if self.directory.routing.cross_shard == CrossShard::Allow || !self.has_company() {
+            return Ok(());
+        }
+        Err(ClientError::refused(
+            "the transaction is on several shards, and routing.cross_shard lets it read only",
+            "Commit first, then write.",
+        ))
     }
 
     /// In a transaction that pgring has failed only its end is accepted.

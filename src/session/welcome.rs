@@ -65,6 +65,8 @@ impl Admitted {
             parked: Vec::new(),
             relay: Default::default(),
             distributed: Default::default(),
+            copying: None,
+            cursors: Default::default(),
             told: self.told,
             favourite,
             tx: Default::default(),

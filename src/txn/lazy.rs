@@ -161,6 +161,11 @@ impl Transaction {
         });
     }
 
+    /// How many savepoints there are.
+    pub fn savepoints(&self) -> usize {
+        self.savepoints.len()
+    }
+
     /// How many savepoints stand before the last one of this name.
     pub fn depth_of(&self, name: &str) -> Option<usize> {
         self.savepoints.iter().rposition(|savepoint| savepoint.name == name)

@@ -1,8 +1,10 @@
 //! What a client has asked, and how servers are asked for it.
 
+use super::portion::Keep;
 use crate::backend::Server;
 use crate::execute::Branch;
 use crate::merge::row;
+use crate::sql::distribute::CopyOut;
 use crate::wire::{self, BodyError, Buffer, Format};
 
 /// A statement as it came, with its parameters.
@@ -19,15 +21,26 @@ pub(in crate::session) struct Asked<'a> {
     pub formats: Vec<Format>,
     /// The client wants a `RowDescription`: a `Query` does.
     pub describes: bool,
-    /// `Execute`'s limit of rows; 0 is none.
-    pub max_rows: u64,
+    /// It is the query of this.
+    pub copy: Option<&'a CopyOut>,
+    /// Where the answer is put that is asked for in portions.
+    pub(super) keep: Option<&'a Keep>,
 }
 
 impl<'a> Asked<'a> {
     /// By a `Query`.
     pub(in crate::session) fn simple(text: &'a [u8]) -> Asked<'a> {
         let parameters = &[0, 0, 0, 0];
-        Asked { text, types: &[], parameters, count: 0, formats: Vec::new(), describes: true, max_rows: 0 }
+        Asked {
+            text,
+            types: &[],
+            parameters,
+            count: 0,
+            formats: Vec::new(),
+            describes: true,
+            copy: None,
+            keep: None,
+        }
     }
 
     /// By a `Bind`; `rest` is what stands behind its names.
@@ -40,7 +53,25 @@ impl<'a> Asked<'a> {
         let tail = 2 + 2 * formats.len();
         let parameters = rest.len().checked_sub(tail).map(|len| &rest[..len]).ok_or(BodyError("Bind"))?;
         let count = wire::bind_parameter_count(rest);
-        Ok(Asked { text, types, parameters, count, formats, describes: false, max_rows: 0 })
+        Ok(Asked { text, types, parameters, count, formats, describes: false, copy: None, keep: None })
+    }
+
+    /// The same of another text, whose rows are not described.
+    pub(super) fn with_text<'b>(&self, text: &'b [u8]) -> Asked<'b>
+    where
+        'a: 'b,
+    {
+        let (types, parameters, formats) = (self.types, self.parameters, self.formats.clone());
+        Asked {
+            text,
+            types,
+            parameters,
+            count: self.count,
+            formats,
+            describes: false,
+            copy: None,
+            keep: None,
+        }
     }
 
     /// A `Bind`'s bytes behind its names: the client's parameters, then these in binary format.
@@ -152,6 +183,43 @@ impl<'s> Asking<'s> {
         out.put(bound.filled());
         wire::put_describe_portal(out, b"");
         wire::put_execute(out, b"");
+        self
+    }
+
+    /// As [`Asking::execute`], of a `COPY … FROM STDIN`; its end is still to be sent.
+    pub(super) fn copy_in(&mut self, sql: &[u8], types: &[u8], bound: &Buffer, branch: &mut Branch) {
+        self.execute(sql, types, bound);
+        branch.again(self.hidden);
+        branch.feeds = true;
+    }
+
+    /// Parses, and binds to a portal that stays.
+    pub(super) fn open_portal(
+        &mut self,
+        portal: &str,
+        sql: &[u8],
+        types: &[u8],
+        bound: &Buffer,
+    ) -> &mut Self {
+        let out = &mut self.server.outbox;
+        wire::put_parse(out, b"", sql, types);
+        wire::put_bind_head(out, portal.as_bytes(), b"", bound.len());
+        out.put(bound.filled());
+        self
+    }
+
+    /// Has such a portal yield so many rows.
+    pub(super) fn execute_portal(&mut self, portal: &str, rows: u32) -> &mut Self {
+        wire::put_frame(&mut self.server.outbox, b'E', |out| {
+            wire::put_cstr(out, portal.as_bytes());
+            out.put(&rows.to_be_bytes());
+        });
+        self
+    }
+
+    /// Closes such a portal.
+    pub(super) fn close_portal(&mut self, portal: &str) -> &mut Self {
+        wire::put_close_portal(&mut self.server.outbox, portal.as_bytes());
         self
     }
 

@@ -6,7 +6,7 @@ use super::rows::{Described, Rows, malformed, misdescribed};
 use super::team::Member;
 use super::{Fault, Inexact};
 use crate::error::{ClientError, SqlState};
-use crate::execute::{Branch, put_description};
+use crate::execute::Branch;
 use crate::merge::array::Column;
 use crate::merge::row;
 use crate::ring::ShardId;
@@ -50,7 +50,9 @@ impl Session {
         self.drive(members, &mut collected, false).await?;
         let columns = &collected.columns;
         let rows = self.finish_on_first(asked, &original, &finish, &types, columns, members).await?;
-        rows.complete(&mut self.outbox);
+        if let Some(rows) = rows {
+            rows.complete(&mut self.outbox);
+        }
         Ok(None)
     }
 
@@ -79,7 +81,7 @@ impl Session {
         element_types: &[u32],
         columns: &[Column],
         members: &mut Vec<Member>,
-    ) -> Result<Rows, Fault> {
+    ) -> Result<Option<Rows>, Fault> {
         let mut types = original.parameters.clone();
         let mut arrays = Vec::with_capacity(columns.len());
         for (column, element) in columns.iter().zip(element_types) {
@@ -91,13 +93,9 @@ impl Session {
         for member in members.iter_mut() {
             self.ask_to_run_described(member, finish.as_bytes(), &types, &bound);
         }
-        if asked.describes {
-            put_description(&mut self.outbox, &original.fields, &[]);
-        }
-        let mut rows = Rows::like(&original.fields, asked.max_rows);
-        let outcome = self.drive(members, &mut rows, false).await;
+        let outcome = self.take_answer(asked, &original.fields, members).await;
         members.append(&mut rest);
-        outcome.map(|()| rows)
+        outcome
     }
 
     /// As [`Session::ask_to_run`]; the result is described before its first row.

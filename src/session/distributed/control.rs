@@ -134,10 +134,10 @@ impl Session {
         } else {
             self.tx.finish();
         }
-        self.portals.clear();
-        self.ran_here.clear();
-        self.unnamed_portal = None;
-        self.worker.totals.transactions.inc();
+        self.forget_portals();
+        if committed {
+            self.metrics().transactions.two_phase.inc();
+        }
         self.tally.transactions.inc();
     }
 
@@ -170,7 +170,7 @@ impl Session {
         Ok(tags(members).next().unwrap_or_default().to_owned())
     }
 
-    async fn on_company(&mut self, statement: &str) -> Result<String, Fault> {
+    pub(super) async fn on_company(&mut self, statement: &str) -> Result<String, Fault> {
         let mut members = self.gather_company();
         let outcome = self.on_members(&mut members, statement).await;
         self.disband(members);

@@ -48,6 +48,11 @@ pub(super) trait Flow {
         out: &mut Buffer,
     ) -> Result<bool, ClientError>;
 
+    /// A member's `CopyData`, the whole message.
+    fn data(&mut self, _: usize, _: &Branch, _: &[u8], _: &mut Buffer) -> Result<(), ClientError> {
+        Ok(())
+    }
+
     /// A member has no more rows.
     fn end(&mut self, member: usize);
 
@@ -102,7 +107,7 @@ impl Session {
     ) -> Result<(), Fault> {
         self.team_up(members);
         let limit = self.directory.pool.query_timeout;
-        let deadline = limit.map(|limit| self.began.map_or_else(Instant::now, |(began, _)| began) + limit);
+        let deadline = limit.map(|limit| self.asked_since.unwrap_or_else(Instant::now) + limit);
         let mut fault = None;
         let mut over = false;
         let mut cancels = 0;
@@ -175,7 +180,7 @@ impl Session {
     }
 
     /// A server has failed the statement: what the client is told. Its connection is closed.
-    fn member_lost(&mut self, member: Member, error: &ServerError) -> ClientError {
+    pub(super) fn member_lost(&mut self, member: Member, error: &ServerError) -> ClientError {
         let shard = member.held.shard.index();
         tracing::warn!(
             database = self.database.name,
@@ -263,7 +268,7 @@ impl Session {
     }
 
     /// The client may go away meanwhile, or be sent away; what it has been given leaves.
-    fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    pub(super) fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         if self.inbox.len() < FROM_CLIENT {
             match self.stream.poll_read(cx, &mut self.inbox) {
                 Poll::Ready(Ok(0)) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
@@ -346,7 +351,15 @@ fn advance(
                     return Ok(true);
                 }
             }
-            Step::Data(head) => server.inbox.consume(head.len),
+            Step::Data(head) => {
+                let frame = &server.inbox.filled()[..head.len];
+                flow.data(at, branch, frame, out).map_err(Halt::Flow)?;
+                server.inbox.consume(head.len);
+                progressed = true;
+                if out.len() >= TO_CLIENT_HIGH {
+                    return Ok(true);
+                }
+            }
             Step::CopyIn if branch.feeds => {}
             Step::CopyIn => {
                 // Nobody has anything to copy.

@@ -11,11 +11,11 @@
 use super::Fault;
 use super::ask::{Asked, put_formats, type_bytes};
 use super::drive::{Discard, Flow, Wants};
-use super::rows::{Described, Rows, misdescribed};
+use super::rows::{Described, misdescribed};
 use super::team::Member;
 use crate::backend::{Server, ServerError};
 use crate::error::{ClientError, SqlState};
-use crate::execute::{Branch, put_description};
+use crate::execute::Branch;
 use crate::ring::ShardId;
 use crate::session::state::Session;
 use crate::sql::distribute::{Gather, Shadow, Source};
@@ -77,7 +77,6 @@ impl Session {
         outcome.and(undone)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one step of gather_on, which owns them")]
     async fn work_over_copies(
         &mut self,
         asked: &Asked<'_>,
@@ -102,17 +101,24 @@ impl Session {
         put_formats(&mut bound, asked.formats.iter().copied());
         for member in sink.iter_mut() {
             let mut branch = std::mem::take(&mut member.branch);
-            super::ask::Asking::new(&mut member.held.lease)
-                .execute_described(gather.sql.as_bytes(), &type_bytes(&original.parameters), &bound)
-                .sync(&mut branch);
+            let mut asking = super::ask::Asking::new(&mut member.held.lease);
+            match asked.copy {
+                Some(copy) => asking
+                    .describe(gather.sql.as_bytes(), &[])
+                    .execute(copy.of(&gather.sql).as_bytes(), &[], &bound)
+                    .sync(&mut branch),
+                None => asking
+                    .execute_described(gather.sql.as_bytes(), &type_bytes(&original.parameters), &bound)
+                    .sync(&mut branch),
+            }
             member.branch = branch;
         }
-        if asked.describes {
-            put_description(&mut self.outbox, &original.fields, &[]);
+        if let Some(copy) = asked.copy {
+            return self.pass_copy_on(&copy.format, &original.fields, sink).await;
         }
-        let mut rows = Rows::like(&original.fields, asked.max_rows);
-        self.drive(sink, &mut rows, false).await?;
-        rows.complete(&mut self.outbox);
+        if let Some(rows) = self.take_answer(asked, &original.fields, sink).await? {
+            rows.complete(&mut self.outbox);
+        }
         Ok(())
     }
 
@@ -250,14 +256,14 @@ impl Session {
 }
 
 /// Which shards have a table's rows.
-struct Places<'a> {
-    everywhere: Vec<ShardId>,
-    owners: &'a [ShardId],
-    home: ShardId,
+pub(super) struct Places<'a> {
+    pub(super) everywhere: Vec<ShardId>,
+    pub(super) owners: &'a [ShardId],
+    pub(super) home: ShardId,
 }
 
 impl Places<'_> {
-    fn of(&self, source: &Source) -> &[ShardId] {
+    pub(super) fn of(&self, source: &Source) -> &[ShardId] {
         match source {
             Source::EachShard => &self.everywhere,
             // More than a table's own owners do no harm: they have no rows that matter.
@@ -268,7 +274,7 @@ impl Places<'_> {
 }
 
 /// `pg_temp."pgring_1"` and `("a", "b")` of `COPY pg_temp."pgring_1" ("a", "b") FROM STDIN …`.
-fn copy_target(copy: &str) -> (&str, &str) {
+pub(super) fn copy_target(copy: &str) -> (&str, &str) {
     let target = copy.strip_prefix("COPY ").unwrap_or(copy);
     let target = target.rsplit_once(" FROM STDIN").map_or(target, |(target, _)| target);
     match target.find(" (") {

@@ -3,7 +3,8 @@
 //! One is worked on from its beginning to its end while everything else waits: its servers are
 //! brought together ([`team`]), asked ([`ask`]), and their answers driven through the plan
 //! ([`drive`]): rows of the answer ([`rows`]), partial results ([`combine`]), copies for one
-//! PostgreSQL to work over ([`gather`]), changes ([`write`]). `BEGIN` to `COMMIT` over several servers
+//! PostgreSQL to work over ([`gather`]), changes ([`write`]); or one portion of it after the other
+//! ([`portion`], [`cursor`]), or only described ([`explain`]). `BEGIN` to `COMMIT` over several servers
 //! is [`control`]'s.
 //!
 //! When anything fails, every server is waited for before the client is told, so that none is left
@@ -12,9 +13,13 @@
 mod ask;
 mod combine;
 mod control;
+mod copy;
+mod cursor;
 mod drive;
+mod explain;
 mod gather;
 mod portal;
+mod portion;
 mod rows;
 mod team;
 mod write;
@@ -32,6 +37,8 @@ use crate::wire;
 use std::rc::Rc;
 
 pub(super) use ask::Asked;
+pub(super) use copy::Copying;
+pub(super) use cursor::Cursor;
 pub(super) use portal::Bound;
 
 /// Why a statement of several servers has failed.
@@ -104,6 +111,9 @@ impl Session {
     ) -> Result<(), Unattached> {
         let asked = Asked::simple(text);
         self.run_distributed(shape, &asked, shards, why).await?;
+        if self.copying.is_some() {
+            return Ok(());
+        }
         self.finish_distributed().await
     }
 
@@ -152,42 +162,74 @@ impl Session {
             )
             .into());
         };
-        self.may_cross(statement)?;
+        if let Some(explain) = distribute::explain(asked.text, self.standard_conforming_strings)
+            && shape.mentions.execution.is_none()
+        {
+            return self.explain(asked, &explain, &shards, why).await;
+        }
+        if let Kind::Declare(name) = &statement.kind {
+            return self.declare(asked, statement, name, &shards, why).await;
+        }
+        if shards.is_empty() {
+            let uses = distribute::cursor_uses(asked.text, self.standard_conforming_strings);
+            let cursor_use = uses.first().ok_or_else(rows::misdescribed)?;
+            return self.use_cursor(asked, cursor_use).await;
+        }
+        if distribute::names_current_row(asked.text, self.standard_conforming_strings) {
+            return Err(ClientError::refused(
+                "WHERE CURRENT OF cannot touch several shards",
+                "Add a condition on the key, or a hint /* pgring: shard=NAME */.",
+            )
+            .into());
+        }
+        self.may_cross(statement, true)?;
         self.refuse_unplanned(shape, statement)?;
+        if let Kind::CopyIn | Kind::CopyOut = statement.kind {
+            self.started();
+            let outcome = match statement.kind {
+                Kind::CopyIn => self.begin_copy_in(asked, &shards, why).await,
+                _ => self.copy_out(asked, &shards, why).await,
+            };
+            self.count_distributed(&shards, statement.access);
+            return outcome;
+        }
         let plan = self.plan(statement, asked, why)?;
         self.started();
         let outcome = match plan {
-            Plan::Merge(merge) => self.merge(asked, &merge, &shards).await,
-            Plan::Combine(combine) => self.combine(asked, &combine, &shards).await,
-            Plan::Gather(gather) => self.gather(asked, &gather, &shards).await.map(|()| None),
             Plan::Each(each) => {
                 let one_by_one = self.runs_one_by_one(statement, asked, why)?;
-                self.change_each(statement, asked, &each, &shards, one_by_one).await.map(|()| None)
+                self.change_each(statement, asked, &each, &shards, one_by_one).await
             }
-            Plan::Split(split) => self.split(shape, asked, &split).await.map(|()| None),
-            Plan::Replicate(replicate) => self.replicate(asked, &replicate, &shards).await.map(|()| None),
-        };
-        let outcome = match outcome {
-            Ok(None) => Ok(()),
-            Ok(Some(Inexact)) => {
-                let gather = {
-                    let schema = self.schema()?;
-                    distribute::gather(asked.text, &self.analysis_context(&schema))?
-                };
-                self.gather(asked, &gather, &shards).await
-            }
-            Err(fault) => Err(fault),
+            Plan::Split(split) => self.split(shape, asked, &split).await,
+            Plan::Replicate(replicate) => self.replicate(asked, &replicate, &shards).await,
+            query => self.run_query(asked, &query, &shards).await,
         };
         self.count_distributed(&shards, statement.access);
         outcome
+    }
+
+    /// Runs what is planned for a query; over copies, if that turns out not to be exact.
+    async fn run_query(&mut self, asked: &Asked<'_>, plan: &Plan, shards: &[ShardId]) -> Result<(), Fault> {
+        let inexact = match plan {
+            Plan::Merge(merge) => self.merge(asked, merge, shards).await?,
+            Plan::Combine(combine) => self.combine(asked, combine, shards).await?,
+            Plan::Gather(gather) => return self.gather(asked, gather, shards).await,
+            Plan::Each(_) | Plan::Split(_) | Plan::Replicate(_) => return Err(rows::misdescribed().into()),
+        };
+        if inexact.is_none() {
+            return Ok(());
+        }
+        let gather = {
+            let schema = self.schema()?;
+            distribute::gather(asked.text, &self.analysis_context(&schema))?
+        };
+        self.gather(asked, &gather, shards).await
     }
 
     /// What has no plan over several shards.
     fn refuse_unplanned(&self, shape: &Shape, statement: &Statement) -> Result<(), ClientError> {
         let what = match &statement.kind {
             _ if shape.mentions.execution.is_some() => "EXECUTE",
-            Kind::Declare(_) => "DECLARE",
-            Kind::CopyIn | Kind::CopyOut => "COPY",
             Kind::Prepare(_) => "PREPARE",
             _ => return Ok(()),
         };
@@ -197,11 +239,11 @@ impl Session {
         ))
     }
 
-    /// What the configuration lets touch several shards.
-    fn may_cross(&self, statement: &Statement) -> Result<(), ClientError> {
+    /// What the configuration lets touch several shards; `runs`: it is not only explained.
+    fn may_cross(&self, statement: &Statement, runs: bool) -> Result<(), ClientError> {
         let refused = match self.directory.routing.cross_shard {
             CrossShard::Allow => return Ok(()),
-            CrossShard::ReadOnly if statement.access == Access::Read => return Ok(()),
+            CrossShard::ReadOnly if !runs || statement.access == Access::Read => return Ok(()),
             CrossShard::ReadOnly => {
                 "routing.cross_shard is \"read-only\": a write may not touch several shards"
             }
@@ -252,7 +294,9 @@ impl Session {
         } else {
             metrics.routes.subset.inc();
         }
-        if access == Access::Read {
+        if self.tx.phase() != Phase::Idle {
+            // Counted at its end.
+        } else if access == Access::Read {
             metrics.transactions.multi_read.inc();
         } else {
             metrics.transactions.two_phase.inc();

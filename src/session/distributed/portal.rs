@@ -2,7 +2,9 @@
 //!
 //! Such a portal is on no server: it is what its `Bind` said, and runs at `Execute`. What it
 //! changes outside a transaction is committed at the `Sync`, on all servers, as PostgreSQL does.
+//! With a limit of rows its answer is opened, and each `Execute` goes on where the last one ended.
 
+use super::portion::{Keep, Opened};
 use super::rows::Described;
 use super::{Asked, Fault};
 use crate::error::{ClientError, SqlState};
@@ -12,6 +14,7 @@ use crate::route::Why;
 use crate::session::attach::Unattached;
 use crate::session::prepared::Prepared;
 use crate::session::state::{End, Session};
+use crate::sql::Kind;
 use crate::wire::{self, Execute};
 use std::rc::Rc;
 
@@ -22,6 +25,10 @@ pub(in crate::session) struct Bound {
     rest: Box<[u8]>,
     shards: Vec<ShardId>,
     why: Why,
+    /// What is left of its answer, once an `Execute` has had a limit.
+    opened: Option<Opened>,
+    /// How many savepoints there were: going back before that, it is gone.
+    savepoints: usize,
 }
 
 impl Session {
@@ -70,7 +77,10 @@ impl Session {
         Asked::bound(&statement.text, &statement.types, rest).map_err(End::from)?;
         self.tally.binds.inc();
         self.remember_portal(portal, &statement);
-        self.distributed.insert(portal.into(), Bound { statement, rest: rest.into(), shards, why });
+        self.cursors.remove(portal);
+        let savepoints = self.tx.savepoints();
+        let bound = Bound { statement, rest: rest.into(), shards, why, opened: None, savepoints };
+        self.distributed.insert(portal.into(), bound);
         self.say(&wire::BIND_COMPLETE);
         Ok(())
     }
@@ -89,6 +99,13 @@ impl Session {
     async fn describe_bound(&mut self, bound: &Bound) -> Result<(), Fault> {
         let asked =
             Asked::bound(&bound.statement.text, &bound.statement.types, &bound.rest).map_err(End::from)?;
+        if bound.shards.is_empty() {
+            match self.fetched_cursor(&bound.statement.shape, asked.text) {
+                Some(cursor) => self.describe_cursor(cursor.as_bytes()),
+                None => self.outbox.put(&wire::NO_DATA),
+            }
+            return Ok(());
+        }
         // Every table is there.
         let mut members = self.assemble(&[self.database.topology.home]).await?;
         let described = self.describe_on_first(&mut members, &asked, &[asked.text]).await;
@@ -108,20 +125,67 @@ impl Session {
         statement: &Rc<Prepared>,
     ) -> Result<(), Unattached> {
         self.stand_alone().await?;
-        let Some(bound) = self.distributed.remove(execute.portal) else { return Ok(()) };
-        let mut asked =
-            Asked::bound(&bound.statement.text, &bound.statement.types, &bound.rest).map_err(End::from)?;
-        asked.max_rows = u64::try_from(execute.max_rows).unwrap_or(0);
-        let ran = self.run_distributed(&statement.shape, &asked, bound.shards.clone(), bound.why).await?;
-        self.ran_here.push(execute.portal.into());
-        if !ran {
-            self.batch.skip();
-            self.batch.failed = true;
+        let Some(mut bound) = self.distributed.remove(execute.portal) else { return Ok(()) };
+        let portal: Box<[u8]> = execute.portal.into();
+        let most = u64::try_from(execute.max_rows).unwrap_or(0);
+        let query = statement.shape.statements.first().is_some_and(|first| first.kind == Kind::Query);
+        if bound.opened.is_none() {
+            let keep = Keep::new(most);
+            let mut asked = Asked::bound(&bound.statement.text, &bound.statement.types, &bound.rest)
+                .map_err(End::from)?;
+            asked.keep = (most > 0 && query).then_some(&keep);
+            let ran = self.run_distributed(&statement.shape, &asked, bound.shards.clone(), bound.why).await?;
+            if !ran {
+                self.batch.skip();
+                self.batch.failed = true;
+                return Ok(());
+            }
+            bound.opened = keep.take();
         }
+        let Some(opened) = &mut bound.opened else {
+            self.ran_here.push(portal);
+            return Ok(());
+        };
+        self.started();
+        let (count, tag) = ((most > 0).then_some(most), opened.tag);
+        match Box::pin(self.portion(opened, count, true)).await {
+            Ok(rows) if Some(rows) == count => self.outbox.put(&wire::PORTAL_SUSPENDED),
+            Ok(rows) => match tag {
+                Some(tag) => wire::put_complete(&mut self.outbox, tag),
+                None => wire::put_complete(&mut self.outbox, &format!("SELECT {rows}")),
+            },
+            Err(fault) => return self.fail_distributed(fault),
+        }
+        self.distributed.insert(portal, bound);
         Ok(())
     }
 
-    fn fail_distributed(&mut self, fault: Fault) -> Result<(), Unattached> {
+    /// Closes a portal that several servers answer; whether there was one.
+    pub(in crate::session) async fn close_distributed(&mut self, portal: &[u8]) -> Result<bool, Unattached> {
+        let Some(bound) = self.distributed.remove(portal) else { return Ok(false) };
+        if let Some(opened) = &bound.opened {
+            self.stand_alone().await?;
+            if let Err(fault) = Box::pin(self.close_opened(opened)).await {
+                self.fail_distributed(fault)?;
+                return Err(Unattached::Told);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What `ROLLBACK TO` the savepoint behind so many others takes with it.
+    pub(in crate::session) fn forget_portals_behind(&mut self, savepoints: usize) {
+        self.distributed.retain(|_, bound| bound.savepoints <= savepoints);
+    }
+
+    /// The savepoint behind so many others is released: what is younger is the outer one's.
+    pub(in crate::session) fn keep_portals_behind(&mut self, savepoints: usize) {
+        for bound in self.distributed.values_mut() {
+            bound.savepoints = bound.savepoints.min(savepoints);
+        }
+    }
+
+    pub(super) fn fail_distributed(&mut self, fault: Fault) -> Result<(), Unattached> {
         match fault {
             Fault::End(end) => return Err(Unattached::End(end)),
             Fault::Own(error) => wire::put_error(&mut self.outbox, &error),

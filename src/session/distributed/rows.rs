@@ -122,17 +122,19 @@ impl Session {
                 None => return Ok(Some(Inexact)),
             }
         }
-        let mut limit = self.row_count(asked, merge.limit, &original, "LIMIT")?;
-        let suspends = asked.max_rows > 0 && limit.is_none_or(|limit| limit > asked.max_rows);
-        if suspends {
-            limit = Some(asked.max_rows);
-        }
+        let limit = self.row_count(asked, merge.limit, &original, "LIMIT")?;
         let offset = self.row_count(asked, merge.offset, &original, "OFFSET")?.unwrap_or(0);
         let mut bound = Buffer::new();
         bound.put(asked.parameters);
         let formats = (0..shown).map(|column| asked.format(column));
         let formats: Vec<Format> = formats.chain((0..hidden).map(|_| Format::Binary)).collect();
         put_formats(&mut bound, formats.iter().copied());
+        let mut rows = Rows::new(keys, members.len(), offset, limit);
+        if let Some(keep) = asked.keep {
+            let asked_for = (&*merge.sql, &*original.parameters, &bound);
+            self.open_portals(keep, asked_for, (rows, original.fields), members).await?;
+            return Ok(None);
+        }
         let types = type_bytes(&original.parameters);
         for member in members.iter_mut() {
             let mut branch = std::mem::take(&mut member.branch);
@@ -142,8 +144,6 @@ impl Session {
         if asked.describes && shown > 0 {
             put_description(&mut self.outbox, &original.fields, &[]);
         }
-        let mut rows = Rows::new(keys, members.len(), offset, limit);
-        rows.suspends_at = suspends.then_some(asked.max_rows);
         // Within a transaction a cancel would fail it.
         let hasty = self.tx.phase() == crate::txn::Phase::Idle;
         self.drive(members, &mut rows, hasty).await?;
@@ -202,8 +202,6 @@ pub(super) struct Rows {
     hidden: usize,
     offset: u64,
     limit: Option<u64>,
-    /// `Execute` wants no more than this.
-    suspends_at: Option<u64>,
     /// The types its columns have to be of.
     expected: Vec<u32>,
     pub(super) emitted: u64,
@@ -218,26 +216,19 @@ impl Rows {
     fn new(keys: Vec<(SortType, SortKey)>, members: usize, offset: u64, limit: Option<u64>) -> Rows {
         let hidden = keys.len();
         let merger = (hidden > 0).then(|| Merger::new(keys, members, offset, limit));
-        Rows { merger, hidden, offset, limit, suspends_at: None, expected: Vec::new(), emitted: 0 }
+        Rows { merger, hidden, offset, limit, expected: Vec::new(), emitted: 0 }
     }
 
-    /// As they come from a server whose columns have to be of these types; no more than `max_rows` of
-    /// them, unless that is 0.
-    pub(super) fn like(fields: &[Field], max_rows: u64) -> Rows {
+    /// As they come from a server whose columns have to be of these types.
+    pub(super) fn like(fields: &[Field]) -> Rows {
         let mut rows = Rows::unordered();
-        rows.suspends_at = (max_rows > 0).then_some(max_rows);
-        rows.limit = rows.suspends_at;
         rows.expected = fields.iter().map(|field| field.oid).collect();
         rows
     }
 
     /// Says how it ended.
     pub(super) fn complete(&self, out: &mut Buffer) {
-        if self.suspends_at == Some(self.emitted) {
-            out.put(&wire::PORTAL_SUSPENDED);
-        } else {
-            wire::put_complete(out, &format!("SELECT {}", self.emitted));
-        }
+        wire::put_complete(out, &format!("SELECT {}", self.emitted));
     }
 
     /// A row as it came, or without its keys.

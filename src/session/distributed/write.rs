@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 /// What each of the servers runs.
-enum Texts<'t> {
+pub(super) enum Texts<'t> {
     /// All of them the same.
     Same(&'t str),
     /// One for each.
@@ -65,15 +65,8 @@ impl Session {
         asked: &Asked<'_>,
         split: &Split,
     ) -> Result<(), Fault> {
-        let owners = self.row_owners(shape, asked, split)?;
-        let mut shards = owners.clone();
-        shards.sort_by_key(|shard| shard.index());
-        shards.dedup();
-        let rows_of = |shard: &ShardId| {
-            let own = owners.iter().enumerate().filter(|(_, owner)| *owner == shard);
-            own.map(|(row, _)| row).collect::<Vec<usize>>()
-        };
-        let texts = Texts::Own(shards.iter().map(|shard| split.text(rows_of(shard))).collect());
+        let (shards, owners, texts) = self.split_texts(shape, asked, split)?;
+        let texts = Texts::Own(texts);
         let members = if split.returns && split.returns_each {
             let at = |owner: &ShardId| shards.iter().position(|shard| shard == owner).unwrap_or_default();
             let order = owners.iter().map(at).collect();
@@ -85,6 +78,25 @@ impl Session {
         self.end_change(members).await?;
         wire::put_complete(&mut self.outbox, &tag);
         Ok(())
+    }
+
+    /// The shards that have a part in it, the owner of each row, and what each of the shards runs.
+    pub(super) fn split_texts(
+        &self,
+        shape: &Rc<Shape>,
+        asked: &Asked<'_>,
+        split: &Split,
+    ) -> Result<(Vec<ShardId>, Vec<ShardId>, Vec<String>), Fault> {
+        let owners = self.row_owners(shape, asked, split)?;
+        let mut shards = owners.clone();
+        shards.sort_by_key(|shard| shard.index());
+        shards.dedup();
+        let rows_of = |shard: &ShardId| {
+            let own = owners.iter().enumerate().filter(|(_, owner)| *owner == shard);
+            own.map(|(row, _)| row).collect::<Vec<usize>>()
+        };
+        let texts = shards.iter().map(|shard| split.text(rows_of(shard))).collect();
+        Ok((shards, owners, texts))
     }
 
     /// Who owns each of the rows.
@@ -213,7 +225,7 @@ impl Session {
 
     /// Has each of the servers run its text, in one transaction each; the servers, which have all
     /// done so.
-    async fn change(
+    pub(super) async fn change(
         &mut self,
         asked: &Asked<'_>,
         texts: &Texts<'_>,
@@ -275,7 +287,7 @@ impl Session {
 
     /// The change stands: outside a transaction of the client's it is committed, at once or by the
     /// pipeline's `Sync`.
-    async fn end_change(&mut self, mut members: Vec<Member>) -> Result<(), Fault> {
+    pub(super) async fn end_change(&mut self, mut members: Vec<Member>) -> Result<(), Fault> {
         let outcome = if self.tx.phase() == Phase::Idle && !self.batch.is_begun() {
             self.commit(&mut members).await
         } else {
@@ -285,7 +297,7 @@ impl Session {
         outcome
     }
 
-    async fn undo_change(&mut self, mut members: Vec<Member>) -> Result<(), Fault> {
+    pub(super) async fn undo_change(&mut self, mut members: Vec<Member>) -> Result<(), Fault> {
         let outcome =
             if self.tx.phase() == Phase::Idle { self.roll_back(&mut members).await } else { Ok(()) };
         self.disband(members);

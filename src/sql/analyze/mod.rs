@@ -23,7 +23,7 @@ mod modify;
 pub(in crate::sql) mod names;
 mod objects;
 pub(in crate::sql) mod opened;
-mod prepared;
+pub(in crate::sql) mod prepared;
 pub(in crate::sql) mod query;
 pub(in crate::sql) mod refusals;
 mod relations;

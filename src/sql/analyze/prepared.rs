@@ -70,7 +70,7 @@ fn created_from(tokens: &Tokens<'_>, range: Range<usize>) -> Option<usize> {
 }
 
 /// What an `EXPLAIN` is of: the token behind its options.
-pub(super) fn explained(tokens: &Tokens<'_>, range: &Range<usize>) -> usize {
+pub(in crate::sql) fn explained(tokens: &Tokens<'_>, range: &Range<usize>) -> usize {
     let mut at = range.start + 1;
     if at < range.end && tokens.is_mark(at, "(") && !begins_query(tokens, at + 1) {
         at = tokens.behind_parenthesis(at, range.end);

@@ -68,9 +68,13 @@ impl<'t> Tokens<'t> {
 
     /// These tokens as they stand in the text, what is between them included.
     pub(in crate::sql) fn written(&self, range: Range<usize>) -> Option<&'t str> {
+        std::str::from_utf8(self.text.get(self.bytes_of(range)?)?).ok()
+    }
+
+    /// Where they stand.
+    pub(in crate::sql) fn bytes_of(&self, range: Range<usize>) -> Option<Range<usize>> {
         let (first, last) = (self.tokens.get(range.start)?, self.tokens.get(range.end.checked_sub(1)?)?);
-        let bytes = self.text.get(first.span.start as usize..last.span.end as usize)?;
-        std::str::from_utf8(bytes).ok()
+        Some(first.span.start as usize..last.span.end as usize)
     }
 
     /// Which literal the token is.

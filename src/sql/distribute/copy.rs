@@ -89,8 +89,24 @@ pub struct CopyOut {
     /// The query in parentheses, if it is one. Only where its rows are those of the shards in any
     /// order may the statement run on each of them.
     pub query: Option<String>,
+    /// The client's text before the query and behind it.
+    pub around: (String, String),
     /// What the bytes are.
     pub format: CopyFormat,
+}
+
+impl CopyOut {
+    /// The client's `COPY` of another query.
+    pub fn of(&self, query: &str) -> String {
+        format!("{}{query}{}", self.around.0, self.around.1)
+    }
+
+    /// The query alone, where it stands in the client's text: positions of errors are the same.
+    pub fn query_in_place(&self) -> Option<String> {
+        let query = self.query.as_ref()?;
+        let before: String = self.around.0.chars().map(|_| ' ').collect();
+        Some(format!("{before}{query}"))
+    }
 }
 
 /// How `COPY … FROM STDIN` is cut.
@@ -152,11 +168,15 @@ pub fn copy_out(text: &[u8], cx: &Context<'_>) -> Result<CopyOut, Impossible> {
     if copy.inward {
         return Err(not_read());
     }
-    let query = match &copy.source {
-        Source::Table(..) => None,
-        Source::Query(range) => Some(copy.tokens.written(range.clone()).ok_or_else(not_read)?.to_owned()),
-    };
-    Ok(CopyOut { sql: copy.sql()?, query, format: copy.options.format })
+    let (mut query, mut around) = (None, Default::default());
+    if let Source::Query(range) = &copy.source {
+        let spelled = |bytes: &[u8]| std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| not_read());
+        let inside = copy.tokens.bytes_of(range.clone()).ok_or_else(not_read)?;
+        query = Some(spelled(text.get(inside.clone()).unwrap_or(&[]))?);
+        let (before, behind) = (text.get(..inside.start), text.get(inside.end..));
+        around = (spelled(before.unwrap_or(&[]))?, spelled(behind.unwrap_or(&[]))?);
+    }
+    Ok(CopyOut { sql: copy.sql()?, query, around, format: copy.options.format })
 }
 
 fn not_read() -> Impossible {

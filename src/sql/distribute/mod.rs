@@ -18,11 +18,12 @@
 //! Texts are cut and joined by tokens, never printed from a tree: what a shard runs has the
 //! client's own words wherever it is the client's own statement.
 
+mod carried;
 mod copy;
 mod ddl;
-mod explain;
 mod plan;
 
+pub use carried::*;
 pub use copy::*;
 pub use ddl::{Ddl, ddl};
 pub use plan::*;

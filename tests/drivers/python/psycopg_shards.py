@@ -17,10 +17,20 @@ def sync():
             assert row[:2] == (id, f"user{id}@example.com"), row
             conn.commit()
 
-        # The transaction psycopg opens by itself goes on to other shards: eight users are not on one.
+        # The transaction psycopg opens by itself goes from shard to shard, and fails as a whole.
         for id in range(1, 10):
-            assert conn.execute("SELECT id FROM users WHERE id = %s", (id,)).fetchone() == (id,)
-        assert conn.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
+            row = conn.execute("UPDATE users SET name = 'z' WHERE id = %s RETURNING id", (id,)).fetchone()
+            assert row == (id,), row
+        assert conn.execute("SELECT count(*) FROM users WHERE name = 'z'").fetchone() == (9,)
+        for id, failure in ((3, psycopg.errors.DivisionByZero), (4, psycopg.errors.InFailedSqlTransaction)):
+            try:
+                conn.execute("SELECT 1 / (id - 3) FROM users WHERE id = %s", (id,))
+                raise AssertionError("a failed transaction goes on")
+            except failure:
+                pass
+        assert conn.info.transaction_status == psycopg.pq.TransactionStatus.INERROR
+        conn.rollback()
+        assert conn.execute("SELECT count(*) FROM users WHERE name = 'z'").fetchone() == (0,)
         conn.rollback()
 
         with conn.transaction():
