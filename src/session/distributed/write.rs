@@ -34,6 +34,9 @@ impl Texts<'_> {
     }
 }
 
+/// Who owns each row of a split `INSERT`, who these are, and what each of them runs.
+type Parts = (Vec<ShardId>, Vec<ShardId>, Vec<String>);
+
 impl Session {
     pub(super) async fn change_each(
         &mut self,
@@ -86,7 +89,7 @@ impl Session {
         shape: &Rc<Shape>,
         asked: &Asked<'_>,
         split: &Split,
-    ) -> Result<(Vec<ShardId>, Vec<ShardId>, Vec<String>), Fault> {
+    ) -> Result<Parts, Fault> {
         let owners = self.row_owners(shape, asked, split)?;
         let mut shards = owners.clone();
         shards.sort_by_key(|shard| shard.index());
