@@ -473,7 +473,7 @@ pub(super) fn failed_transaction() -> ClientError {
     )
 }
 
-fn no_savepoint(name: &str) -> ClientError {
+pub(super) fn no_savepoint(name: &str) -> ClientError {
     ClientError::error(SqlState::NO_SAVEPOINT, format!("savepoint \"{name}\" does not exist"))
 }
 

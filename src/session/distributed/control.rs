@@ -9,11 +9,11 @@ use super::Fault;
 use super::drive::{Discard, tags};
 use super::team::Member;
 use crate::error::{ClientError, SqlState};
-use crate::execute::Branch;
+use crate::execute::{Branch, Outcome};
 use crate::session::attach::{Unattached, server_refusal};
 use crate::session::ready::Effect;
 use crate::session::state::Session;
-use crate::session::transaction::{Own, changes};
+use crate::session::transaction::{Own, changes, no_savepoint};
 use crate::sql::{Kind, Shape, Statement};
 use crate::txn::{Change, Phase};
 use crate::wire::{self, Buffer, TxStatus};
@@ -63,6 +63,13 @@ impl Session {
         statement: &Statement,
         source: String,
     ) -> Result<Own, Unattached> {
+        if let Kind::RollbackTo(name) = &statement.kind
+            && self.tx.is_failed()
+            && self.tx.depth_of(name).is_none()
+        {
+            // The servers that are left may know it, but a part of the transaction is lost.
+            return Ok(Own::Error(no_savepoint(name)));
+        }
         let commits = matches!(statement.kind, Kind::Commit { .. }) && !self.tx.is_failed();
         let chain = match statement.kind {
             Kind::Commit { chain } | Kind::Rollback { chain } => chain,
@@ -114,21 +121,7 @@ impl Session {
 
     /// The transaction has ended, everywhere.
     fn end_company(&mut self, committed: bool, chain: bool) {
-        if committed {
-            let mut session = (*self.settings).clone();
-            self.tx.apply(&self.initial, &mut session, &mut Default::default());
-            for held in self.held.iter_mut().chain(&mut self.parked) {
-                let mut server = (*held.lease.settings).clone();
-                self.tx.apply(&self.initial, &mut session.clone(), &mut server);
-                held.lease.settings = Arc::new(server);
-            }
-            self.settings = Arc::new(session);
-            self.tx.forget_changes();
-            self.own.keep();
-            self.settings_changed();
-        } else {
-            self.undone();
-        }
+        self.settle_settings(committed);
         if chain {
             self.tx.chain();
         } else {
@@ -139,6 +132,20 @@ impl Session {
             self.metrics().transactions.two_phase.inc();
         }
         self.tally.transactions.inc();
+    }
+
+    /// What the transaction has set holds for the session, or nothing of it does.
+    pub(super) fn settle_settings(&mut self, committed: bool) {
+        if !committed {
+            self.undone();
+            return;
+        }
+        let mut session = (*self.settings).clone();
+        self.tx.apply(&self.initial, &mut session, &mut Default::default());
+        self.settings = Arc::new(session);
+        self.tx.forget_changes();
+        self.own.keep();
+        self.settings_changed();
     }
 
     /// All servers of the transaction.
@@ -198,8 +205,25 @@ impl Session {
     pub(super) async fn commit_company(&mut self) -> Result<(), Fault> {
         let mut members = self.gather_company();
         let outcome = self.commit(&mut members).await;
+        self.keep_changes(&mut members);
         self.disband(members);
         outcome
+    }
+
+    /// What the transaction has set stands on the servers that have committed it: before anybody
+    /// else gets them.
+    fn keep_changes(&self, members: &mut [Member]) {
+        if self.tx.changes().is_empty() {
+            return;
+        }
+        for member in members {
+            if !matches!(&member.branch.outcome, Some(Outcome::Complete(tag)) if **tag == *"COMMIT") {
+                continue;
+            }
+            let mut server = (*member.held.lease.settings).clone();
+            self.tx.apply(&self.initial, &mut (*self.settings).clone(), &mut server);
+            member.held.lease.settings = Arc::new(server);
+        }
     }
 
     /// Commits the members' transactions.

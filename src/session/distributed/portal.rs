@@ -201,6 +201,7 @@ impl Session {
     pub(in crate::session) async fn end_implicit_company(&mut self) -> Result<(), End> {
         let undone = self.batch.is_skipping() || self.batch.failed;
         let outcome = if undone { self.roll_back_company().await } else { self.commit_company().await };
+        self.settle_settings(!undone && outcome.is_ok());
         match outcome {
             Ok(()) => {}
             Err(Fault::End(end)) => return Err(end),
