@@ -43,6 +43,8 @@ pub struct Transaction {
     characteristics: Vec<String>,
     changes: Vec<Change>,
     savepoints: Vec<Savepoint>,
+    /// It has changed the schema on several shards.
+    rebuilds: bool,
 }
 
 #[derive(Debug)]
@@ -140,6 +142,16 @@ impl Transaction {
             Change::ResetAll => self.note("RESET ALL".to_owned()),
         }
         self.changes.push(change);
+    }
+
+    /// It has changed the schema on several shards: what it has made is known when it commits.
+    pub fn rebuild(&mut self) {
+        self.rebuilds = true;
+    }
+
+    /// Has it?
+    pub fn rebuilds(&self) -> bool {
+        self.rebuilds
     }
 
     /// The changes so far, in order.

@@ -56,6 +56,9 @@ impl Session {
         if statement.kind == Kind::Ddl {
             self.batch.schema_changed = true;
             self.database.schema_changes.fetch_add(1, Ordering::SeqCst);
+            if self.tx.phase() != Phase::Idle || self.batch.is_begun() {
+                self.tx.rebuild();
+            }
         }
         wire::put_complete(&mut self.outbox, &tag);
         Ok(())
@@ -351,11 +354,6 @@ impl Session {
 
     /// Which shards have run it, and how to go on.
     fn unfinished(&self, fault: Fault, failed: &str, done: &[&str], shards: &[ShardId]) -> Fault {
-        let error = match fault {
-            Fault::End(end) => return Fault::End(end),
-            Fault::Own(error) => error,
-            Fault::Frame(frame) => crate::session::attach::server_refusal(&frame[wire::HEADER_LEN..]),
-        };
         let topology = &self.database.topology;
         let left = shards.iter().skip(done.len() + 1).map(|shard| topology.name(*shard));
         let left: Vec<&str> = left.collect();
@@ -367,7 +365,13 @@ impl Session {
         );
         let hint = "Mend the cause, then run it on the shards that lack it, each with a hint \
                     /* pgring: shard=NAME */.";
-        Fault::Own(ClientError { detail: Some(detail.into()), hint: Some(hint.into()), ..error })
+        match fault {
+            Fault::End(end) => Fault::End(end),
+            Fault::Own(error) => {
+                Fault::Own(ClientError { detail: Some(detail.into()), hint: Some(hint.into()), ..error })
+            }
+            Fault::Frame(frame) => Fault::Frame(told_with(&frame, &detail, hint)),
+        }
     }
 }
 
@@ -379,6 +383,22 @@ pub(super) fn sum_of_tags(members: &[Member]) -> String {
         Some((words, number)) if number.bytes().all(|b| b.is_ascii_digit()) => format!("{words} {counts}"),
         _ => first.to_owned(),
     }
+}
+
+/// A server's error with another detail and hint.
+fn told_with(frame: &[u8], detail: &str, hint: &str) -> Box<[u8]> {
+    let fields = frame.get(wire::HEADER_LEN..).unwrap_or_default().split(|byte| *byte == 0);
+    let kept = fields.filter(|field| !matches!(field.first(), None | Some(b'D' | b'H')));
+    let mut told = Buffer::new();
+    wire::put_frame(&mut told, b'E', |out| {
+        kept.for_each(|field| wire::put_cstr(out, field));
+        for (code, text) in [(b'D', detail), (b'H', hint)] {
+            out.put(&[code]);
+            wire::put_cstr(out, text.as_bytes());
+        }
+        out.put(&[0]);
+    });
+    told.filled().into()
 }
 
 /// A parameter such as `'now'` is another moment on each shard.
