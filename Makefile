@@ -4,13 +4,14 @@ ARGS ?=
 # rustup's directory is not on PATH in a shell that was open when it was installed.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help demo test soak regress bench lint install-deps
+.PHONY: help demo test soak regress driver-suites bench lint install-deps
 
 help:
 	@echo "make demo          a local cluster with pgring in front of it (ARGS=\"--shards 5\")"
 	@echo "make test          the whole suite, against real PostgreSQL servers"
 	@echo "make soak          random statements through pgring and on one PostgreSQL, compared (STATEMENTS=100000)"
 	@echo "make regress       PostgreSQL's regression suite through pgring and directly, compared"
+	@echo "make driver-suites the drivers' own test-suites, the same way (ARGS=\"--suite asyncpg\")"
 	@echo "make bench         side by side with PgBouncer and HAProxy, in one run"
 	@echo "make lint          formatting, clippy, the rules between rooms"
 	@echo "make install-deps  what demo and test need and this machine lacks"
@@ -34,6 +35,10 @@ soak:
 regress:
 	scripts/install.sh build servers
 	scripts/regression-suite.py $(ARGS)
+
+driver-suites:
+	scripts/install.sh build servers
+	scripts/driver-suites.py $(ARGS)
 
 bench:
 	scripts/install.sh build servers

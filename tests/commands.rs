@@ -179,7 +179,10 @@ fn explain_says_where_a_statement_goes_and_why() {
         ("EXPLAIN SELECT id FROM users ORDER BY id", "merged in order"),
         ("SELECT * FROM jobs a JOIN jobs b ON a.name = b.name", "the home shard runs: "),
         ("UPDATE users SET name = 'x'", "each shard runs: UPDATE users"),
-        ("INSERT INTO users (id, name) VALUES (1, 'a'), (2, 'b')", "split: each of the 2 rows"),
+        (
+            "INSERT INTO users (id, name) VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd'), (5, 'e')",
+            "split: each of the 5 rows",
+        ),
         ("ALTER TABLE users ADD COLUMN extra int", "each shard runs: ALTER TABLE"),
         ("/* pgring: shard=s2 */ SELECT * FROM users", "shard s2"),
         ("/* pgring: shard=s9 */ SELECT * FROM users", "42704"),

@@ -1,8 +1,11 @@
 """The console as a Python program meets it: SHOW under both protocols, errors with a hint."""
 
+import asyncio
 import sys
 
+import asyncpg
 import psycopg
+import sqlalchemy
 
 with psycopg.connect(sys.argv[1], autocommit=True) as connection:
     help_rows = connection.execute("SHOW HELP").fetchall()
@@ -37,3 +40,20 @@ with psycopg.connect(sys.argv[1]) as connection:
     assert cursor.fetchmany(2) and cursor.fetchall()
     connection.rollback()
     assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+# SQLAlchemy asks the server who it is, and for hstore.
+engine = sqlalchemy.create_engine(sys.argv[1].replace("postgres://", "postgresql+psycopg://"))
+with engine.connect() as connection:
+    assert connection.exec_driver_sql("SHOW STATE").fetchall()[0] == ("active", "yes")
+    assert connection.exec_driver_sql("SHOW VERSION").scalar().startswith("pgring ")
+engine.dispose()
+
+
+async def asynchronous():
+    async with asyncpg.create_pool(sys.argv[1], min_size=1) as pool:
+        for _ in range(2):
+            states = await pool.fetch("SHOW STATE")
+            assert tuple(states[0]) == ("active", "yes"), states
+
+
+asyncio.run(asynchronous())

@@ -123,6 +123,7 @@ async fn who_may_do_what() {
     for (sql, expect) in [
         ("SHOW NONSENSE", "42601"),
         ("SELECT * FROM pg_class", "42601"),
+        ("SELECT pg_catalog.version()", "00000"),
         ("SET pool.size = 3", "0A000"),
         ("BEGIN; ROLLBACK", "00000"),
         ("SHOW FDS", "0A000"),
@@ -208,4 +209,14 @@ fn a_python_driver_may_use_it() {
     let proxy = Proxy::start(config().database(&name, &shards));
     let printed = support::python("console.py", &[&proxy.dsn(APP, "pgring")]).expect_ok();
     assert_eq!(printed.lines().count(), shows().count(), "{printed}");
+}
+
+/// With the options that each has by default, and whatever it asks when it connects.
+#[test]
+fn drivers_of_other_languages_may_use_it() {
+    let shards = servers(1);
+    let name = database(&shards, "");
+    let proxy = Proxy::start(config().database(&name, &shards));
+    let printed = support::node("console.js", &[&proxy.dsn(APP, "pgring")]).expect_ok();
+    assert_eq!(printed, "postgres.js 4\nnode-postgres 4\n");
 }

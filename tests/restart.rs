@@ -160,28 +160,40 @@ fn a_client_at_rest_is_told_to_go_and_one_at_work_only_near_the_end() {
     let config = Config::new().database(&name, &shards).set("listen", "drain_timeout", "\"8s\"");
     let mut proxy = Proxy::start(config);
     let mut resting = Raw::login(&proxy.address(), APP, &name);
-    let mut working = Raw::login(&proxy.address(), APP, &name);
+    // The console's clients are treated alike.
+    let mut looking_on = Raw::login(&proxy.address(), APP, "pgring");
+    let working = Raw::login(&proxy.address(), APP, &name);
+    let watching = Raw::login(&proxy.address(), APP, "pgring");
     let began = Instant::now();
     proxy.signal(Signal::SIGTERM);
-    let worked = std::thread::spawn(move || {
-        let mut last = Instant::now();
-        loop {
-            // 57P01 comes after a statement's answer, never instead of it.
-            working.send(&query("SELECT 'done', pg_sleep(0.01)"));
-            let frames = working.until(b'Z', 1);
-            if frames.first().is_some_and(|frame| frame.tag == b'E' && frame.code() == "57P01") {
-                return last;
+    let at_work = |mut client: Raw, sql: &'static str, answer: &'static str| {
+        std::thread::spawn(move || {
+            let mut last = Instant::now();
+            loop {
+                // 57P01 comes after a statement's answer, never instead of it.
+                client.send(&query(sql));
+                let frames = client.until(b'Z', 1);
+                if frames.first().is_some_and(|frame| frame.tag == b'E' && frame.code() == "57P01") {
+                    return last;
+                }
+                assert_eq!(outcome(&frames), answer);
+                last = Instant::now();
+                std::thread::sleep(Duration::from_millis(10));
             }
-            assert_eq!(outcome(&frames), "done");
-            last = Instant::now();
-        }
-    });
-    let goodbye = resting.rest();
-    assert_eq!(goodbye.first().map(Frame::code).as_deref(), Some("57P01"), "{goodbye:?}");
-    let rested = began.elapsed();
-    let worked = worked.join().unwrap() - began;
-    assert!(rested < Duration::from_secs(5), "{rested:?}");
-    assert!(worked > Duration::from_secs(5) && worked < Duration::from_secs(8), "{worked:?}");
+        })
+    };
+    let both =
+        [at_work(working, "SELECT 'done'", "done"), at_work(watching, "SHOW CONFIG", "cluster")];
+    for client in [&mut resting, &mut looking_on] {
+        let goodbye = client.rest();
+        assert_eq!(goodbye.first().map(Frame::code).as_deref(), Some("57P01"), "{goodbye:?}");
+        let rested = began.elapsed();
+        assert!(rested < Duration::from_secs(5), "{rested:?}");
+    }
+    for worked in both {
+        let worked = worked.join().unwrap() - began;
+        assert!(worked > Duration::from_secs(5) && worked < Duration::from_secs(8), "{worked:?}");
+    }
     assert_eq!(proxy.wait().code(), Some(0));
     assert!(!proxy.log().contains("the drain_timeout is over"), "{}", proxy.log());
 }

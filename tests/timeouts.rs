@@ -46,12 +46,29 @@ fn both(sql: &str) -> [Vec<u8>; 2] {
 #[test]
 fn login_timeout() {
     let (proxy, name) = start("listen", "login_timeout", SHORT);
-    let mut raw = Raw::tcp(&proxy.address());
-    raw.send(&raw::startup(raw::V3_0, &[("user", APP.name), ("database", &name)]));
-    let began = Instant::now();
-    assert_eq!(raw.rest().last().map(|last| last.tag), Some(raw::CLOSED));
-    assert!(began.elapsed() < Duration::from_secs(10));
-    eventually("the log names it", || proxy.log().contains("login_timeout"));
+    // Each of them stops half-way.
+    let startup = raw::startup(raw::V3_0, &[("user", APP.name), ("database", &name)]);
+    let half_a_password = [&startup[..], b"p\0\0"].concat();
+    for (sent, heard) in [(&startup, true), (&half_a_password, true), (&startup[..9].to_vec(), false)] {
+        let mut raw = Raw::tcp(&proxy.address());
+        raw.send(sent);
+        let began = Instant::now();
+        let frames = raw.rest();
+        assert!(began.elapsed() < Duration::from_secs(10));
+        assert_eq!(frames.last().map(|last| last.tag), Some(raw::CLOSED));
+        if heard {
+            let told = told(&frames);
+            assert!(told.starts_with("57014") && told.contains("login_timeout"), "{frames:?}");
+        } else {
+            // It may be no client of PostgreSQL's at all.
+            assert_eq!(frames.len(), 1, "{frames:?}");
+        }
+    }
+    eventually("the log names both", || {
+        ["canceling authentication due to login_timeout", "login_timeout is over"]
+            .iter()
+            .all(|line| proxy.log().contains(line))
+    });
 }
 
 #[test]

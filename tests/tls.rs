@@ -417,6 +417,8 @@ fn servers_and_their_modes() {
         (&secure, "localhost", &full, Ok("t")),
         (&secure, "127.0.0.1", &full, Err("certificate not valid for name")),
         (&secure, "localhost", &mistrust, Err("certificate")),
+        // A test's authority is not among the well-known ones.
+        (&secure, "localhost", "\"verify-full\"", Err("certificate")),
         (&bare, "localhost", "\"prefer\"", Ok("f")),
         (&bare, "localhost", "\"require\"", Err("does not support TLS")),
         (&bare, "localhost", &full, Err("does not support TLS")),

@@ -9,7 +9,7 @@
 use super::command::{Command, TransactionCommand};
 use super::lexer::Token;
 use super::parse::syntax_error;
-use super::table::{Kind, Table};
+use super::table::{Column, Kind, Table};
 use crate::error::{ClientError, SqlState};
 
 /// What the console's connection reports about itself, and what `SHOW` answers.
@@ -34,6 +34,21 @@ const ASKED_FOR: &[(&str, &str)] = &[
     ("transaction_read_only", "off"),
     ("max_identifier_length", "63"),
 ];
+
+/// Functions that are asked for, with or without `pg_catalog`.
+const FUNCTIONS: &[(&str, &str)] = &[
+    // SQLAlchemy wants to find the number of a PostgreSQL in it.
+    ("version", concat!("PostgreSQL 15.0 (the console of pgring ", env!("CARGO_PKG_VERSION"), ")")),
+    ("current_schema", "public"),
+    // What drivers' pools send between two users of a connection: there are none to give up.
+    ("pg_advisory_unlock_all", ""),
+];
+
+/// postgres.js asks for the types of arrays when it connects; the built-in ones it knows.
+const ARRAY_TYPES: &[&str] = &["b.oid", ",", "b.typarray", "from", "pg_catalog.pg_type"];
+
+/// psycopg's `TypeInfo.fetch()`, as by SQLAlchemy for `hstore`.
+const TYPE_BY_NAME: &[&str] = &["typname", "as", "name", ",", "oid", ",", "typarray", "as", "array_oid", ","];
 
 /// Settings of a client that have no effect here.
 const IGNORED: &[&str] = &[
@@ -76,7 +91,7 @@ pub(super) fn parse(verb: &str, rest: &[Token]) -> Result<Option<Command>, Clien
         }
         "discard" => Ok(is_all(rest).then_some(Command::Accepted { tag: "DISCARD ALL" })),
         "deallocate" => Ok(is_all(rest).then_some(Command::Accepted { tag: "DEALLOCATE ALL" })),
-        "select" => Ok(select(rest)),
+        "select" => select(rest),
         _ => transaction(verb, rest),
     }
 }
@@ -96,22 +111,37 @@ pub(super) fn parse_show(name: &str, after: &[Token]) -> Result<Option<Command>,
         .map(|&(name, value)| Command::Answer { table: Table::single(name, Kind::Text, value), tag: "SHOW" }))
 }
 
-/// `SELECT 1`, in any number; it asks whether somebody is there.
-fn select(rest: &[Token]) -> Option<Command> {
-    match rest {
-        // What drivers' pools send between two users of a connection: there are none to give up.
-        [Token::Word(function), Token::Symbol('('), Token::Symbol(')')]
-            if function.eq_ignore_ascii_case("pg_advisory_unlock_all") =>
-        {
-            let table = Table::single("pg_advisory_unlock_all", Kind::Text, "");
-            Some(Command::Answer { table, tag: "SELECT 1" })
+/// `SELECT 1`, in any number, which asks whether somebody is there; and what drivers want to know
+/// of a server before they serve their user.
+fn select(rest: &[Token]) -> Result<Option<Command>, ClientError> {
+    let one = |table| Some(Command::Answer { table, tag: "SELECT 1" });
+    Ok(match rest {
+        [function @ Token::Word(_), Token::Symbol('('), Token::Symbol(')')] => {
+            let name = function.keyword().unwrap_or_default();
+            let name = name.strip_prefix("pg_catalog.").unwrap_or(&name);
+            let known = FUNCTIONS.iter().find(|(known, _)| *known == name);
+            known.and_then(|(name, value)| one(Table::single(name, Kind::Text, value)))
         }
-        [Token::Word(number)] => number.parse::<i32>().ok().map(|number| Command::Answer {
-            table: Table::single("?column?", Kind::Int4, number),
-            tag: "SELECT 1",
-        }),
+        [Token::Word(number)] => {
+            number.parse::<i32>().ok().and_then(|number| one(Table::single("?column?", Kind::Int4, number)))
+        }
+        _ if begins_with(rest, ARRAY_TYPES) => {
+            let columns = ["oid", "typarray"].map(|name| Column { name, kind: Kind::Int8 }).to_vec();
+            Some(Command::Answer { table: Table { columns, rows: Vec::new() }, tag: "SELECT 0" })
+        }
+        _ if begins_with(rest, TYPE_BY_NAME) => {
+            return Err(ClientError::error(
+                SqlState::UNDEFINED_OBJECT,
+                "the console has no types but PostgreSQL's own",
+            ));
+        }
         _ => None,
-    }
+    })
+}
+
+fn begins_with(tokens: &[Token], words: &[&str]) -> bool {
+    let mut tokens = tokens.iter();
+    words.iter().all(|word| tokens.next().is_some_and(|token| token.to_string().eq_ignore_ascii_case(word)))
 }
 
 /// What drivers send around statements. Their modes mean nothing here and are not looked at.

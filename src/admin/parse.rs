@@ -47,7 +47,7 @@ const ABSENT: &[(&str, &str)] = &[
 
 /// The same of `SHOW`.
 const NOT_SHOWN: &[(&str, &str)] = &[
-    ("fds", "File descriptors are not handed over; a second pgring may listen on the same port."),
+    ("fds", "The next pgring asks for the listening sockets by itself; connections are not handed over."),
     ("sockets", "SHOW CLIENTS and SHOW SERVERS have the connections."),
     ("active_sockets", "SHOW CLIENTS and SHOW SERVERS have the connections."),
     ("mem", "The metrics page has the memory of the process."),
@@ -228,6 +228,17 @@ mod tests {
         for (sql, expect) in [
             ("SELECT 1", one("?column?", Kind::Int4, "1", "SELECT 1")),
             ("select -1;", one("?column?", Kind::Int4, "-1", "SELECT 1")),
+            (
+                "select pg_catalog.version()",
+                one(
+                    "version",
+                    Kind::Text,
+                    concat!("PostgreSQL 15.0 (the console of pgring ", env!("CARGO_PKG_VERSION"), ")"),
+                    "SELECT 1",
+                ),
+            ),
+            ("SELECT current_schema()", one("current_schema", Kind::Text, "public", "SELECT 1")),
+            ("show standard_conforming_strings", one("standard_conforming_strings", Kind::Text, "on", "SHOW")),
             ("SHOW client_encoding", one("client_encoding", Kind::Text, "UTF8", "SHOW")),
             ("SHOW DateStyle", one("DateStyle", Kind::Text, "ISO, MDY", "SHOW")),
             ("SHOW TIME ZONE", one("TimeZone", Kind::Text, "UTC", "SHOW")),
@@ -254,6 +265,20 @@ mod tests {
         ] {
             assert_eq!(parse(sql), Ok(expect), "{sql}");
         }
+    }
+
+    #[test]
+    fn what_drivers_ask_of_types() {
+        let postgres_js = "\n select b.oid, b.typarray\n from pg_catalog.pg_type a\n \
+             left join pg_catalog.pg_type b on b.oid = a.typelem\n where a.typcategory = 'A'\n \
+             group by b.oid, b.typarray\n order by b.oid\n";
+        let Ok(Command::Answer { table, tag: "SELECT 0" }) = parse(postgres_js) else {
+            panic!("{:?}", parse(postgres_js))
+        };
+        assert!(table.rows.is_empty() && table.columns.len() == 2);
+        let psycopg = "SELECT\n typname AS name, oid, typarray AS array_oid,\n oid::regtype::text AS regtype, \
+             typdelim AS delimiter\nFROM pg_type t\nWHERE t.oid = $1::regtype\nORDER BY t.oid\n";
+        assert_eq!(parse(psycopg).unwrap_err().code, SqlState::UNDEFINED_OBJECT);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::pins::Pins;
 use super::state::{End, Held, Session};
+use super::waiting::{Until, interrupted};
 use crate::backend::ServerError;
 use crate::config::PoolMode;
 use crate::error::{ClientError, SqlState};
@@ -145,7 +146,7 @@ impl Session {
         let database = Arc::clone(&self.database);
         let at = &database.shards[shard.index()];
         let checkout = self.access[shard.index()].checkout(at, &self.user, &worker.local);
-        let interrupted = super::waiting::interrupted(&worker, &control, &self.stream, Some(&at.gate));
+        let interrupted = interrupted(&worker, &control, &self.stream, Until::Closed(&at.gate));
         let outcome = tokio::select! {
             biased;
             outcome = checkout => outcome,
@@ -288,13 +289,14 @@ impl Session {
     /// Sends ahead what the transaction has to begin with.
     fn begin_on_server(&mut self) {
         let Some(held) = &self.held else { return };
+        // What brings it in line is a transaction of its own, which goes ahead of the client's.
+        let is_new = !self.batch.is_sent() && !self.relay.is_busy();
+        let is_only_aligned = self.batch.aligning && !self.batch.opened;
         let statements = match self.tx.phase() {
             Phase::Pending if self.database.is_one_shard() => self.tx.open(),
             Phase::Pending => self.tx.open_for_several(),
             // It has begun elsewhere, and this one joins.
-            Phase::Open
-                if held.lease.status == TxStatus::Idle && !self.batch.is_sent() && !self.relay.is_busy() =>
-            {
+            Phase::Open if held.lease.status == TxStatus::Idle && (is_new || is_only_aligned) => {
                 self.tx.open_for_several()
             }
             _ => return,

@@ -50,6 +50,17 @@ impl Session {
             b'C' => self.close(frame, Named::read(body)?).await,
             _ => self.flush().await,
         };
+        // PostgreSQL drops the unnamed statement before it looks at the next one's text.
+        let drops_unnamed = head.tag == b'P' && body.first() == Some(&0);
+        self.settle_extended(outcome, drops_unnamed).await
+    }
+
+    /// What became of a message of a batch: its server answers, or pgring has to.
+    pub(super) async fn settle_extended(
+        &mut self,
+        outcome: Result<(), Unattached>,
+        drops_unnamed: bool,
+    ) -> Result<(), End> {
         match outcome {
             Ok(()) => Ok(()),
             Err(Unattached::Told) => Ok(()),
@@ -63,11 +74,7 @@ impl Session {
                 self.postpone();
                 Ok(())
             }
-            Err(Unattached::Refused(error)) => {
-                // PostgreSQL drops the unnamed statement before it looks at the next one's text.
-                let drops_unnamed = head.tag == b'P' && body.first() == Some(&0);
-                self.fail_batch(error, drops_unnamed).await
-            }
+            Err(Unattached::Refused(error)) => self.fail_batch(error, drops_unnamed).await,
         }
     }
 
@@ -278,6 +285,7 @@ impl Session {
         self.remember_config_values(names.portal, &statement, values);
         if self.is_own_now(&statement) {
             self.need_answers()?;
+            self.forget_distributed(names.portal);
             // An error of what is under way would have this one ignored.
             self.answers_known().await?;
             refuse_parameters(&names, &body[names.rest_at..])?;

@@ -177,12 +177,18 @@ impl Session {
         Ok(())
     }
 
-    /// The console's way of reading: nothing but the client.
+    /// The console's way of reading: nothing but the client. While the process drains, a client
+    /// that keeps coming with commands is served, as any other.
     pub(super) async fn console_read(&mut self) -> Result<(), End> {
-        if self.worker.draining.get().is_some() {
-            return Err(shutting_down());
-        }
-        match std::future::poll_fn(|cx| self.poll_io(cx, Until::News)).await {
+        let drains = self.worker.draining.get().map(|rest| self.idle_since + rest);
+        let news = std::future::poll_fn(|cx| self.poll_io(cx, Until::News));
+        let read = match drains {
+            None => news.await,
+            Some(end) => tokio::time::timeout_at(end.into(), news)
+                .await
+                .unwrap_or_else(|_| Err(Stop::Client(shutting_down()))),
+        };
+        match read {
             Ok(()) => Ok(()),
             Err(Stop::Client(end)) => Err(end),
             Err(Stop::Server(_)) => Ok(()),

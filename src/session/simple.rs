@@ -54,6 +54,10 @@ impl Session {
         self.refresh_directory()?;
         let body = &frame[wire::HEADER_LEN..];
         debug_assert!(whole || head.tag == b'B');
+        if self.awaits_sync.is_some() {
+            let outcome = Box::pin(self.meet_sync(head.tag)).await;
+            self.settle_extended(outcome, false).await?;
+        }
         match head.tag {
             b'Q' if self.batch.is_skipping() => Ok(()),
             b'Q' => {
@@ -217,6 +221,12 @@ impl Session {
             self.hold_listener_if_free();
         }
         wire::put_ready(&mut self.outbox, status);
+        self.began = None;
+        self.asked_since = None;
+        if status == TxStatus::Idle {
+            self.transaction_began = None;
+        }
+        self.registration.control.running.set(false);
         self.registration.control.active.set(status != TxStatus::Idle);
         self.idle_since = Instant::now();
     }

@@ -31,6 +31,9 @@ pub enum Accepted {
 /// these as well; SCRAM messages and passwords are shorter).
 const LOGIN_MESSAGE: usize = 10_000;
 
+/// How long a client that is turned away has to read why.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// Serves one connection from its first byte to its last. From this call on, not from its first
 /// turn, it counts as one that has arrived.
 pub fn serve(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output = ()> {
@@ -57,16 +60,10 @@ impl Drop for Arrival {
 async fn serve_arrived(worker: Rc<Worker>, accepted: Accepted, arrival: Arrival) {
     let address = address(&accepted);
     let directory = worker.directory.load_full();
-    let limit = directory.listen.login_timeout;
-    let login = Box::pin(login(&worker, &directory, accepted, &address));
-    let session = match tokio::time::timeout(limit, login).await {
-        Err(_) => {
-            tracing::info!(client = address, "login_timeout is over");
-            return;
-        }
-        Ok(Ok(Some(session))) => session,
-        Ok(Ok(None)) => return,
-        Ok(Err(Rejected { error, quiet })) => {
+    let session = match Box::pin(login(&worker, &directory, accepted, &address)).await {
+        Ok(Some(session)) => session,
+        Ok(None) => return,
+        Err(Rejected { error, quiet }) => {
             if !quiet {
                 tracing::info!(client = address, "login failed: {error}");
             }
@@ -145,16 +142,28 @@ async fn login(
     accepted: Accepted,
     address: &str,
 ) -> Result<Option<Session>, Rejected> {
-    let Some((stream, startup)) = first_packet(worker, directory, accepted).await? else { return Ok(None) };
+    let late = tokio::time::Instant::now() + directory.listen.login_timeout;
+    // Who has not said what it wants is told nothing, as by PostgreSQL (`process_startup_packet_die`).
+    let Ok(first) = tokio::time::timeout_at(late, first_packet(worker, directory, accepted)).await else {
+        return Err(Rejected::loud("login_timeout is over, and no start-up packet has come"));
+    };
+    let Some((stream, startup)) = first? else { return Ok(None) };
     let mut door = Door { stream, inbox: Buffer::new(), outbox: Buffer::new() };
-    match admit(worker, directory, &mut door, &startup, address).await {
+    let admitted = tokio::time::timeout_at(late, admit(worker, directory, &mut door, &startup, address));
+    let admitted = admitted.await.unwrap_or_else(|_| {
+        let told = "canceling authentication due to login_timeout";
+        Err(ClientError::fatal(SqlState::CANCELED, told).into())
+    });
+    match admitted {
         Ok(made) => Ok(Some(made.session(door))),
         Err(Turned::Away(error)) => {
             wire::put_error(
                 &mut door.outbox,
                 &ClientError { severity: crate::error::Severity::Fatal, ..error.clone() },
             );
-            door.stream.drain(&mut door.outbox).await?;
+            // A client that does not read its last message does not get it.
+            let farewell = tokio::time::timeout(FAREWELL, door.stream.drain(&mut door.outbox));
+            farewell.await.unwrap_or(Ok(()))?;
             Err(Rejected::loud(error))
         }
         Err(Turned::Gone(error)) => Err(error.into()),

@@ -46,21 +46,28 @@ impl Drop for Waiting {
     }
 }
 
-/// Until the client cancels or is gone, or the session is killed; also until the process drains
-/// while the gate is closed, if there is one: it will not be opened before the drain is over.
-/// Cancel safe.
+/// When a process that drains ends a wait.
+pub(super) enum Until<'a> {
+    /// While the gate is closed: it will not be opened before the drain is over.
+    Closed(&'a Gate),
+    /// When the client, which has not been heard since, has had the rest that a drain leaves it.
+    Rested(Instant),
+}
+
+/// Until the client cancels or is gone, or the session is killed; also until the process drains,
+/// at the time given. Cancel safe.
 pub(super) async fn interrupted(
     worker: &Worker,
     control: &Rc<Control>,
     stream: &Stream,
-    gate: Option<&Gate>,
+    until: Until<'_>,
 ) -> Interruption {
     control.waits_since(Some(Instant::now()));
     let _waiting = Waiting(Rc::clone(control));
     tokio::select! {
         biased;
         error = killed(control) => Interruption::End(End::Fatal(error)),
-        () = drained(worker, control, gate) => Interruption::End(shutting_down()),
+        () = drained(worker, control, until) => Interruption::End(shutting_down()),
         () = control.wait_cancelled() => Interruption::Cancelled,
         () = stream.gone() => {
             let gone = io::Error::from(io::ErrorKind::UnexpectedEof);
@@ -77,18 +84,24 @@ async fn killed(control: &Control) -> ClientError {
     .await
 }
 
-async fn drained(worker: &Worker, control: &Control, gate: Option<&Gate>) {
+async fn drained(worker: &Worker, control: &Control, until: Until<'_>) {
     let draining = || {
         std::future::poll_fn(|cx| {
             control.waits(cx);
-            if worker.draining.get().is_some() { Poll::Ready(()) } else { Poll::Pending }
+            worker.draining.get().map_or(Poll::Pending, Poll::Ready)
         })
     };
-    let Some(gate) = gate else { return draining().await };
+    let gate = match until {
+        Until::Closed(gate) => gate,
+        Until::Rested(since) => {
+            let rest = draining().await;
+            return tokio::time::sleep_until((since + rest).into()).await;
+        }
+    };
     loop {
         gate.closed().await;
         tokio::select! {
-            () = draining() => return,
+            _ = draining() => return,
             () = gate.opened() => {}
         }
     }

@@ -65,6 +65,8 @@ impl Admitted {
             parked: Vec::new(),
             relay: Default::default(),
             distributed: Default::default(),
+            awaits_sync: None,
+            committing: false,
             copying: None,
             cursors: Default::default(),
             told: self.told,

@@ -12,9 +12,11 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::support::{self, Config, Proxy};
 
-/// The sample over three shards, and all of it in one database.
+/// The sample over three shards, and all of it in one database. `proxy` serves what one shard answers, and
+/// refuses the rest, so that a wrong route is not made up for by asking all of them.
 pub(crate) struct Stage {
     pub(crate) proxy: Proxy,
+    several: Proxy,
     pub(crate) name: String,
     pub(crate) servers: Vec<&'static Cluster>,
     oracle: String,
@@ -25,13 +27,21 @@ pub(crate) static STAGE: LazyLock<Stage> = LazyLock::new(|| {
     let servers = support::servers(3);
     let name = support::sample_database(&servers);
     let oracle = support::sample_database(&servers[..1]);
-    let proxy = Proxy::start(Config::new().database(&name, &servers));
-    Stage { proxy, oracle: servers[0].dsn(APP, &oracle), name, servers }
+    let proxy =
+        Proxy::start(Config::new().database(&name, &servers).set("routing", "cross_shard", "\"refuse\""));
+    let several = Proxy::start(Config::new().database(&name, &servers));
+    Stage { proxy, several, oracle: servers[0].dsn(APP, &oracle), name, servers }
 });
 
 impl Stage {
     pub(crate) fn dsn(&self) -> String {
         self.proxy.dsn(APP, &self.name)
+    }
+
+    /// Through a proxy that asks several shards where it has to.
+    pub(crate) async fn pair_of_several(&self) -> Pair {
+        let pgring = support::connect(&self.several.dsn(APP, &self.name)).await;
+        Pair { pgring, oracle: support::connect(&self.oracle).await }
     }
 
     pub(crate) async fn pair(&self) -> Pair {

@@ -36,7 +36,7 @@ async fn random_statements_are_answered_as_one_postgresql_does_or_refused() {
     };
     let seed = number("PGRING_TEST_SEED", 1);
     let count = number("PGRING_TEST_STATEMENTS", STATEMENTS as u64);
-    let pair = STAGE.pair().await;
+    let pair = STAGE.pair_of_several().await;
     for client in [&pair.pgring, &pair.oracle] {
         // A cartesian product proves nothing.
         client.batch_execute("SET statement_timeout = '500ms'; ").await.unwrap();

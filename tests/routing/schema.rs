@@ -142,7 +142,8 @@ async fn a_new_table_is_routed_from_its_creation_on() {
     let users = Users::of_three_shards();
     for extended in [false, true] {
         let name = support::database(&servers, "");
-        let proxy = Proxy::start(Config::new().database(&name, &servers));
+        let proxy =
+            Proxy::start(Config::new().database(&name, &servers).set("routing", "cross_shard", "\"refuse\""));
         let client = support::connect(&proxy.dsn(APP, &name)).await;
         for shard in ["s2", "s1", "s3"] {
             let text = format!("/* pgring: shard={shard} */ {MEMO}");
@@ -186,7 +187,8 @@ async fn a_table_made_behind_pgrings_back_is_never_taken_for_one_of_the_home_sha
     let servers = support::servers(3);
     let users = Users::of_three_shards();
     let name = support::database(&servers, "");
-    let proxy = Proxy::start(Config::new().database(&name, &servers));
+    let proxy =
+        Proxy::start(Config::new().database(&name, &servers).set("routing", "cross_shard", "\"refuse\""));
     let client = support::connect(&proxy.dsn(APP, &name)).await;
     for server in &servers {
         server.psql(APP, &name, MEMO).unwrap();
@@ -206,7 +208,8 @@ async fn a_table_that_becomes_sharded_is_no_home_table_any_more() {
     let servers = support::servers(3);
     let users = Users::of_three_shards();
     let name = support::database(&servers, "CREATE TABLE memo (note text)");
-    let proxy = Proxy::start(Config::new().database(&name, &servers));
+    let proxy =
+        Proxy::start(Config::new().database(&name, &servers).set("routing", "cross_shard", "\"refuse\""));
     let client = support::connect(&proxy.dsn(APP, &name)).await;
     for shard in ["s2", "s3", "s1"] {
         let text = format!("/* pgring: shard={shard} */ ALTER TABLE memo ADD user_id bigint NOT NULL");
@@ -250,7 +253,7 @@ async fn keys_that_are_text_uuid_and_small_numbers() {
                 server.address()
             );
         }
-        let proxy = Proxy::start(Config::new().append(&toml));
+        let proxy = Proxy::start(Config::new().append(&toml).set("routing", "cross_shard", "\"refuse\""));
         let client = support::connect(&proxy.dsn(APP, &name)).await;
         for (n, key) in keys.iter().enumerate() {
             for text in [
@@ -339,7 +342,8 @@ async fn views_are_what_they_are_made_of_or_refused() {
                   CREATE VIEW best AS SELECT user_id, id FROM jobs ORDER BY priority LIMIT 1; \
                   CREATE MATERIALIZED VIEW frozen AS SELECT user_id, count(*) AS n FROM jobs GROUP BY user_id;";
     servers[0].psql(APP, &oracle, script).unwrap();
-    let proxy = Proxy::start(Config::new().database(&name, &servers));
+    let proxy =
+        Proxy::start(Config::new().database(&name, &servers).set("routing", "cross_shard", "\"refuse\""));
     let client = support::connect(&proxy.dsn(APP, &name)).await;
     let oracle = support::connect(&servers[0].dsn(SUPERUSER, &oracle)).await;
     let users = Users::of_three_shards();

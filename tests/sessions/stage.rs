@@ -47,6 +47,8 @@ impl Stage {
     }
 
     pub(crate) fn new(config: Config) -> Stage {
+        // What several shards answer together is compared elsewhere.
+        let config = config.set("routing", "cross_shard", "\"refuse\"");
         Stage::with(config, support::sample_database)
     }
 

@@ -56,6 +56,13 @@ pub(crate) fn psql_with(dsn: &str, arguments: &[&str], input: &str) -> Printed {
     run(psql.args(["-X", "-d", dsn]).args(arguments), input)
 }
 
+/// Runs a script of `tests/drivers/node`.
+pub(crate) fn node(script: &str, arguments: &[&str]) -> Printed {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers/node");
+    assert!(scripts.join("node_modules").exists(), "drivers are missing: run `make install-deps`");
+    run(Account::own().command(Path::new("node")).arg(scripts.join(script)).args(arguments), "")
+}
+
 /// Runs a script of `tests/` with the Python that has the drivers.
 pub(crate) fn python(script: &str, arguments: &[&str]) -> Printed {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -15,7 +15,7 @@ mod proxy;
 pub(crate) mod raw;
 mod servers;
 
-pub(crate) use clients::{Printed, connect, psql, psql_with, python};
+pub(crate) use clients::{Printed, connect, node, psql, psql_with, python};
 pub(crate) use config::Config;
 pub(crate) use proxy::Proxy;
 pub(crate) use servers::{

@@ -10,7 +10,7 @@ mod extended;
 use self::extended::{Portal, Statement};
 use super::attach::Unattached;
 use super::state::{End, Session};
-use super::waiting::{Interruption, interrupted};
+use super::waiting::{Interruption, Until, interrupted};
 use crate::error::{ClientError, SqlState};
 use crate::wire::{self, ColumnType, Format, TxStatus};
 use std::collections::HashMap;
@@ -228,7 +228,7 @@ impl Session {
         let interruption = tokio::select! {
             biased;
             answer = directory.console.execute(&self.user_name, sql) => return Ok(answer?),
-            interruption = interrupted(&self.worker, &control, &self.stream, None) => interruption,
+            interruption = interrupted(&self.worker, &control, &self.stream, Until::Rested(self.idle_since)) => interruption,
         };
         if matches!(interruption, Interruption::Cancelled) {
             directory.console.cancelled(sql);

@@ -211,7 +211,9 @@ impl Session {
             return Err(fault);
         }
         let all = members.len();
+        self.committing = true;
         let outcome = self.on_members(members, "COMMIT").await;
+        self.committing = false;
         let committed = tags(members).filter(|tag| *tag == "COMMIT").count();
         match outcome {
             Ok(_) if committed == all => Ok(()),

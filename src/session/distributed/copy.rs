@@ -60,14 +60,14 @@ struct Rows {
 
 /// What is wrong with what the client sends, and on which of its lines.
 struct Bad {
-    error: ClientError,
+    error: Box<ClientError>,
     line: Option<u64>,
 }
 
 impl From<CopyFault> for Bad {
     fn from(fault: CopyFault) -> Bad {
         let line = fault.line();
-        Bad { error: ClientError { detail: None, ..fault.into() }, line }
+        Bad { error: Box::new(ClientError { detail: None, ..fault.into() }), line }
     }
 }
 
@@ -119,7 +119,7 @@ impl Rows {
                     format!("the value of the key, column \"{}\", cannot be read for certain", copy.column),
                     "Write integers in decimal digits, and texts without trailing spaces.",
                 );
-                return Err(Bad { error, line: Some(record.line) });
+                return Err(Bad { error: Box::new(error), line: Some(record.line) });
             };
             lines.record(member, &record);
             pending.extend_from_slice(record.bytes);
@@ -218,7 +218,8 @@ impl Copying {
                     let message = format!("COPY from stdin failed: {words}");
                     inbox.consume(head.len);
                     let error = ClientError::error(SqlState::CANCELED, message);
-                    return Err(News::Bad(Bad { error, line: Some(self.rows.splitter.line()) }));
+                    let line = Some(self.rows.splitter.line());
+                    return Err(News::Bad(Bad { error: Box::new(error), line }));
                 }
                 b'X' => return Err(News::Client(End::Terminated)),
                 _ => {
@@ -235,6 +236,9 @@ impl Copying {
         let Some(context) = wire::error_field(body, b'W').map(String::from_utf8_lossy) else {
             return frame.into();
         };
+        if !context.lines().any(|line| line.starts_with("COPY ") && line.contains(", line ")) {
+            return frame.into();
+        }
         let member = self.rows.members.get(shard.index()).copied().flatten();
         let context = member.and_then(|member| self.rows.lines.context(member, &context));
         told_where(frame, context.as_deref())
@@ -373,7 +377,7 @@ impl Session {
                 let frame = member.branch.error().ok_or_else(misdescribed)?;
                 Err(Fault::Frame(copying.in_clients_lines(frame, member.held.shard)))
             }
-            News::Bad(Bad { error, line: None }) => Err(error.into()),
+            News::Bad(Bad { error, line: None }) => Err((*error).into()),
             News::Bad(Bad { error, line: Some(line) }) => {
                 let mut frame = Buffer::new();
                 wire::put_error(&mut frame, &error);

@@ -10,7 +10,7 @@ use super::{Asked, Destination, Fault};
 use crate::error::{ClientError, SqlState};
 use crate::execute::put_description;
 use crate::ring::ShardId;
-use crate::route::{Parameters, Route, Why};
+use crate::route::{Parameters, Why};
 use crate::session::attach::Unattached;
 use crate::session::state::Session;
 use crate::sql::distribute::{CursorUse, CursorVerb, Plan, cursor_uses, declared};
@@ -88,7 +88,8 @@ impl Session {
         }
         let Some(shard) = shard else { return Ok(None) };
         let destination = self.route(shape, text, lexed, parameters)?;
-        let anywhere = matches!(&self.last_route.taken, Some((_, decision)) if decision.route == Route::Any);
+        // Without a table it stays where the transaction is.
+        let anywhere = matches!(&self.last_route.taken, Some((_, decision)) if decision.why == Why::NoTable);
         match destination {
             Destination::One(other) if other == shard => {}
             _ if !anywhere => return Err(alone().into()),

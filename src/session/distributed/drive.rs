@@ -151,18 +151,29 @@ impl Session {
                     let words = "canceling statement due to query_timeout";
                     fault.get_or_insert(Fault::Own(ClientError::error(SqlState::CANCELED, words)));
                 }
+                Halt::Late if cancels >= CANCEL_TRIES && fault.is_some() => {
+                    // Closed: what they were doing is rolled back when they find that out.
+                    for at in (0..members.len()).rev() {
+                        if members[at].branch.ready.is_none() {
+                            let stuck = members.remove(at);
+                            self.member_lost(stuck, &ServerError::Closed);
+                        }
+                    }
+                    break;
+                }
                 Halt::Late => {}
             }
             if fault.is_some() && !over {
                 over = true;
                 cancel_at = Some(Instant::now());
             }
-            if over && cancel_at.is_some_and(|at| at <= Instant::now()) {
+            if over && cancels < CANCEL_TRIES && cancel_at.is_some_and(|at| at <= Instant::now()) {
                 // One that overtakes its statement is ignored: hence again, until all have answered.
                 self.cancel_members(members).await;
                 cancels += 1;
-                cancel_at =
-                    (cancels < CANCEL_TRIES).then(|| Instant::now() + CANCEL_PATIENCE * 2_u32.pow(cancels));
+                let patience =
+                    if cancels < CANCEL_TRIES { CANCEL_PATIENCE * 2_u32.pow(cancels) } else { GRACE };
+                cancel_at = Some(Instant::now() + patience);
             }
         }
         self.registration.control.cancels_done().await;
@@ -173,6 +184,10 @@ impl Session {
     }
 
     async fn cancel_members(&self, members: &[Member]) {
+        if self.committing {
+            // What is committed on one has to be on the others.
+            return;
+        }
         let running = members.iter().filter(|member| member.branch.ready.is_none());
         let name = |member: &Member| Arc::clone(&self.database.shard_names[member.held.shard.index()]);
         let servers = running.map(|m| (Arc::clone(&m.held.lease.cancel_key), name(m)));
@@ -269,6 +284,10 @@ impl Session {
 
     /// The client may go away meanwhile, or be sent away; what it has been given leaves.
     pub(super) fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        if self.committing {
+            // Whoever goes away now has said what is to be done.
+            return Ok(());
+        }
         if self.inbox.len() < FROM_CLIENT {
             match self.stream.poll_read(cx, &mut self.inbox) {
                 Poll::Ready(Ok(0)) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
@@ -302,6 +321,8 @@ impl Session {
 
 /// What a server may need to say that it is done, when no more rows of its are wanted.
 const LAST_WORDS: Duration = Duration::from_millis(10);
+/// How long a server may take to react to the last of them.
+const GRACE: Duration = Duration::from_secs(10);
 /// How often what is over is cancelled, and how long the first try is given.
 const CANCEL_TRIES: u32 = 6;
 const CANCEL_PATIENCE: Duration = Duration::from_millis(50);
@@ -317,7 +338,10 @@ fn poll_ahead(cx: &mut Context<'_>, member: &mut Member) -> Result<(), ServerErr
     }
     while member.branch.ready.is_none() && server.inbox.len() < AHEAD {
         match server.poll_read(cx) {
-            Poll::Ready(read) => read?,
+            Poll::Ready(Ok(())) => {}
+            // What it has said before that counts first; the end is met again behind it.
+            Poll::Ready(Err(_)) if !server.inbox.is_empty() => break,
+            Poll::Ready(Err(error)) => return Err(error),
             Poll::Pending => break,
         }
     }

@@ -39,7 +39,7 @@ use std::rc::Rc;
 pub(super) use ask::Asked;
 pub(super) use copy::Copying;
 pub(super) use cursor::Cursor;
-pub(super) use portal::Bound;
+pub(super) use portal::{AwaitsSync, Bound};
 
 /// Why a statement of several servers has failed.
 pub(super) enum Fault {

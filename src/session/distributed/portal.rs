@@ -1,7 +1,7 @@
 //! Portals that several servers answer, under the extended protocol.
 //!
 //! Such a portal is on no server: it is what its `Bind` said, and runs at `Execute`. What it
-//! changes outside a transaction is committed at the `Sync`, on all servers, as PostgreSQL does.
+//! changes outside a transaction waits for the `Sync` and is committed there, on all servers.
 //! With a limit of rows its answer is opened, and each `Execute` goes on where the last one ended.
 
 use super::portion::{Keep, Opened};
@@ -14,7 +14,8 @@ use crate::route::Why;
 use crate::session::attach::Unattached;
 use crate::session::prepared::Prepared;
 use crate::session::state::{End, Session};
-use crate::sql::Kind;
+use crate::sql::{Access, Kind};
+use crate::txn::Phase;
 use crate::wire::{self, Execute};
 use std::rc::Rc;
 
@@ -31,6 +32,13 @@ pub(in crate::session) struct Bound {
     savepoints: usize,
 }
 
+/// An `Execute` that waits for the `Sync` behind it.
+pub(in crate::session) struct AwaitsSync {
+    portal: Box<[u8]>,
+    max_rows: i32,
+    statement: Rc<Prepared>,
+}
+
 impl Session {
     pub(in crate::session) fn is_distributed(&self, portal: &[u8]) -> bool {
         !self.distributed.is_empty() && self.distributed.contains_key(portal)
@@ -43,7 +51,7 @@ impl Session {
 
     /// A statement of one shard in a pipeline whose transaction several have begun.
     pub(in crate::session) fn refuse_beside_company(&self) -> Result<(), ClientError> {
-        if self.tx.phase() != crate::txn::Phase::Idle || !self.has_company() {
+        if self.tx.phase() != Phase::Idle || !self.has_company() {
             return Ok(());
         }
         Err(ClientError::refused(
@@ -73,6 +81,7 @@ impl Session {
             )
             .into());
         }
+        self.refuse_beside_company()?;
         self.stand_alone().await?;
         Asked::bound(&statement.text, &statement.types, rest).map_err(End::from)?;
         self.tally.binds.inc();
@@ -119,7 +128,45 @@ impl Session {
         Ok(())
     }
 
+    /// A change outside a transaction is committed with its statement, on all shards; the pipeline it is in,
+    /// with its `Sync`. So it is the last of its pipeline, or refused: it waits until that is seen.
     pub(in crate::session) async fn execute_distributed(
+        &mut self,
+        execute: Execute<'_>,
+        statement: &Rc<Prepared>,
+    ) -> Result<(), Unattached> {
+        self.stand_alone().await?;
+        let changes = statement.shape.statements.iter().any(|statement| statement.access == Access::Write);
+        let copies = statement.shape.statements.iter().any(|statement| statement.kind == Kind::CopyIn);
+        if changes && !copies && self.tx.phase() == Phase::Idle {
+            self.refuse_beside_company()?;
+            let portal = execute.portal.into();
+            let statement = Rc::clone(statement);
+            self.awaits_sync = Some(Box::new(AwaitsSync { portal, max_rows: execute.max_rows, statement }));
+            return Ok(());
+        }
+        self.execute_distributed_now(execute, statement).await
+    }
+
+    /// What comes behind a change that waits for its `Sync`.
+    pub(in crate::session) async fn meet_sync(&mut self, tag: u8) -> Result<(), Unattached> {
+        // Of what is put off until the Sync, too, a Close does not matter.
+        if tag == b'C' {
+            return Ok(());
+        }
+        let Some(waiting) = self.awaits_sync.take() else { return Ok(()) };
+        if tag != b'S' {
+            return Err(ClientError::refused(
+                "a change on several shards outside a transaction has to be the last statement before a Sync",
+                "Send a Sync after it, or begin a transaction.",
+            )
+            .into());
+        }
+        let execute = Execute { portal: &waiting.portal, max_rows: waiting.max_rows };
+        self.execute_distributed_now(execute, &waiting.statement).await
+    }
+
+    async fn execute_distributed_now(
         &mut self,
         execute: Execute<'_>,
         statement: &Rc<Prepared>,

@@ -34,6 +34,9 @@ impl Texts<'_> {
     }
 }
 
+/// Who owns each row of a split `INSERT`, who these are, and what each of them runs.
+type Parts = (Vec<ShardId>, Vec<ShardId>, Vec<String>);
+
 impl Session {
     pub(super) async fn change_each(
         &mut self,
@@ -86,7 +89,7 @@ impl Session {
         shape: &Rc<Shape>,
         asked: &Asked<'_>,
         split: &Split,
-    ) -> Result<(Vec<ShardId>, Vec<ShardId>, Vec<String>), Fault> {
+    ) -> Result<Parts, Fault> {
         let owners = self.row_owners(shape, asked, split)?;
         let mut shards = owners.clone();
         shards.sort_by_key(|shard| shard.index());
@@ -285,14 +288,9 @@ impl Session {
         self.drive(members, &mut Discard, false).await
     }
 
-    /// The change stands: outside a transaction of the client's it is committed, at once or by the
-    /// pipeline's `Sync`.
+    /// The change stands: outside a transaction of the client's it is committed.
     pub(super) async fn end_change(&mut self, mut members: Vec<Member>) -> Result<(), Fault> {
-        let outcome = if self.tx.phase() == Phase::Idle && !self.batch.is_begun() {
-            self.commit(&mut members).await
-        } else {
-            Ok(())
-        };
+        let outcome = if self.tx.phase() == Phase::Idle { self.commit(&mut members).await } else { Ok(()) };
         self.disband(members);
         outcome
     }

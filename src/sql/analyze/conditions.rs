@@ -51,12 +51,11 @@ impl Analyzer<'_> {
         let other_restricted = other.source.is_some_and(|source| restricted.contains(&source));
         if other_restricted {
             self.facts.edge(one.node, other.node);
+            self.facts.matters_beside(other.node, one.node);
         }
         if one_restricted {
             self.facts.edge(other.node, one.node);
-        }
-        if one_restricted || other_restricted {
-            self.facts.equal(one.node, other.node);
+            self.facts.matters_beside(one.node, other.node);
         }
     }
 

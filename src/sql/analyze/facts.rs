@@ -34,10 +34,14 @@ struct Node {
     edges: Vec<NodeId>,
 }
 
+/// More tables than these are not tried as the one beside which all others' rows matter.
+const MOST_ROOTS: usize = 64;
+
 /// All that one statement says.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     nodes: Vec<Node>,
+    /// Rows of the first matter only beside such of the second.
     equal: Vec<(NodeId, NodeId)>,
 }
 
@@ -63,7 +67,7 @@ impl Facts {
         let copy = self.node(key_type, None);
         self.nodes[copy.0].optional = self.nodes[of.0].optional;
         self.edge(of, copy);
-        self.equal.push((of, copy));
+        self.equal(of, copy);
         copy
     }
 
@@ -103,8 +107,16 @@ impl Facts {
         self.nodes[from.0].edges.push(to);
     }
 
-    /// Rows of the two meet only where their keys are equal.
+    /// Rows of either matter only where their keys are equal.
     pub(super) fn equal(&mut self, one: NodeId, other: NodeId) {
+        self.matters_beside(one, other);
+        self.matters_beside(other, one);
+    }
+
+    /// Rows of `one` matter only beside such of `other` as have the same key. The reverse need not
+    /// hold: an outer join has rows of its preserved side beside none, and a sub-query those of
+    /// the query around it.
+    pub(super) fn matters_beside(&mut self, one: NodeId, other: NodeId) {
         self.equal.push((one, other));
     }
 
@@ -158,23 +170,25 @@ impl Facts {
         Outcome::Known { keys, connected }
     }
 
-    /// Whether equalities join all sharded tables into one group.
+    /// Whether there is one sharded table beside whose rows all others' matter, and only where the keys are
+    /// equal: then what meets lies on one shard.
     fn connected(&self) -> bool {
-        let mut group: Vec<usize> = (0..self.nodes.len()).collect();
-        fn root(group: &mut [usize], mut node: usize) -> usize {
-            while group[node] != node {
-                group[node] = group[group[node]];
-                node = group[node];
-            }
-            node
-        }
+        let mut arriving: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
         for (one, other) in &self.equal {
-            let (one, other) = (root(&mut group, one.0), root(&mut group, other.0));
-            group[one] = other;
+            arriving[other.0].push(one.0);
         }
-        let mut tables = self.nodes.iter().enumerate().filter(|(_, node)| node.table.is_some());
-        let Some((first, _)) = tables.next() else { return true };
-        let first = root(&mut group, first);
-        tables.all(|(node, _)| root(&mut group, node) == first)
+        let tables: Vec<usize> =
+            (0..self.nodes.len()).filter(|node| self.nodes[*node].table.is_some()).collect();
+        let all_reach = |root: usize| {
+            let mut seen = vec![false; self.nodes.len()];
+            let mut waiting = vec![root];
+            while let Some(node) = waiting.pop() {
+                if !std::mem::replace(&mut seen[node], true) {
+                    waiting.extend_from_slice(&arriving[node]);
+                }
+            }
+            tables.iter().all(|table| seen[*table])
+        };
+        tables.len() < 2 || tables.iter().take(MOST_ROOTS).any(|root| all_reach(*root))
     }
 }

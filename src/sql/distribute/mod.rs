@@ -31,6 +31,8 @@ pub use select::array_type;
 pub use writes::tells_the_time;
 
 use super::analyze::Context;
+use super::analyze::tokens::Tokens;
+use super::lexer::tokenize;
 
 mod gather;
 mod select;
@@ -45,6 +47,12 @@ pub fn plan(text: &[u8], cx: &Context<'_>) -> Result<Plan, Impossible> {
     if let Some(outcome) = writes::plan(text, cx) {
         return outcome;
     }
+    if let Some(column) = system_column(text, cx) {
+        return Err(Impossible::new(
+            format!("\"{column}\" means something else on each shard"),
+            "Leave it away, add a condition on the key, or a hint /* pgring: shard=NAME */.",
+        ));
+    }
     match select::plan(text, cx) {
         Some(plan) => Ok(plan),
         None => gather::plan(text, cx).map(Plan::Gather),
@@ -58,4 +66,12 @@ pub fn plan(text: &[u8], cx: &Context<'_>) -> Result<Plan, Impossible> {
 /// It cannot be done over copies either.
 pub fn gather(text: &[u8], cx: &Context<'_>) -> Result<Gather, Impossible> {
     gather::plan(text, cx)
+}
+
+/// A column of PostgreSQL's own that tells of a row's place on its server.
+fn system_column(text: &[u8], cx: &Context<'_>) -> Option<&'static str> {
+    let tokens = tokenize(text, cx.standard_conforming_strings).ok()?;
+    let tokens = Tokens::new(text, tokens);
+    let named = |column: &str| (0..tokens.len()).any(|at| tokens.is_word(at, column));
+    ["ctid", "xmin", "xmax", "cmin", "cmax"].into_iter().find(|column| named(column))
 }

@@ -104,6 +104,36 @@ def sync():
         assert ids.fetchone() == (4,) and ids.nextset() and len(ids.fetchall()) == 3
 
 
+def rolled_back_on_each():
+    """A server that joins a transaction and has to be brought in line first is in the transaction."""
+    for name in ("joins simply", "joins prepared"):
+        factory = psycopg.ClientCursor if name == "joins simply" else psycopg.Cursor
+        with psycopg.connect(dsn, application_name=name, cursor_factory=factory) as conn:
+            for id in range(1, 11):
+                conn.execute("UPDATE users SET name = 'undone' WHERE id = %s", (id,))
+            conn.rollback()
+            for id in range(1, 11):
+                assert conn.execute("SELECT name FROM users WHERE id = %s", (id,)).fetchone() != ("undone",), id
+
+
+def two_phase():
+    """A client's own two-phase commit is for one shard; over several, COMMIT does it."""
+    conn = psycopg.connect(dsn)
+    conn.tpc_begin(conn.xid(1, "pgring driver test", "shards"))
+    for id in range(1, 11):
+        conn.execute("UPDATE users SET name = 'prepared' WHERE id = %s", (id,))
+    try:
+        conn.tpc_prepare()
+        raise AssertionError("ten users' rows were prepared by the client")
+    except psycopg.errors.FeatureNotSupported as error:
+        assert error.diag.message_hint, error
+    # psycopg takes what it has tried to prepare for prepared: nothing but the end is left.
+    conn.close()
+    with psycopg.connect(dsn) as conn:
+        for id in range(1, 11):
+            assert conn.execute("SELECT name FROM users WHERE id = %s", (id,)).fetchone() != ("prepared",)
+
+
 def pipeline():
     with psycopg.connect(dsn, autocommit=True) as conn:
         with conn.pipeline() as pipeline:
@@ -160,6 +190,8 @@ async def asynchronous():
 
 
 sync()
+rolled_back_on_each()
+two_phase()
 pipeline()
 asyncio.run(asynchronous())
 print("ok")
