@@ -80,6 +80,18 @@ impl Branch {
         *self = Branch { asides, ..Branch::new(hidden) };
     }
 
+    /// What the server has reported of its parameters is not the client's to know.
+    pub fn forget_parameters(&mut self) {
+        let mut others = Buffer::new();
+        while let Ok(Some(head)) = wire::header(self.asides.filled()) {
+            if head.tag != b'S' {
+                others.put(&self.asides.filled()[..head.len]);
+            }
+            self.asides.consume(head.len);
+        }
+        self.asides = others;
+    }
+
     /// Works off the server's inbox.
     ///
     /// # Errors

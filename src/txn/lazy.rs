@@ -29,6 +29,17 @@ pub enum Change {
     ResetAll,
 }
 
+impl Change {
+    /// What makes it on another server.
+    pub fn statement(&self) -> String {
+        match self {
+            Change::Set(_, statement, _) => statement.clone(),
+            Change::Reset(name) => format!("RESET {name}"),
+            Change::ResetAll => "RESET ALL".to_owned(),
+        }
+    }
+}
+
 /// See the module.
 #[derive(Default, Debug)]
 pub struct Transaction {
@@ -136,11 +147,7 @@ impl Transaction {
 
     /// A setting changes, if the transaction commits.
     pub fn change(&mut self, change: Change) {
-        match &change {
-            Change::Set(_, statement, _) => self.note(statement.clone()),
-            Change::Reset(name) => self.note(format!("RESET {name}")),
-            Change::ResetAll => self.note("RESET ALL".to_owned()),
-        }
+        self.note(change.statement());
         self.changes.push(change);
     }
 

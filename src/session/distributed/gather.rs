@@ -19,14 +19,20 @@ use crate::execute::Branch;
 use crate::ring::ShardId;
 use crate::session::state::Session;
 use crate::sql::distribute::{Gather, Shadow, Source};
-use crate::txn::Phase;
-use crate::wire::{self, Buffer, Format, HEADER_LEN};
+use crate::txn::{Change, Phase};
+use crate::wire::{self, Buffer, Format, HEADER_LEN, TxStatus};
 use std::task::{Context, Poll};
 
 /// What waits for the server that takes the copies before its sources have to.
 const TO_SINK_HIGH: usize = 256 * 1024;
 /// From so many rows on a copy's statistics pay.
 const WORTH_ANALYZING: u64 = 5_000;
+/// The tables of a server are read one after the other, but as they were at one moment: that of the
+/// first query.
+const SNAPSHOT: [&str; 2] = ["BEGIN ISOLATION LEVEL REPEATABLE READ", "SELECT"];
+/// The server that takes the copies may wait for its own session's locks: no deadlock that
+/// PostgreSQL would see.
+const OWN_LOCKS_MS: u32 = 2_000;
 
 impl Session {
     pub(super) async fn gather(
@@ -64,14 +70,23 @@ impl Session {
         members: &mut Vec<Member>,
         places: &Places<'_>,
     ) -> Result<(), Fault> {
-        let apart = self.tx.phase() != Phase::Idle;
+        // A pipeline's transaction is the client's too.
+        let open = |member: &Member| member.held.lease.status != TxStatus::Idle;
+        let apart = self.tx.phase() != Phase::Idle || members.iter().any(open);
         let home = self.database.topology.home;
         let mut sink = if apart { self.another(home).await? } else { vec![members.remove(0)] };
-        let outcome = self.work_over_copies(asked, gather, original, members, &mut sink, places).await;
-        let undone = self.roll_back(&mut sink).await;
+        let begun = if apart { Ok(()) } else { self.run_on_each(members, &SNAPSHOT).await };
+        let outcome = match begun {
+            Ok(()) => self.work_over_copies(asked, gather, original, members, &mut sink, places).await,
+            Err(fault) => Err(fault),
+        };
+        let mut undone = self.roll_back(&mut sink).await;
         if apart {
+            // What the transaction has set holds on, where it has set it.
+            sink.iter_mut().for_each(|member| member.branch.forget_parameters());
             self.disband_apart(sink);
         } else {
+            undone = undone.and(self.roll_back(members).await);
             members.splice(0..0, sink);
         }
         outcome.and(undone)
@@ -86,14 +101,16 @@ impl Session {
         sink: &mut Vec<Member>,
         places: &Places<'_>,
     ) -> Result<(), Fault> {
-        self.make_tables(gather, sink).await?;
+        let home = self.database.topology.home;
+        let apart = members.iter().any(|member| member.held.shard == home);
+        self.make_tables(gather, sink, apart).await?;
         let mut left = self.directory.routing.gather_limit_bytes;
         for shadow in &gather.tables {
             let sources = places.of(&shadow.source);
             let rows = self.fill(asked, original, shadow, sources, members, sink, &mut left).await?;
             if rows > WORTH_ANALYZING {
                 let statement = format!("ANALYZE {}", copy_target(&shadow.copy).0);
-                self.run_on_sink(sink, &[&statement]).await?;
+                self.run_on_each(sink, &[&statement]).await?;
             }
         }
         let mut bound = Buffer::new();
@@ -122,20 +139,41 @@ impl Session {
         Ok(())
     }
 
-    async fn make_tables(&mut self, gather: &Gather, sink: &mut Vec<Member>) -> Result<(), Fault> {
-        let mut statements = vec!["BEGIN"];
+    async fn make_tables(
+        &mut self,
+        gather: &Gather,
+        sink: &mut Vec<Member>,
+        apart: bool,
+    ) -> Result<(), Fault> {
+        // Whatever the session's default is, tables are made.
+        let mut statements = if apart {
+            let mut statements = vec!["BEGIN READ WRITE".to_owned()];
+            statements.extend(self.tx.changes().iter().map(Change::statement));
+            statements.push(format!("SET LOCAL lock_timeout = {OWN_LOCKS_MS}"));
+            statements
+        } else {
+            vec!["BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE".to_owned()]
+        };
         for shadow in &gather.tables {
-            statements.push(&shadow.create);
+            statements.push(shadow.create.clone());
             if !shadow.constraint.is_empty() {
-                statements.push(&shadow.constraint);
+                statements.push(shadow.constraint.clone());
             }
         }
-        self.run_on_sink(sink, &statements).await
+        let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
+        match self.run_on_each(sink, &statements).await {
+            Err(Fault::Frame(frame)) if apart && is_lock_timeout(&frame) => Err(ClientError::refused(
+                "a table that the statement reads is locked, perhaps by this transaction itself",
+                "Rows would have to be copied to a second connection. Read them before LOCK, TRUNCATE or ALTER TABLE, or commit first.",
+            )
+            .into()),
+            outcome => outcome,
+        }
     }
 
-    /// Runs statements on the server that takes the copies.
-    async fn run_on_sink(&mut self, sink: &mut Vec<Member>, statements: &[&str]) -> Result<(), Fault> {
-        for member in sink.iter_mut() {
+    /// Runs statements on each of these servers, for nobody to see.
+    async fn run_on_each(&mut self, members: &mut Vec<Member>, statements: &[&str]) -> Result<(), Fault> {
+        for member in members.iter_mut() {
             let mut branch = std::mem::take(&mut member.branch);
             let mut asking = super::ask::Asking::new(&mut member.held.lease);
             for statement in statements {
@@ -144,7 +182,7 @@ impl Session {
             asking.sync(&mut branch);
             member.branch = branch;
         }
-        self.drive(sink, &mut Discard, false).await
+        self.drive(members, &mut Discard, false).await
     }
 
     /// Copies the rows of one table; how many they are.
@@ -271,6 +309,10 @@ impl Places<'_> {
             Source::Home | Source::AnyShard => std::slice::from_ref(&self.home),
         }
     }
+}
+
+fn is_lock_timeout(error: &[u8]) -> bool {
+    error.get(HEADER_LEN..).is_some_and(|body| wire::error_field(body, b'C') == Some(b"55P03"))
 }
 
 /// `pg_temp."pgring_1"` and `("a", "b")` of `COPY pg_temp."pgring_1" ("a", "b") FROM STDIN …`.

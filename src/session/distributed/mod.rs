@@ -31,7 +31,7 @@ use crate::error::ClientError;
 use crate::ring::ShardId;
 use crate::route::{ShardSet, Why};
 use crate::sql::distribute::{self, Each, Impossible, Merge, Plan};
-use crate::sql::{Access, Kind, Shape, Statement};
+use crate::sql::{Access, Kind, Pin, Shape, Statement};
 use crate::txn::Phase;
 use crate::wire;
 use std::rc::Rc;
@@ -162,6 +162,9 @@ impl Session {
             )
             .into());
         };
+        if !shards.is_empty() {
+            refuse_state(statement)?;
+        }
         if let Some(explain) = distribute::explain(asked.text, self.standard_conforming_strings)
             && shape.mentions.execution.is_none()
         {
@@ -183,7 +186,7 @@ impl Session {
             .into());
         }
         self.may_cross(statement, true)?;
-        self.refuse_unplanned(shape, statement)?;
+        self.refuse_unplanned(shape)?;
         if let Kind::CopyIn | Kind::CopyOut = statement.kind {
             self.started();
             let outcome = match statement.kind {
@@ -227,14 +230,12 @@ impl Session {
     }
 
     /// What has no plan over several shards.
-    fn refuse_unplanned(&self, shape: &Shape, statement: &Statement) -> Result<(), ClientError> {
-        let what = match &statement.kind {
-            _ if shape.mentions.execution.is_some() => "EXECUTE",
-            Kind::Prepare(_) => "PREPARE",
-            _ => return Ok(()),
-        };
+    fn refuse_unplanned(&self, shape: &Shape) -> Result<(), ClientError> {
+        if shape.mentions.execution.is_none() {
+            return Ok(());
+        }
         Err(ClientError::refused(
-            format!("{what} cannot touch several shards"),
+            "EXECUTE cannot touch several shards",
             "Add a condition on the key, or a hint /* pgring: shard=NAME */.",
         ))
     }
@@ -302,4 +303,25 @@ impl Session {
             metrics.transactions.two_phase.inc();
         }
     }
+}
+
+/// A statement of several shards leaves none of its servers with the session, and the session none
+/// the wiser: what would have to stay on them would be met by whoever has them next.
+fn refuse_state(statement: &Statement) -> Result<(), ClientError> {
+    let what = match (&statement.kind, statement.pin) {
+        (Kind::Prepare(_), _) => "PREPARE",
+        (Kind::Declare(_), Some(Pin::HoldCursor)) | (_, None) => match statement.kind {
+            Kind::Query | Kind::Write | Kind::CopyIn | Kind::CopyOut | Kind::Declare(_) => return Ok(()),
+            Kind::Ddl | Kind::Maintenance | Kind::Other => return Ok(()),
+            _ => "a statement that concerns the session or its transaction",
+        },
+        (_, Some(Pin::TemporaryTable)) => "a temporary table",
+        (_, Some(Pin::AdvisoryLock)) => "an advisory lock beyond the transaction",
+        (_, Some(Pin::Call)) => "code that may change its session",
+        (_, Some(_)) => "a statement that changes its session",
+    };
+    Err(ClientError::refused(
+        format!("{what} cannot touch several shards"),
+        "Add a condition on the key, or a hint /* pgring: shard=NAME */.",
+    ))
 }
