@@ -246,3 +246,31 @@ fn texts_are_read_as_its_servers_read_them() {
         run(&mut raw, &[(&text, expected)]);
     }
 }
+
+#[test]
+fn a_change_of_the_schema_is_known_when_it_is_acknowledged() {
+    let stage = &*STAGE;
+    let mut raw = stage.client();
+    let [a, b, _] = &stage.users;
+    run(&mut raw, &[("CREATE TABLE wider (user_id bigint, n int)", "CREATE TABLE I")]);
+    for (statement, values) in
+        [("ALTER TABLE wider ADD COLUMN m int", "1, 2"), ("ALTER TABLE wider ADD COLUMN o int", "1, 2, 3")]
+    {
+        raw.send(&[parse("", statement), bind("", "", &[]), execute("", 0), sync()].concat());
+        let answer = raw.until(b'Z', 1);
+        assert!(answer.iter().any(|frame| frame.tag == b'C'), "{answer:?}");
+        let insert = format!("INSERT INTO wider VALUES ({a}, {values}), ({b}, {values})");
+        run(&mut raw, &[(&insert, "INSERT 0 2 I")]);
+    }
+    run(
+        &mut raw,
+        &[
+            ("BEGIN", "BEGIN T"),
+            ("SELECT count(*) FROM wider", "SELECT 1 T"),
+            ("ALTER TABLE wider ADD COLUMN p int", "ALTER TABLE T"),
+            ("COMMIT", "COMMIT I"),
+            (&format!("INSERT INTO wider VALUES ({a}, 1, 2, 3, 4), ({b}, 1, 2, 3, 4)"), "INSERT 0 2 I"),
+            ("DROP TABLE wider", "DROP TABLE I"),
+        ],
+    );
+}

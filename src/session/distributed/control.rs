@@ -86,11 +86,10 @@ impl Session {
             },
         };
         let ends = matches!(statement.kind, Kind::Commit { .. } | Kind::Rollback { .. });
-        if ends && std::mem::take(&mut self.batch.schema_changed) {
-            // Nobody may be routed by the old one who has seen the change acknowledged.
+        if ends && self.batch.schema_changed {
+            // Others have prepared by the old one until now, or it is back.
             self.database.schema_changes.fetch_add(1, Ordering::SeqCst);
-            self.database.read_schema_again().await;
-            self.context = None;
+            self.read_changed_schema().await;
         }
         match (outcome, &statement.kind) {
             (Err(fault), Kind::Commit { .. } | Kind::Rollback { .. }) => {

@@ -119,12 +119,19 @@ impl Session {
 
     /// Before the `ReadyForQuery`: a changed schema is read again.
     pub(super) async fn finish_distributed(&mut self) -> Result<(), Unattached> {
-        if self.tx.phase() == Phase::Idle && std::mem::take(&mut self.batch.schema_changed) {
-            self.database.read_schema_again().await;
-            self.context = None;
+        if self.tx.phase() == Phase::Idle {
+            self.read_changed_schema().await;
         }
         self.ready_without_server();
         Ok(())
+    }
+
+    /// Nobody may be routed by the old schema who has seen a change acknowledged.
+    async fn read_changed_schema(&mut self) {
+        if std::mem::take(&mut self.batch.schema_changed) {
+            self.database.read_schema_again().await;
+            self.context = None;
+        }
     }
 
     /// Runs a statement on several shards and writes its answer, or its error; whether it succeeded.

@@ -188,6 +188,9 @@ impl Session {
                 return Ok(());
             }
             bound.opened = keep.take();
+            if self.tx.phase() == Phase::Idle {
+                self.read_changed_schema().await;
+            }
         }
         let Some(opened) = &mut bound.opened else {
             self.ran_here.push(portal);
@@ -261,10 +264,7 @@ impl Session {
             Err(Fault::Own(error)) => wire::put_error(&mut self.outbox, &error),
             Err(Fault::Frame(frame)) => self.outbox.put(&frame),
         }
-        if std::mem::take(&mut self.batch.schema_changed) {
-            self.database.read_schema_again().await;
-            self.context = None;
-        }
+        self.read_changed_schema().await;
         Ok(())
     }
 }

@@ -56,7 +56,7 @@ impl Session {
         if statement.kind == Kind::Ddl {
             self.batch.schema_changed = true;
             self.database.schema_changes.fetch_add(1, Ordering::SeqCst);
-            if self.tx.phase() != Phase::Idle || self.batch.is_begun() {
+            if self.tx.phase() != Phase::Idle {
                 self.tx.rebuild();
             }
         }
