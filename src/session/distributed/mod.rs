@@ -3,7 +3,8 @@
 //! One is worked on from its beginning to its end while everything else waits: its servers are
 //! brought together ([`team`]), asked ([`ask`]), and their answers driven through the plan
 //! ([`drive`]): rows of the answer ([`rows`]), partial results ([`combine`]), copies for one
-//! PostgreSQL to work over ([`gather`]), changes ([`write`]). `BEGIN` to `COMMIT` over several servers
+//! PostgreSQL to work over ([`gather`]), changes ([`write`]), for which keys may have to be computed
+//! first ([`computed`]). `BEGIN` to `COMMIT` over several servers
 //! is [`control`]'s.
 //!
 //! When anything fails, every server is waited for before the client is told, so that none is left
@@ -11,6 +12,7 @@
 
 mod ask;
 mod combine;
+mod computed;
 mod control;
 mod drive;
 mod gather;
@@ -152,9 +154,16 @@ impl Session {
             )
             .into());
         };
-        self.may_cross(statement)?;
+        let crossing = self.may_cross(statement);
         self.refuse_unplanned(shape, statement)?;
-        let plan = self.plan(statement, asked, why)?;
+        let plan = match self.plan(statement, asked, why) {
+            // Whether its rows have several owners is not known yet.
+            Ok(split @ Plan::Split(_)) => split,
+            plan => {
+                crossing?;
+                plan?
+            }
+        };
         self.started();
         let outcome = match plan {
             Plan::Merge(merge) => self.merge(asked, &merge, &shards).await,
@@ -198,7 +207,7 @@ impl Session {
     }
 
     /// What the configuration lets touch several shards.
-    fn may_cross(&self, statement: &Statement) -> Result<(), ClientError> {
+    pub(super) fn may_cross(&self, statement: &Statement) -> Result<(), ClientError> {
         let refused = match self.directory.routing.cross_shard {
             CrossShard::Allow => return Ok(()),
             CrossShard::ReadOnly if statement.access == Access::Read => return Ok(()),

@@ -10,7 +10,7 @@ use crate::execute::{Branch, put_description};
 use crate::ring::ShardId;
 use crate::route::{self, Parameters, Request};
 use crate::session::state::Session;
-use crate::sql::distribute::{Combine, Each, Replicate, Split, array_type, tells_the_time};
+use crate::sql::distribute::{Combine, Each, Replicate, RowKey, Split, array_type, tells_the_time};
 use crate::sql::{Kind, Lexed, Shape, Statement};
 use crate::txn::Phase;
 use crate::wire::{self, Buffer, Format, TxStatus};
@@ -65,10 +65,13 @@ impl Session {
         asked: &Asked<'_>,
         split: &Split,
     ) -> Result<(), Fault> {
-        let owners = self.row_owners(shape, asked, split)?;
+        let owners = self.row_owners(shape, asked, split).await?;
         let mut shards = owners.clone();
         shards.sort_by_key(|shard| shard.index());
         shards.dedup();
+        if let ([_, _, ..], [statement]) = (&shards[..], &shape.statements[..]) {
+            self.may_cross(statement)?;
+        }
         let rows_of = |shard: &ShardId| {
             let own = owners.iter().enumerate().filter(|(_, owner)| *owner == shard);
             own.map(|(row, _)| row).collect::<Vec<usize>>()
@@ -88,7 +91,28 @@ impl Session {
     }
 
     /// Who owns each of the rows.
-    fn row_owners(&self, shape: &Rc<Shape>, asked: &Asked<'_>, split: &Split) -> Result<Vec<ShardId>, Fault> {
+    async fn row_owners(
+        &mut self,
+        shape: &Rc<Shape>,
+        asked: &Asked<'_>,
+        split: &Split,
+    ) -> Result<Vec<ShardId>, Fault> {
+        let known = self.known_owners(shape, asked, split)?;
+        if known.iter().all(Option::is_some) {
+            return Ok(known.into_iter().flatten().collect());
+        }
+        let mut computed = self.computed_owners(asked, split, known.iter().copied().flatten().next()).await?;
+        let owners = known.into_iter().map(|known| known.or_else(|| computed.pop_front()));
+        Ok(owners.collect::<Option<_>>().ok_or_else(misdescribed)?)
+    }
+
+    /// Who owns the rows whose key stands in the text or is a parameter.
+    fn known_owners(
+        &self,
+        shape: &Rc<Shape>,
+        asked: &Asked<'_>,
+        split: &Split,
+    ) -> Result<Vec<Option<ShardId>>, Fault> {
         let mut lexed = Lexed::default();
         lexed
             .lex(asked.text, self.standard_conforming_strings)
@@ -107,7 +131,10 @@ impl Session {
             session_hints: &self.own.hints,
             transaction_shard: None,
         };
-        let owners = split.rows.iter().map(|(_, key)| route::owner(&request, key));
+        let owners = split.rows.iter().map(|(_, key)| match key {
+            RowKey::Known(source) => route::owner(&request, source).map(Some),
+            RowKey::Computed { .. } => Ok(None),
+        });
         Ok(owners.collect::<Result<_, ClientError>>()?)
     }
 
@@ -120,7 +147,7 @@ impl Session {
     ) -> Result<(), Fault> {
         let tag = match replicate {
             Replicate::Same(each) => {
-                refuse_clocks(asked)?;
+                refuse_clocks(asked, 1..=asked.count)?;
                 let mut rows = FirstOnly;
                 let members = self.change(asked, &Texts::Same(&each.sql), &mut rows, shards).await?;
                 let tag = tags(&members).next().unwrap_or_default().to_owned();
@@ -372,9 +399,12 @@ pub(super) fn sum_of_tags(members: &[Member]) -> String {
 }
 
 /// A parameter such as `'now'` is another moment on each shard.
-fn refuse_clocks(asked: &Asked<'_>) -> Result<(), ClientError> {
+pub(super) fn refuse_clocks(
+    asked: &Asked<'_>,
+    mut parameters: impl Iterator<Item = u16>,
+) -> Result<(), ClientError> {
     let told = |number| matches!(asked.parameter(number), Some((text, Format::Text)) if tells_the_time(text));
-    if (1..=asked.count).any(told) {
+    if parameters.any(told) {
         return Err(ClientError::refused(
             "a parameter that stands for the current time may be another moment on each shard",
             "Give the time itself.",
