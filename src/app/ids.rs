@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS pgring.shard_number (
     number integer PRIMARY KEY CHECK (number BETWEEN 0 AND 1023),
     shard  text NOT NULL);
 CREATE TABLE IF NOT EXISTS pgring.shard (
-    only    boolean PRIMARY KEY DEFAULT true CHECK (only),
+    sole    boolean PRIMARY KEY DEFAULT true CHECK (sole),
     number  integer NOT NULL CHECK (number BETWEEN 0 AND 1023),
     version integer NOT NULL);
 CREATE SEQUENCE IF NOT EXISTS pgring.id_sequence MINVALUE 0";
@@ -97,7 +97,7 @@ struct Asked {
 enum Failure {
     #[error("shard {0}: {1}")]
     Unreachable(String, String),
-    #[error("{0}")]
+    #[error("{}", .0.as_db_error().map_or_else(|| .0.to_string(), |error| error.message().to_owned()))]
     Refused(#[from] tokio_postgres::Error),
     #[error("all {NUMBERS} numbers of shards have been given")]
     NoNumberLeft,
@@ -314,7 +314,7 @@ async fn make(
         put_number(client, *number, name).await?;
     }
     let put = "INSERT INTO pgring.shard (number, version) VALUES ($1, $2) \
-               ON CONFLICT (only) DO UPDATE \
+               ON CONFLICT (sole) DO UPDATE \
                SET number = excluded.number, version = greatest(shard.version, excluded.version)";
     client.execute(put, &[&own, &VERSION]).await?;
     client.batch_execute("COMMIT").await
