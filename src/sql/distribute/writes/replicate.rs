@@ -206,7 +206,12 @@ fn is_local_word(tokens: &Tokens<'_>, at: usize) -> bool {
 fn steady_words(opened: &Opened<'_>) -> bool {
     let tokens = opened.tokens;
     let end = returning_at(opened).unwrap_or(opened.range.end);
-    (opened.range.start..end).all(|at| match tokens.kind(at) {
+    (opened.range.start..end).all(|at| is_steady_token(tokens, at))
+}
+
+/// As [`steady_words`], of one of them.
+pub(super) fn is_steady_token(tokens: &Tokens<'_>, at: usize) -> bool {
+    match tokens.kind(at) {
         Some(TokenKind::Word) => !is_local_word(tokens, at),
         // An escape may hide a word.
         Some(TokenKind::EscapeString | TokenKind::UnicodeString) if tokens.raw(at).contains(&b'\\') => false,
@@ -219,7 +224,7 @@ fn steady_words(opened: &Opened<'_>) -> bool {
         ) => !tells_the_time(tokens.raw(at)),
         Some(TokenKind::UnicodeIdent) => false,
         _ => true,
-    })
+    }
 }
 
 /// The token of the outermost `RETURNING`.

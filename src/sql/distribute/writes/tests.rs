@@ -2,7 +2,7 @@
 
 use super::super::super::schema::{ColumnDetail, Schema, Table, TableDetail, TableKind, TextOrder};
 use super::super::super::shape::{KeySlot, KeyType};
-use super::super::{Piece, Plan, Replicate};
+use super::super::{Piece, Plan, Replicate, RowKey};
 use super::{Context, plan, tells_the_time};
 
 /// `name type[=default]`, with `!` for NOT NULL and `#` for an identity.
@@ -78,6 +78,10 @@ fn describe(sql: &str) -> String {
         default_key: "user_id",
         unknown: &std::cell::Cell::new(false),
     };
+    let row_key = |key: &RowKey| match key {
+        RowKey::Known(source) => slot(source.slot),
+        RowKey::Computed { sql, parameters } => format!("[{sql}]{}", if parameters.is_empty() { String::new() } else { format!("{parameters:?}") }),
+    };
     match plan(sql.as_bytes(), &cx) {
         None => "none".to_owned(),
         Some(Err(impossible)) => format!("no: {}", impossible.message),
@@ -86,7 +90,7 @@ fn describe(sql: &str) -> String {
             if each.returns { "each returning".to_owned() } else { "each".to_owned() }
         }
         Some(Ok(Plan::Split(split))) => {
-            let rows: Vec<String> = split.rows.iter().map(|(row, key)| format!("{row}@{}", slot(key.slot))).collect();
+            let rows: Vec<String> = split.rows.iter().map(|(row, key)| format!("{row}@{}", row_key(key))).collect();
             let mut text = format!("{} | {}", split.head, rows.join(" "));
             if !split.tail.is_empty() {
                 text = format!("{text} | {}", split.tail);
@@ -158,7 +162,11 @@ fn rows_are_split() {
         ("INSERT INTO jobs (user_id, priority) VALUES (7, generate_series(1, 3)), (8, 1)", "no: set-returning", "PostgreSQL refuses it"),
         ("INSERT INTO jobs (user_id) VALUES (7), (8) LIMIT 1", "no: told apart", "rows that are not inserted"),
         ("INSERT INTO jobs (user_id) (VALUES (7), (8))", "no: told apart", "in parentheses"),
-        ("INSERT INTO jobs (user_id) VALUES (7), (1 + 1)", "no: not a constant", "a computed key"),
+        ("INSERT INTO jobs (user_id) VALUES (7), (1 + 1)", "INSERT INTO jobs (user_id) VALUES | (7)@lit0 (1 + 1)@[1 + 1]", "a computed key"),
+        ("INSERT INTO jobs (name, user_id) VALUES (f(1, 2), length('a,)') + $2)", "INSERT INTO jobs (name, user_id) VALUES | (f(1, 2), length('a,)') + $2)@[length('a,)') + $2][2]", "one row; commas elsewhere"),
+        ("INSERT INTO jobs (user_id, name) VALUES (7, 'a'), ('42'::text::int, 'b'), (1 - 1, 'c')", "INSERT INTO jobs (user_id, name) VALUES | (7, 'a')@lit0 ('42'::text::int, 'b')@['42'::text::int] (1 - 1, 'c')@[1 - 1]", "rows without a tree"),
+        ("INSERT INTO jobs (user_id) VALUES (extract(year FROM 'now'::timestamp)::int)", "no: current time", "a word that is the clock's"),
+        ("INSERT INTO jobs (user_id) VALUES (7), (random()::int)", "no: not a constant", "volatile"),
         ("INSERT INTO jobs (user_id, name) VALUES (7, 'x'), (8, (SELECT value FROM app_settings))", "no: home shard", "other shards lack it"),
     ]);
 }
