@@ -27,15 +27,16 @@ mod team;
 mod write;
 
 use super::attach::Unattached;
-use super::state::{End, Session};
+use super::state::{End, Held, Session};
+use crate::backend::quoted;
 use crate::config::CrossShard;
 use crate::error::ClientError;
 use crate::ring::ShardId;
 use crate::route::{ShardSet, Why};
 use crate::sql::distribute::{self, Each, Impossible, Merge, Plan};
-use crate::sql::{Access, Kind, Pin, Shape, Statement};
+use crate::sql::{Access, Kind, Pin, Shape, Statement, TokenKind, tokenize};
 use crate::txn::Phase;
-use crate::wire;
+use crate::wire::{self, TxStatus};
 use std::rc::Rc;
 
 pub(super) use ask::Asked;
@@ -166,6 +167,7 @@ impl Session {
         };
         if !shards.is_empty() {
             refuse_state(statement)?;
+            self.refuse_temporary(asked.text).await?;
         }
         if let Some(explain) = distribute::explain(asked.text, self.standard_conforming_strings)
             && shape.mentions.execution.is_none()
@@ -237,6 +239,35 @@ impl Session {
             distribute::gather(asked.text, &self.analysis_context(&schema))?
         };
         self.gather(asked, &gather, shards).await
+    }
+
+    /// A temporary table is on one server: the others have, under its name, something else.
+    async fn refuse_temporary(&mut self, text: &[u8]) -> Result<(), Fault> {
+        let may_have = |held: &Held| {
+            let pins = [Pin::TemporaryTable, Pin::Code, Pin::Call, Pin::Unread];
+            held.lease.status != TxStatus::Failed && pins.into_iter().any(|pin| held.pins.has(pin))
+        };
+        let mut question = None;
+        for held in self.held.iter_mut().chain(&mut self.parked).filter(|held| may_have(held)) {
+            let question =
+                question.get_or_insert_with(|| temporary_named(text, self.standard_conforming_strings));
+            held.lease.unnamed = 0;
+            match held.lease.ask(question).await {
+                Ok(None) => {}
+                Ok(Some(name)) => {
+                    return Err(ClientError::refused(
+                        format!("\"{name}\" is a temporary table, and the statement concerns several shards"),
+                        "Add a condition on the key, a hint /* pgring: shard=NAME */, or give the temporary table another name.",
+                    )
+                    .into());
+                }
+                Err(error) => {
+                    let shard = held.shard;
+                    return Err(self.server_error_of(shard, &error, false).into());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What has no plan over several shards.
@@ -313,6 +344,31 @@ impl Session {
             metrics.transactions.two_phase.inc();
         }
     }
+}
+
+/// Asks which of the names in a text is a temporary relation's.
+fn temporary_named(text: &[u8], strings: bool) -> String {
+    let mut names = std::collections::BTreeSet::new();
+    let mut all = false;
+    for token in tokenize(text, strings).unwrap_or_default() {
+        let source = text.get(token.span.start as usize..token.span.end as usize).unwrap_or_default();
+        match (token.kind, std::str::from_utf8(source)) {
+            (TokenKind::Word, Ok(word)) => _ = names.insert(word.to_ascii_lowercase()),
+            (TokenKind::QuotedIdent, Ok(quoted)) => {
+                let inner = quoted.strip_prefix('"').unwrap_or(quoted);
+                _ = names.insert(inner.strip_suffix('"').unwrap_or(inner).replace("\"\"", "\""));
+            }
+            (TokenKind::Word | TokenKind::QuotedIdent | TokenKind::UnicodeIdent, _) => all = true,
+            _ => {}
+        }
+    }
+    let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+    format!(
+        "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) \
+         pg_catalog.pg_my_temp_schema() AND ({all} OR relname OPERATOR(pg_catalog.=) \
+         ANY (ARRAY[{}]::pg_catalog.name[])) LIMIT 1",
+        names.join(", ")
+    )
 }
 
 /// A statement of several shards leaves none of its servers with the session, and the session none

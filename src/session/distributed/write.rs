@@ -50,8 +50,11 @@ impl Session {
             return self.change_one_by_one(asked, each, shards).await;
         }
         let mut rows = Rows::unordered();
-        let members = self.change(asked, &Texts::Same(&each.sql), &mut rows, shards).await?;
+        let mut members = self.change(asked, &Texts::Same(&each.sql), &mut rows, shards).await?;
         let tag = sum_of_tags(&members);
+        // What each says of the same change of the schema is said once.
+        let alike = matches!(statement.kind, Kind::Ddl | Kind::Maintenance | Kind::Other);
+        self.pass_all_asides_on(&mut members, alike);
         self.end_change(members).await?;
         if statement.kind == Kind::Ddl {
             self.batch.schema_changed = true;
@@ -175,7 +178,8 @@ impl Session {
             Replicate::Same(each) => {
                 refuse_clocks(asked, 1..=asked.count)?;
                 let mut rows = FirstOnly;
-                let members = self.change(asked, &Texts::Same(&each.sql), &mut rows, shards).await?;
+                let mut members = self.change(asked, &Texts::Same(&each.sql), &mut rows, shards).await?;
+                self.pass_all_asides_on(&mut members, true);
                 let tag = tags(&members).next().unwrap_or_default().to_owned();
                 let alike = tags(&members).all(|other| other == tag);
                 if !alike {
