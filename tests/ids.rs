@@ -5,6 +5,7 @@
 mod support;
 
 use pgring::demo::sample::APP;
+use support::raw::{Raw, bind, execute, parse, sync};
 use support::{Config, Proxy, database, eventually, psql, servers};
 
 const SCHEMA: &str = "
@@ -14,12 +15,12 @@ const SCHEMA: &str = "
     CREATE TABLE plans (id int PRIMARY KEY, mood mood DEFAULT 'ok', share percent,
                         made timestamptz DEFAULT clock_timestamp());";
 
-fn three_shards() -> (Proxy, String) {
+fn three_shards() -> (Proxy, String, String) {
     let shards = servers(3);
     let name = database(&shards, SCHEMA);
     let proxy = Proxy::start(Config::new().database(&name, &shards));
     let dsn = proxy.dsn(APP, &name);
-    (proxy, dsn)
+    (proxy, dsn, name)
 }
 
 fn ask(dsn: &str, script: &str) -> String {
@@ -28,14 +29,17 @@ fn ask(dsn: &str, script: &str) -> String {
 
 #[test]
 fn a_computed_key_is_routed_by_its_value() {
-    let (_proxy, dsn) = three_shards();
+    let (proxy, dsn, name) = three_shards();
     ask(
         &dsn,
         "INSERT INTO t VALUES (1 + 1, 'a'), (length('four'), 'b'), (6, 'c'), ('8'::text::bigint, 'd'), (9.5, 'e')",
     );
     ask(&dsn, "INSERT INTO t VALUES (10 + 1, 'f')");
     ask(&dsn, "BEGIN; INSERT INTO t VALUES (10 + 2, 'g'), (13, 'h'); COMMIT");
-    ask(&dsn, "SELECT 10 AS ten \\gset\nINSERT INTO t VALUES ($1 + 4, 'i'), ($1 + 5, $2) \\bind :ten j \\g");
+    let mut client = Raw::login(&proxy.address(), APP, &name);
+    let text = "INSERT INTO t VALUES ($1 + 4, 'i'), ($1 + 5, $2)";
+    client.send(&[parse("", text), bind("", "", &["10", "j"]), execute("", 0), sync()].concat());
+    assert!(client.until(b'Z', 1).iter().any(|frame| frame.body.starts_with(b"INSERT 0 2")));
     for (key, value) in [
         (2, 'a'),
         (4, 'b'),
@@ -65,7 +69,7 @@ fn a_computed_key_is_routed_by_its_value() {
 
 #[test]
 fn ids_are_unique_over_shards() {
-    let (_proxy, dsn) = three_shards();
+    let (_proxy, dsn, _) = three_shards();
     let is_there = || psql(&dsn, "SELECT pgring.next_id()").ok;
     eventually("pgring.next_id() is there", is_there);
     eventually("everywhere", || {
@@ -86,7 +90,7 @@ fn ids_are_unique_over_shards() {
 
 #[test]
 fn copies_hold_the_same_enumerations() {
-    let (_proxy, dsn) = three_shards();
+    let (_proxy, dsn, _) = three_shards();
     let returned = ask(
         &dsn,
         "INSERT INTO plans (id, mood, share) VALUES (1, 'happy', 7), (2, NULL, NULL), (3, DEFAULT, 8)
