@@ -1,6 +1,6 @@
 //! A statement, the plan it must have, and why.
 
-use super::super::super::schema::{ColumnDetail, Schema, Table, TableDetail, TableKind, TextOrder};
+use super::super::super::schema::{ColumnDetail, Giving, Schema, Table, TableDetail, TableKind, TextOrder};
 use super::super::super::shape::{KeySlot, KeyType};
 use super::super::{Piece, Plan, Replicate, RowKey};
 use super::{Context, plan, tells_the_time};
@@ -26,7 +26,14 @@ fn column(written: &str) -> (String, ColumnDetail) {
 
 fn table(name: &str, kind: TableKind, columns: &[&str]) -> Table {
     let (names, details) = columns.iter().map(|&written| column(written)).unzip();
-    let detail = TableDetail { columns: details, primary_key: vec![0], has_triggers: name == "watched", ..TableDetail::default() };
+    let giving = |column: &ColumnDetail| match column.type_name.as_str() {
+        "public.mood" => Giving::Label,
+        other if column.builtin && !other.ends_with(']') => Giving::Bare,
+        _ => Giving::Never,
+    };
+    let details: Vec<ColumnDetail> = details;
+    let giving = details.iter().map(giving).collect();
+    let detail = TableDetail { columns: details, giving, primary_key: vec![0], has_triggers: name == "watched", ..TableDetail::default() };
     Table { schema: "public".to_owned(), name: name.to_owned(), columns: names, kind, detail }
 }
 
@@ -41,6 +48,7 @@ fn schema() -> Schema {
         table("plans", TableKind::Reference, &["id integer", "name text", "price numeric(8,2)=0", "twice numeric=generated price * 2", "tag text='none'::text"]),
         table("tags", TableKind::Reference, &["id integer=nextval('public.tags_id_seq'::regclass)", "name text", "made timestamp with time zone=now()"]),
         table("moods", TableKind::Reference, &["id integer#", "mood public.mood"]),
+        table("shapes", TableKind::Reference, &["id integer#", "shape public.shape"]),
         table("sets", TableKind::Reference, &["id integer#", "members integer[]"]),
         table("app_settings", TableKind::Home, &["key text", "value text"]),
         table("cheap", view("SELECT plans.id FROM public.plans WHERE (plans.price < 5)"), &["id integer"]),
@@ -276,7 +284,8 @@ fn copies_of_what_one_shard_makes() {
         ("INSERT INTO tags (name) VALUES ('x') RETURNING tags.xmin", "no: RETURNING", "not a column"),
         ("UPDATE tags SET id = id + 1, made = now()", "no: primary key", "the others would not find it"),
         ("UPDATE ONLY tags SET made = now()", "no: proven", "the others would not know of ONLY"),
-        ("INSERT INTO moods (mood) VALUES ('happy')", "no: column \"mood\"", "its type's number is each shard's own"),
+        ("INSERT INTO moods (mood) VALUES ('happy')", "INSERT INTO moods (mood) VALUES ('happy') RETURNING \"moods\".\"id\", \"moods\".\"mood\"::pg_catalog.text ; INSERT INTO \"public\".\"moods\" (\"id\", \"mood\") OVERRIDING SYSTEM VALUE SELECT pgring_given.\"id\", pgring_given.\"mood\"::public.mood FROM unnest(/2) AS pgring_given (\"id\", \"mood\")", "an enumeration by its labels"),
+        ("INSERT INTO shapes (shape) VALUES ('x')", "no: column \"shape\"", "its type may be another one on each shard"),
         ("INSERT INTO sets (members) VALUES ('{1}')", "no: column \"members\"", "arrays of arrays are one array"),
     ]);
 }
