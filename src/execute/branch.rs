@@ -82,14 +82,32 @@ impl Branch {
 
     /// What the server has reported of its parameters is not the client's to know.
     pub fn forget_parameters(&mut self) {
-        let mut others = Buffer::new();
+        self.retain_asides(|frame| frame.first() != Some(&b'S'));
+    }
+
+    /// Drops the notices among these; the ones that are left.
+    pub fn forget_notices(&mut self, said: &[Box<[u8]>]) -> Vec<Box<[u8]>> {
+        let mut own = Vec::new();
+        self.retain_asides(|frame| {
+            let repeats = said.iter().any(|said| **said == *frame);
+            if frame.first() == Some(&b'N') && !repeats {
+                own.push(frame.into());
+            }
+            !repeats
+        });
+        own
+    }
+
+    fn retain_asides(&mut self, mut keep: impl FnMut(&[u8]) -> bool) {
+        let mut kept = Buffer::new();
         while let Ok(Some(head)) = wire::header(self.asides.filled()) {
-            if head.tag != b'S' {
-                others.put(&self.asides.filled()[..head.len]);
+            let frame = &self.asides.filled()[..head.len];
+            if keep(frame) {
+                kept.put(frame);
             }
             self.asides.consume(head.len);
         }
-        self.asides = others;
+        self.asides = kept;
     }
 
     /// Works off the server's inbox.

@@ -103,7 +103,7 @@ pub struct ResultShape(Rc<Cell<Option<u64>>>);
 
 impl ResultShape {
     /// Of a statement without one.
-    const NONE: u64 = 0;
+    pub const NONE: u64 = 0;
 
     /// What is known of it.
     pub fn get(&self) -> Option<u64> {

@@ -150,6 +150,14 @@ impl Interner {
     }
 }
 
+impl Interner {
+    /// Whoever prepares the text anew gets another statement.
+    pub(super) fn forget(&mut self, statement: &Rc<Prepared>) {
+        self.recent.retain(|recent| !Rc::ptr_eq(recent, statement));
+        self.known.retain(|_, known| known.as_ptr() != Rc::as_ptr(statement));
+    }
+}
+
 impl Session {
     /// A text as a statement, analysed at most once.
     pub(super) fn prepare(&mut self, text: &[u8], types: &[u8]) -> Result<Rc<Prepared>, ClientError> {

@@ -4,8 +4,10 @@ use super::portion::Keep;
 use crate::backend::Server;
 use crate::execute::Branch;
 use crate::merge::row;
+use crate::session::prepared::Prepared;
 use crate::sql::distribute::CopyOut;
 use crate::wire::{self, BodyError, Buffer, Format};
+use std::rc::Rc;
 
 /// A statement as it came, with its parameters.
 pub(in crate::session) struct Asked<'a> {
@@ -23,6 +25,8 @@ pub(in crate::session) struct Asked<'a> {
     pub describes: bool,
     /// It is the query of this.
     pub copy: Option<&'a CopyOut>,
+    /// The statement that the client has prepared.
+    pub prepared: Option<&'a Rc<Prepared>>,
     /// Where the answer is put that is asked for in portions.
     pub(super) keep: Option<&'a Keep>,
 }
@@ -39,6 +43,7 @@ impl<'a> Asked<'a> {
             formats: Vec::new(),
             describes: true,
             copy: None,
+            prepared: None,
             keep: None,
         }
     }
@@ -53,7 +58,17 @@ impl<'a> Asked<'a> {
         let tail = 2 + 2 * formats.len();
         let parameters = rest.len().checked_sub(tail).map(|len| &rest[..len]).ok_or(BodyError("Bind"))?;
         let count = wire::bind_parameter_count(rest);
-        Ok(Asked { text, types, parameters, count, formats, describes: false, copy: None, keep: None })
+        Ok(Asked {
+            text,
+            types,
+            parameters,
+            count,
+            formats,
+            describes: false,
+            copy: None,
+            prepared: None,
+            keep: None,
+        })
     }
 
     /// The same of another text, whose rows are not described.
@@ -70,6 +85,7 @@ impl<'a> Asked<'a> {
             formats,
             describes: false,
             copy: None,
+            prepared: None,
             keep: None,
         }
     }

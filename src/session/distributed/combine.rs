@@ -51,6 +51,7 @@ impl Session {
         let columns = &collected.columns;
         let rows = self.finish_on_first(asked, &original, &finish, &types, columns, members).await?;
         if let Some(rows) = rows {
+            self.pass_all_asides_on(members, false);
             rows.complete(&mut self.outbox);
         }
         Ok(None)

@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 const AHEAD: usize = 64 * 1024;
 /// What may wait for the client before nothing more is added.
 const TO_CLIENT_HIGH: usize = 64 * 1024;
+/// What a server may say beside its answer before that is passed on, answer or no answer.
+const ASIDES_HIGH: usize = 16 * 1024;
 /// What a client may send while it waits.
 const FROM_CLIENT: usize = 64 * 1024;
 
@@ -279,6 +281,9 @@ impl Session {
             match advance(cx, member, at, flow, &mut self.outbox) {
                 Ok(moved) => progressed |= moved,
                 Err(halt) => return Poll::Ready(Some(halt)),
+            }
+            if member.branch.asides.len() >= ASIDES_HIGH {
+                self.pass_asides_on(&member.held, &mut member.branch);
             }
             let failed = member.branch.error().is_some();
             if failed && !over {

@@ -134,6 +134,11 @@ impl Session {
             return self.pass_copy_on(&copy.format, &original.fields, sink).await;
         }
         if let Some(rows) = self.take_answer(asked, &original.fields, sink).await? {
+            if apart {
+                sink.iter_mut().for_each(|member| member.branch.forget_parameters());
+            }
+            self.pass_all_asides_on(members, false);
+            self.pass_all_asides_on(sink, false);
             rows.complete(&mut self.outbox);
         }
         Ok(())

@@ -3,8 +3,9 @@
 //! One is worked on from its beginning to its end while everything else waits: its servers are
 //! brought together ([`team`]), asked ([`ask`]), and their answers driven through the plan
 //! ([`drive`]): rows of the answer ([`rows`]), partial results ([`combine`]), copies for one
-//! PostgreSQL to work over ([`gather`]), changes ([`write`]); or one portion of it after the other
-//! ([`portion`], [`cursor`]), or only described ([`explain`]). `BEGIN` to `COMMIT` over several servers
+//! PostgreSQL to work over ([`gather`]), changes ([`write`]), for which keys may have to be computed
+//! first ([`computed`]); or one portion of it after the other ([`portion`], [`cursor`]), or only
+//! described ([`explain`]). `BEGIN` to `COMMIT` over several servers
 //! is [`control`]'s.
 //!
 //! When anything fails, every server is waited for before the client is told, so that none is left
@@ -12,6 +13,7 @@
 
 mod ask;
 mod combine;
+mod computed;
 mod control;
 mod copy;
 mod cursor;
@@ -25,15 +27,16 @@ mod team;
 mod write;
 
 use super::attach::Unattached;
-use super::state::{End, Session};
+use super::state::{End, Held, Session};
+use crate::backend::quoted;
 use crate::config::CrossShard;
 use crate::error::ClientError;
 use crate::ring::ShardId;
 use crate::route::{ShardSet, Why};
 use crate::sql::distribute::{self, Each, Impossible, Merge, Plan};
-use crate::sql::{Access, Kind, Pin, Shape, Statement};
+use crate::sql::{Access, Kind, Pin, Shape, Statement, TokenKind, tokenize};
 use crate::txn::Phase;
-use crate::wire;
+use crate::wire::{self, TxStatus};
 use std::rc::Rc;
 
 pub(super) use ask::Asked;
@@ -171,6 +174,7 @@ impl Session {
         };
         if !shards.is_empty() {
             refuse_state(statement)?;
+            self.refuse_temporary(asked.text).await?;
         }
         if let Some(explain) = distribute::explain(asked.text, self.standard_conforming_strings)
             && shape.mentions.execution.is_none()
@@ -192,9 +196,10 @@ impl Session {
             )
             .into());
         }
-        self.may_cross(statement, true)?;
+        let crossing = self.may_cross(statement, true);
         self.refuse_unplanned(shape)?;
         if let Kind::CopyIn | Kind::CopyOut = statement.kind {
+            crossing?;
             self.started();
             let outcome = match statement.kind {
                 Kind::CopyIn => self.begin_copy_in(asked, &shards, why).await,
@@ -203,7 +208,14 @@ impl Session {
             self.count_distributed(&shards, statement.access);
             return outcome;
         }
-        let plan = self.plan(statement, asked, why)?;
+        let plan = match self.plan(statement, asked, why) {
+            // Whether its rows have several owners is not known yet.
+            Ok(split @ Plan::Split(_)) => split,
+            plan => {
+                crossing?;
+                plan?
+            }
+        };
         self.started();
         let outcome = match plan {
             Plan::Each(each) => {
@@ -236,6 +248,35 @@ impl Session {
         self.gather(asked, &gather, shards).await
     }
 
+    /// A temporary table is on one server: the others have, under its name, something else.
+    async fn refuse_temporary(&mut self, text: &[u8]) -> Result<(), Fault> {
+        let may_have = |held: &Held| {
+            let pins = [Pin::TemporaryTable, Pin::Code, Pin::Call, Pin::Unread];
+            held.lease.status != TxStatus::Failed && pins.into_iter().any(|pin| held.pins.has(pin))
+        };
+        let mut question = None;
+        for held in self.held.iter_mut().chain(&mut self.parked).filter(|held| may_have(held)) {
+            let question =
+                question.get_or_insert_with(|| temporary_named(text, self.standard_conforming_strings));
+            held.lease.unnamed = 0;
+            match held.lease.ask(question).await {
+                Ok(None) => {}
+                Ok(Some(name)) => {
+                    return Err(ClientError::refused(
+                        format!("\"{name}\" is a temporary table, and the statement concerns several shards"),
+                        "Add a condition on the key, a hint /* pgring: shard=NAME */, or give the temporary table another name.",
+                    )
+                    .into());
+                }
+                Err(error) => {
+                    let shard = held.shard;
+                    return Err(self.server_error_of(shard, &error, false).into());
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What has no plan over several shards.
     fn refuse_unplanned(&self, shape: &Shape) -> Result<(), ClientError> {
         if shape.mentions.execution.is_none() {
@@ -248,7 +289,7 @@ impl Session {
     }
 
     /// What the configuration lets touch several shards; `runs`: it is not only explained.
-    fn may_cross(&self, statement: &Statement, runs: bool) -> Result<(), ClientError> {
+    pub(super) fn may_cross(&self, statement: &Statement, runs: bool) -> Result<(), ClientError> {
         let refused = match self.directory.routing.cross_shard {
             CrossShard::Allow => return Ok(()),
             CrossShard::ReadOnly if !runs || statement.access == Access::Read => return Ok(()),
@@ -310,6 +351,31 @@ impl Session {
             metrics.transactions.two_phase.inc();
         }
     }
+}
+
+/// Asks which of the names in a text is a temporary relation's.
+fn temporary_named(text: &[u8], strings: bool) -> String {
+    let mut names = std::collections::BTreeSet::new();
+    let mut all = false;
+    for token in tokenize(text, strings).unwrap_or_default() {
+        let source = text.get(token.span.start as usize..token.span.end as usize).unwrap_or_default();
+        match (token.kind, std::str::from_utf8(source)) {
+            (TokenKind::Word, Ok(word)) => _ = names.insert(word.to_ascii_lowercase()),
+            (TokenKind::QuotedIdent, Ok(quoted)) => {
+                let inner = quoted.strip_prefix('"').unwrap_or(quoted);
+                _ = names.insert(inner.strip_suffix('"').unwrap_or(inner).replace("\"\"", "\""));
+            }
+            (TokenKind::Word | TokenKind::QuotedIdent | TokenKind::UnicodeIdent, _) => all = true,
+            _ => {}
+        }
+    }
+    let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+    format!(
+        "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) \
+         pg_catalog.pg_my_temp_schema() AND ({all} OR relname OPERATOR(pg_catalog.=) \
+         ANY (ARRAY[{}]::pg_catalog.name[])) LIMIT 1",
+        names.join(", ")
+    )
 }
 
 /// A statement of several shards leaves none of its servers with the session, and the session none

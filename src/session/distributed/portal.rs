@@ -117,9 +117,16 @@ impl Session {
         }
         // Every table is there.
         let mut members = self.assemble(&[self.database.topology.home]).await?;
+        let asked = Asked { prepared: Some(&bound.statement), ..asked };
         let described = self.describe_on_first(&mut members, &asked, &[asked.text]).await;
         self.disband(members);
-        match described?.pop_front() {
+        let described = described?.pop_front();
+        if let (Some(described), Some(result)) = (&described, bound.statement.unknown_result())
+            && let Some(shape) = described.result_shape()
+        {
+            result.set(shape);
+        }
+        match described {
             Some(Described { fields, .. }) if !fields.is_empty() => {
                 put_description(&mut self.outbox, &fields, &asked.formats);
             }
@@ -181,6 +188,7 @@ impl Session {
             let mut asked = Asked::bound(&bound.statement.text, &bound.statement.types, &bound.rest)
                 .map_err(End::from)?;
             asked.keep = (most > 0 && query).then_some(&keep);
+            asked.prepared = Some(&bound.statement);
             let ran = self.run_distributed(&statement.shape, &asked, bound.shards.clone(), bound.why).await?;
             if !ran {
                 self.batch.skip();

@@ -5,7 +5,7 @@ use super::drive::{Discard, Flow, Wants};
 use super::team::Member;
 use super::{Fault, Inexact};
 use crate::error::{ClientError, SqlState};
-use crate::execute::{Branch, Field, put_description};
+use crate::execute::{Branch, Field, ResultShape, put_description};
 use crate::merge::order::SortType;
 use crate::merge::{Merger, Next, row};
 use crate::ring::ShardId;
@@ -18,6 +18,18 @@ use std::collections::VecDeque;
 pub(super) struct Described {
     pub parameters: Vec<u32>,
     pub fields: Vec<Field>,
+}
+
+impl Described {
+    /// As [`Prepared::result`](crate::session::prepared::Prepared::result) has it.
+    pub(super) fn result_shape(&self) -> Option<u64> {
+        if self.fields.is_empty() {
+            return Some(ResultShape::NONE);
+        }
+        let mut told = Buffer::new();
+        put_description(&mut told, &self.fields, &[]);
+        wire::result_shape(told.filled().get(HEADER_LEN..)?)
+    }
 }
 
 impl Session {
@@ -83,7 +95,24 @@ impl Session {
             );
             return Err(ClientError::error(SqlState::PROTOCOL, words).into());
         }
+        if texts.first() == Some(&asked.text) {
+            self.need_shape_as_told(asked, &described[0])?;
+        }
         Ok(described)
+    }
+
+    /// A statement goes on having the result that its client was told, or is refused, as by
+    /// PostgreSQL (`RevalidateCachedQuery`).
+    fn need_shape_as_told(&self, asked: &Asked<'_>, described: &Described) -> Result<(), ClientError> {
+        let Some(statement) = asked.prepared else { return Ok(()) };
+        let told = statement.result.get();
+        if told.is_none() || told == described.result_shape() {
+            return Ok(());
+        }
+        // Whoever prepares it from now on gets to know the new one.
+        self.worker.interner.borrow_mut().forget(statement);
+        let error = ClientError::error(SqlState::REFUSED, "cached plan must not change result type");
+        Err(ClientError { routine: Some("RevalidateCachedQuery"), ..error })
     }
 
     pub(super) async fn merge(
@@ -147,6 +176,7 @@ impl Session {
         // Within a transaction a cancel would fail it.
         let hasty = self.tx.phase() == crate::txn::Phase::Idle;
         self.drive(members, &mut rows, hasty).await?;
+        self.pass_all_asides_on(members, false);
         rows.complete(&mut self.outbox);
         Ok(None)
     }

@@ -73,8 +73,21 @@ impl Session {
         self.held = own;
     }
 
+    /// What the servers have said beside their answers. `alike`: they have done the same, and what
+    /// several say of it is said once.
+    pub(super) fn pass_all_asides_on(&mut self, members: &mut [Member], alike: bool) {
+        let mut said: Vec<Box<[u8]>> = Vec::new();
+        for member in members {
+            if alike {
+                let own = member.branch.forget_notices(&said);
+                said.extend(own);
+            }
+            self.pass_asides_on(&member.held, &mut member.branch);
+        }
+    }
+
     /// What a server has said beside its answer.
-    fn pass_asides_on(&mut self, held: &Held, branch: &mut Branch) {
+    pub(super) fn pass_asides_on(&mut self, held: &Held, branch: &mut Branch) {
         let (server, pid) = (held.lease.cancel_key.pid, self.told.pid());
         while let Ok(Some(head)) = wire::header(branch.asides.filled()) {
             let frame = &branch.asides.filled()[..head.len];
