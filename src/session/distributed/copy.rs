@@ -325,7 +325,7 @@ impl Session {
         let outcome = match moved {
             Ok(tag) => {
                 let members = std::mem::take(&mut copying.members);
-                self.end_change(members).await.map(|()| wire::put_complete(&mut self.outbox, &tag))
+                self.end_copied(members).await.map(|()| wire::put_complete(&mut self.outbox, &tag))
             }
             Err(Fault::End(end)) => return Err(end),
             Err(fault) => self.abandon_copy(copying).await.and(Err(fault)),

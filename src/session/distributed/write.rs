@@ -337,6 +337,15 @@ impl Session {
         outcome
     }
 
+    /// As [`Session::end_change`], of a `COPY`: of a pipeline's the end is the `Sync` behind its data.
+    pub(super) async fn end_copied(&mut self, members: Vec<Member>) -> Result<(), Fault> {
+        if self.batch.is_begun() {
+            self.disband(members);
+            return Ok(());
+        }
+        self.end_change(members).await
+    }
+
     pub(super) async fn undo_change(&mut self, mut members: Vec<Member>) -> Result<(), Fault> {
         let outcome =
             if self.tx.phase() == Phase::Idle { self.roll_back(&mut members).await } else { Ok(()) };
