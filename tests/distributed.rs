@@ -13,3 +13,5 @@ mod cursors;
 mod explain;
 #[path = "distributed/stage.rs"]
 mod stage;
+#[path = "distributed/state.rs"]
+mod state;

@@ -182,8 +182,7 @@ fn a_client_at_rest_is_told_to_go_and_one_at_work_only_near_the_end() {
             }
         })
     };
-    let both =
-        [at_work(working, "SELECT 'done'", "done"), at_work(watching, "SHOW CONFIG", "cluster")];
+    let both = [at_work(working, "SELECT 'done'", "done"), at_work(watching, "SHOW CONFIG", "cluster")];
     for client in [&mut resting, &mut looking_on] {
         let goodbye = client.rest();
         assert_eq!(goodbye.first().map(Frame::code).as_deref(), Some("57P01"), "{goodbye:?}");

@@ -238,7 +238,10 @@ mod tests {
                 ),
             ),
             ("SELECT current_schema()", one("current_schema", Kind::Text, "public", "SELECT 1")),
-            ("show standard_conforming_strings", one("standard_conforming_strings", Kind::Text, "on", "SHOW")),
+            (
+                "show standard_conforming_strings",
+                one("standard_conforming_strings", Kind::Text, "on", "SHOW"),
+            ),
             ("SHOW client_encoding", one("client_encoding", Kind::Text, "UTF8", "SHOW")),
             ("SHOW DateStyle", one("DateStyle", Kind::Text, "ISO, MDY", "SHOW")),
             ("SHOW TIME ZONE", one("TimeZone", Kind::Text, "UTC", "SHOW")),
