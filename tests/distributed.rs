@@ -15,3 +15,5 @@ mod explain;
 mod stage;
 #[path = "distributed/state.rs"]
 mod state;
+#[path = "distributed/transactions.rs"]
+mod transactions;

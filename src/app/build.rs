@@ -1,5 +1,6 @@
 //! From validated settings to what sessions look things up in.
 
+use super::ids::Ids;
 use super::schemas::Schemas;
 use super::serve::App;
 use crate::auth::{Keyring, ServerLoginError, ServerSecret, Verifier, VerifierError};
@@ -208,6 +209,7 @@ impl App {
             made.schema.store(earlier.database.schema.load_full());
         }
         Schemas::watch(self, settings, database, &made);
+        Ids::install(self, settings, database, &made);
         made
     }
 

@@ -11,6 +11,7 @@ pub mod check;
 pub mod cli;
 mod console;
 mod handover;
+mod ids;
 mod listeners;
 mod lookup;
 mod notify;

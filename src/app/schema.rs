@@ -17,7 +17,7 @@ use twox_hash::XxHash3_64;
 
 use crate::config;
 use crate::sql::{
-    Carriage, ColumnDetail, Function, KeyType, Schema, Table, TableDetail, TableKind, TextOrder,
+    Carriage, ColumnDetail, Function, Giving, KeyType, Schema, Table, TableDetail, TableKind, TextOrder,
 };
 
 /// A database's rules: its part of the configuration.
@@ -213,7 +213,10 @@ SELECT a.attrelid, a.attname, format_type(a.atttypid, a.atttypmod),
        t.oid < 10000 AND t.typtype IN ('b', 'r', 'm') AND t.typname !~ '^_?reg'
        AND t.typsend <> 0 AND t.typreceive <> 0,
        pg_get_expr(f.adbin, f.adrelid), a.attgenerated <> '', a.attidentity <> '',
-       u.oid IS NULL, coalesce(e.typtype = 'e', false)
+       u.oid IS NULL, coalesce(e.typtype = 'e', false),
+       CASE WHEN b.typtype = 'e' THEN 'label'
+            WHEN u.oid IS NULL AND b.oid < 10000 AND b.typtype IN ('b', 'r', 'm') AND b.typcategory <> 'A'
+            THEN 'bare' ELSE 'never' END
   FROM pg_attribute a
   JOIN pg_class c ON c.oid = a.attrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -329,6 +332,11 @@ pub async fn read(client: &Client) -> Result<Catalog, SchemaError> {
             (true, _) => Carriage::Binary,
             (false, true) => Carriage::AsTexts,
             (false, false) => Carriage::Never,
+        });
+        relation.detail.giving.push(match text(row, 16)? {
+            "label" => Giving::Label,
+            "bare" => Giving::Bare,
+            _ => Giving::Never,
         });
     }
     for row in keys {

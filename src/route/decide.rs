@@ -354,6 +354,20 @@ fn owners(request: &Request<'_>, access: Access, keys: &[KeySource]) -> Owners {
     owners
 }
 
+/// As [`owner`], of a key that a server has computed: the text of its value in the column's type.
+///
+/// # Errors
+/// As [`owner`].
+pub fn computed_owner(
+    topology: &Topology,
+    key_type: KeyType,
+    same_encoding: bool,
+    key: Option<&[u8]>,
+) -> Result<ShardId, ClientError> {
+    let key = key.ok_or_else(explain::null_key)?;
+    copied_owner(topology, key_type, same_encoding, Value::Text(key)).ok_or_else(explain::not_proven)
+}
+
 /// Calls `add` with each key of a source; `None` if one is not proven.
 fn find(
     request: &Request<'_>,

@@ -22,7 +22,9 @@ pub mod hint;
 mod key;
 pub mod parameters;
 
-pub use decide::{Decision, Request, Route, ShardSet, copied_owner, needs_parameters, owner, route};
+pub use decide::{
+    Decision, Request, Route, ShardSet, computed_owner, copied_owner, needs_parameters, owner, route,
+};
 pub use explain::{ShownKey, Why, refusal, steps};
 pub use hint::SessionHints;
 pub use parameters::{Parameters, ParametersError, Value};

@@ -50,11 +50,12 @@ impl Session {
         self.refuse_beside_aimed()?;
         if let Some(held) = &self.held {
             if held.shard == shard {
+                let joins = self.joins();
                 if self.batch.is_sent()
-                    || self.tx.phase() == Phase::Open
+                    || (self.tx.phase() == Phase::Open && !joins)
                     || held.lease.is_aligned(&self.settings)
                 {
-                    self.begin_on_server();
+                    self.begin_on_server(joins);
                     return Ok(());
                 }
             } else {
@@ -64,9 +65,19 @@ impl Session {
         if self.held.is_none() {
             self.take(shard).await?;
         }
+        // What brings it in line is sent as well.
+        let joins = self.joins();
         self.bring_in_line().await?;
-        self.begin_on_server();
+        self.begin_on_server(joins);
         Ok(())
+    }
+
+    /// The transaction has begun elsewhere, and the held server has no part in it yet.
+    fn joins(&self) -> bool {
+        self.tx.phase() == Phase::Open
+            && !self.batch.is_sent()
+            && !self.relay.is_busy()
+            && self.held.as_ref().is_some_and(|held| held.lease.status == TxStatus::Idle)
     }
 
     /// As [`Session::attach`] while earlier statements are unanswered: the server is the one they
@@ -287,18 +298,11 @@ impl Session {
     }
 
     /// Sends ahead what the transaction has to begin with.
-    fn begin_on_server(&mut self) {
-        let Some(held) = &self.held else { return };
-        // What brings it in line is a transaction of its own, which goes ahead of the client's.
-        let is_new = !self.batch.is_sent() && !self.relay.is_busy();
-        let is_only_aligned = self.batch.aligning && !self.batch.opened;
+    fn begin_on_server(&mut self, joins: bool) {
         let statements = match self.tx.phase() {
             Phase::Pending if self.database.is_one_shard() => self.tx.open(),
             Phase::Pending => self.tx.open_for_several(),
-            // It has begun elsewhere, and this one joins.
-            Phase::Open if held.lease.status == TxStatus::Idle && (is_new || is_only_aligned) => {
-                self.tx.open_for_several()
-            }
+            Phase::Open if joins => self.tx.open_for_several(),
             _ => return,
         };
         for statement in statements {

@@ -277,6 +277,9 @@ impl Session {
         self.settings_known().await?;
         let statement = self.statement(names.statement)?;
         self.refuse_if_failed(&statement.shape)?;
+        if statement.unknown_table {
+            self.refuse_new_tables(&statement.shape, statement.lexed.hints().shard.is_some())?;
+        }
         let values = self.config_values(&statement, &body[names.rest_at..]);
         self.refuse_unknown_settings(&statement.shape, &statement.text, &values)?;
         if asks_for_sequences(&statement.shape) {
@@ -518,6 +521,7 @@ impl Session {
             self.answers_known().await?;
             match self.own_statement(&statement.shape, &statement.text).await? {
                 Own::Error(error) => return Err(error.into()),
+                Own::Refusal(frame) => return self.refused_by_server(frame),
                 Own::NotOurs | Own::Instead(_) => {
                     return Err(
                         ClientError::error(SqlState::INTERNAL, "the statement changed its nature").into()

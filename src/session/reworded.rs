@@ -19,9 +19,9 @@ use std::collections::BTreeMap;
 
 /// A statement in other words than the client's.
 pub(super) struct Reworded {
-    statements: Vec<String>,
-    changes: Vec<Change>,
-    tag: &'static str,
+    pub(super) statements: Vec<String>,
+    pub(super) changes: Vec<Change>,
+    pub(super) tag: &'static str,
 }
 
 impl Session {

@@ -6,7 +6,7 @@ use super::pins::asks_for_sequences;
 use super::ready::Effect;
 use super::settings::{ConfigValues, may_leave_state, statement_texts};
 use super::state::{End, Session};
-use super::transaction::{Own, changes};
+use super::transaction::{Own, changes, is_characteristic};
 use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
 use crate::route::Parameters;
@@ -127,8 +127,8 @@ impl Session {
             Box::pin(self.knows_more_tables()).await;
             // Anew in any case: the lexer has read other sessions' texts meanwhile.
             shape = self.shape(text)?;
-            self.unknown_table.set(false);
         }
+        let unknown_table = self.unknown_table.replace(false);
         let may_be_own = |statement: &Statement| Session::may_be_own(&statement.kind);
         let named = !shape.mentions.is_empty();
         if ahead && (named || shape.statements.is_empty() || shape.statements.iter().any(may_be_own)) {
@@ -139,6 +139,10 @@ impl Session {
             return self.finish_query_here().await;
         }
         self.refuse_if_failed(&shape)?;
+        if unknown_table {
+            let told = self.worker.lexed.borrow().hints().shard.is_some();
+            self.refuse_new_tables(&shape, told)?;
+        }
         self.refuse_unknown_settings(&shape, text, &ConfigValues::default())?;
         if asks_for_sequences(&shape) {
             Box::pin(self.refuse_or_keep_sequences()).await?;
@@ -159,6 +163,10 @@ impl Session {
                     return self.sync().await.map_err(Unattached::End);
                 }
                 Own::Error(error) => return Err(error.into()),
+                Own::Refusal(frame) => {
+                    self.outbox.put(&frame);
+                    return self.finish_query_here().await;
+                }
                 own => {
                     self.answer(&own, true);
                     return self.finish_query_here().await;
@@ -447,6 +455,7 @@ impl Session {
 
     fn effect(&self, statement: &Statement, source: String, text: &[u8], values: &ConfigValues) -> Effect {
         match &statement.kind {
+            kind if is_characteristic(kind) && !self.database.is_one_shard() => Effect::Note(source),
             Kind::Set { .. } => Effect::Changes(changes(&statement.kind, &source)),
             Kind::SetConfig(calls) => {
                 let change = |call: &ConfigCall| {

@@ -30,6 +30,8 @@ pub(super) enum Own {
     },
     /// An error.
     Error(ClientError),
+    /// A server's error, the whole message.
+    Refusal(Box<[u8]>),
     /// It is a server's to answer.
     NotOurs,
     /// It is a server's to answer, asked for this instead.
@@ -314,7 +316,7 @@ impl Session {
                 wire::put_data_row(out, [Some(value.as_str())].into_iter());
                 wire::put_complete(out, "SHOW");
             }),
-            Own::Error(_) | Own::NotOurs | Own::Instead(_) | Own::Reworded(_) => {}
+            Own::Error(_) | Own::Refusal(_) | Own::NotOurs | Own::Instead(_) | Own::Reworded(_) => {}
         }
     }
 
@@ -403,6 +405,23 @@ impl Session {
         ))
     }
 
+    /// Where the rows of a table belong that this very transaction has made, or renamed, is not
+    /// known before it commits. `told`: a hint says it.
+    pub(super) fn refuse_new_tables(&self, shape: &Shape, told: bool) -> Result<(), ClientError> {
+        let builds = |kind: &Kind| matches!(kind, Kind::Ddl | Kind::Maintenance | Kind::Other);
+        if !self.tx.rebuilds()
+            || told
+            || self.own.hints.shard.is_some()
+            || shape.statements.iter().all(|statement| builds(&statement.kind))
+        {
+            return Ok(());
+        }
+        Err(ClientError::refused(
+            "a table that the transaction has made on several shards cannot be used in it",
+            "Commit first.",
+        ))
+    }
+
     /// In a transaction that pgring has failed only its end is accepted.
     pub(super) fn refuse_if_failed(&self, shape: &Shape) -> Result<(), ClientError> {
         if !self.tx.is_failed() {
@@ -419,12 +438,16 @@ impl Session {
     }
 }
 
+/// `SET transaction_read_only` and the like: they end with the transaction, whatever the words.
+pub(super) fn is_characteristic(kind: &Kind) -> bool {
+    matches!(kind, Kind::Set { name, .. } if name.starts_with("transaction_"))
+}
+
 /// What a `SET`, as its client wrote it, changes.
 pub(super) fn changes(kind: &Kind, source: &str) -> Vec<Change> {
     match kind {
         Kind::Set { name, .. } if is_planted(name) => Vec::new(),
-        // These end with the transaction, whatever the words.
-        Kind::Set { name, .. } if name.starts_with("transaction_") => Vec::new(),
+        kind if is_characteristic(kind) => Vec::new(),
         // Three parameters in one.
         Kind::Set { name, .. } if name == "session characteristics" => characteristics(source),
         Kind::Set { name, default: true, local: false, .. } => vec![Change::Reset(name.clone())],
@@ -473,7 +496,7 @@ pub(super) fn failed_transaction() -> ClientError {
     )
 }
 
-fn no_savepoint(name: &str) -> ClientError {
+pub(super) fn no_savepoint(name: &str) -> ClientError {
     ClientError::error(SqlState::NO_SAVEPOINT, format!("savepoint \"{name}\" does not exist"))
 }
 

@@ -14,5 +14,7 @@ pub use analyze::{Context, analyze};
 pub use cache::PlanCache;
 pub use hints::{Hints, ReadHint};
 pub use lexer::{LexError, LexFault, Lexed, Literal, Token, TokenKind, tokenize};
-pub use schema::{Carriage, ColumnDetail, Function, Schema, Table, TableDetail, TableKind, TextOrder};
+pub use schema::{
+    Carriage, ColumnDetail, Function, Giving, Schema, Table, TableDetail, TableKind, TextOrder,
+};
 pub use shape::*;

@@ -47,6 +47,8 @@ pub struct TableDetail {
     pub primary_key: Vec<usize>,
     /// Parallel to [`Table::columns`]; empty where it is not known.
     pub carriage: Vec<Carriage>,
+    /// Parallel to [`Table::columns`]; empty where it is not known.
+    pub giving: Vec<Giving>,
     /// To read it is to read what it is made of, whoever reads: a table has no row security and is
     /// not foreign, a view is not materialized. `false` where it is not known.
     pub transparent: bool,
@@ -84,6 +86,17 @@ pub enum Carriage {
     /// that each server gave that type.
     AsTexts,
     /// Not at all: it holds such numbers, or has no binary form.
+    Never,
+}
+
+/// How a column's values are given to another server as elements of one array.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Giving {
+    /// As what the type is made of: it is one of PostgreSQL's own, or a domain over one.
+    Bare,
+    /// As a text, cast there: it is an enumeration, which has another number on each server.
+    Label,
+    /// Not at all.
     Never,
 }
 

@@ -54,6 +54,8 @@ pub struct Transaction {
     characteristics: Vec<String>,
     changes: Vec<Change>,
     savepoints: Vec<Savepoint>,
+    /// It has changed the schema on several shards.
+    rebuilds: bool,
 }
 
 #[derive(Debug)]
@@ -147,6 +149,16 @@ impl Transaction {
     pub fn change(&mut self, change: Change) {
         self.note(change.statement());
         self.changes.push(change);
+    }
+
+    /// It has changed the schema on several shards: what it has made is known when it commits.
+    pub fn rebuild(&mut self) {
+        self.rebuilds = true;
+    }
+
+    /// Has it?
+    pub fn rebuilds(&self) -> bool {
+        self.rebuilds
     }
 
     /// The changes so far, in order.

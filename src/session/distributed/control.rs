@@ -9,15 +9,17 @@ use super::Fault;
 use super::drive::{Discard, tags};
 use super::team::Member;
 use crate::error::{ClientError, SqlState};
-use crate::execute::Branch;
-use crate::session::attach::{Unattached, server_refusal};
+use crate::execute::{Branch, Outcome};
+use crate::session::attach::Unattached;
 use crate::session::ready::Effect;
+use crate::session::reworded::Reworded;
 use crate::session::state::Session;
-use crate::session::transaction::{Own, changes};
+use crate::session::transaction::{Own, changes, is_characteristic, no_savepoint};
 use crate::sql::{Kind, Shape, Statement};
 use crate::txn::{Change, Phase};
-use crate::wire::{self, Buffer, TxStatus};
+use crate::wire::{Buffer, TxStatus};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 impl Session {
     /// Has to run on every server of the transaction.
@@ -63,6 +65,13 @@ impl Session {
         statement: &Statement,
         source: String,
     ) -> Result<Own, Unattached> {
+        if let Kind::RollbackTo(name) = &statement.kind
+            && self.tx.is_failed()
+            && self.tx.depth_of(name).is_none()
+        {
+            // The servers that are left may know it, but a part of the transaction is lost.
+            return Ok(Own::Error(no_savepoint(name)));
+        }
         let commits = matches!(statement.kind, Kind::Commit { .. }) && !self.tx.is_failed();
         let chain = match statement.kind {
             Kind::Commit { chain } | Kind::Rollback { chain } => chain,
@@ -71,16 +80,26 @@ impl Session {
         let outcome = match &statement.kind {
             Kind::Commit { .. } if commits => self.commit_company().await,
             Kind::Commit { .. } | Kind::Rollback { .. } => self.roll_back_company().await,
-            _ => self.on_company(&source).await.map(drop),
+            kind => match self.resetting(kind) {
+                Some(reworded) => return self.reset_company(&reworded).await,
+                None => self.on_company(&source).await.map(drop),
+            },
         };
+        let ends = matches!(statement.kind, Kind::Commit { .. } | Kind::Rollback { .. });
+        if ends && std::mem::take(&mut self.batch.schema_changed) {
+            // Nobody may be routed by the old one who has seen the change acknowledged.
+            self.database.schema_changes.fetch_add(1, Ordering::SeqCst);
+            self.database.read_schema_again().await;
+            self.context = None;
+        }
         match (outcome, &statement.kind) {
             (Err(fault), Kind::Commit { .. } | Kind::Rollback { .. }) => {
                 self.end_company(false, false);
-                Ok(Own::Error(self.told(fault)?))
+                self.told(fault)
             }
             (Err(fault), _) => {
                 self.tx.fail();
-                Ok(Own::Error(self.told(fault)?))
+                self.told(fault)
             }
             (Ok(()), Kind::Commit { .. }) => {
                 self.end_company(commits, chain);
@@ -92,6 +111,18 @@ impl Session {
             }
             (Ok(()), kind) => Ok(self.take_effect(kind, source)),
         }
+    }
+
+    /// Back to what the session began with, which the servers do not know.
+    async fn reset_company(&mut self, reworded: &Reworded) -> Result<Own, Unattached> {
+        for statement in &reworded.statements {
+            if let Err(fault) = self.on_company(statement).await {
+                self.tx.fail();
+                return self.told(fault);
+            }
+        }
+        self.take_effect_now(Effect::Changes(reworded.changes.clone()));
+        Ok(Own::Tag(reworded.tag))
     }
 
     fn take_effect(&mut self, kind: &Kind, source: String) -> Own {
@@ -106,6 +137,7 @@ impl Session {
                     source.split_whitespace().nth(1).is_some_and(|w| w.eq_ignore_ascii_case("constraints"));
                 (Effect::Note(source), if constraints { "SET CONSTRAINTS" } else { "SET" })
             }
+            kind if is_characteristic(kind) => (Effect::Note(source), "SET"),
             kind => (Effect::Changes(changes(kind, &source)), "SET"),
         };
         self.take_effect_now(effect);
@@ -114,20 +146,12 @@ impl Session {
 
     /// The transaction has ended, everywhere.
     fn end_company(&mut self, committed: bool, chain: bool) {
+        self.settle_settings(committed);
         if committed {
-            let mut session = (*self.settings).clone();
-            self.tx.apply(&self.initial, &mut session, &mut Default::default());
-            for held in self.held.iter_mut().chain(&mut self.parked) {
-                let mut server = (*held.lease.settings).clone();
-                self.tx.apply(&self.initial, &mut session.clone(), &mut server);
-                held.lease.settings = Arc::new(server);
-            }
-            self.settings = Arc::new(session);
-            self.tx.forget_changes();
-            self.own.keep();
-            self.settings_changed();
+            self.strings.1 = self.standard_conforming_strings;
         } else {
-            self.undone();
+            // A server that was lost has not told.
+            self.read_strings_as(self.strings.1);
         }
         if chain {
             self.tx.chain();
@@ -139,6 +163,20 @@ impl Session {
             self.metrics().transactions.two_phase.inc();
         }
         self.tally.transactions.inc();
+    }
+
+    /// What the transaction has set holds for the session, or nothing of it does.
+    pub(super) fn settle_settings(&mut self, committed: bool) {
+        if !committed {
+            self.undone();
+            return;
+        }
+        let mut session = (*self.settings).clone();
+        self.tx.apply(&self.initial, &mut session, &mut Default::default());
+        self.settings = Arc::new(session);
+        self.tx.forget_changes();
+        self.own.keep();
+        self.settings_changed();
     }
 
     /// All servers of the transaction.
@@ -198,8 +236,25 @@ impl Session {
     pub(super) async fn commit_company(&mut self) -> Result<(), Fault> {
         let mut members = self.gather_company();
         let outcome = self.commit(&mut members).await;
+        self.keep_changes(&mut members);
         self.disband(members);
         outcome
+    }
+
+    /// What the transaction has set stands on the servers that have committed it: before anybody
+    /// else gets them.
+    fn keep_changes(&self, members: &mut [Member]) {
+        if self.tx.changes().is_empty() {
+            return;
+        }
+        for member in members {
+            if !matches!(&member.branch.outcome, Some(Outcome::Complete(tag)) if **tag == *"COMMIT") {
+                continue;
+            }
+            let mut server = (*member.held.lease.settings).clone();
+            self.tx.apply(&self.initial, &mut (*self.settings).clone(), &mut server);
+            member.held.lease.settings = Arc::new(server);
+        }
     }
 
     /// Commits the members' transactions.
@@ -232,10 +287,10 @@ impl Session {
     }
 
     /// A fault as the client is told it.
-    fn told(&mut self, fault: Fault) -> Result<ClientError, Unattached> {
+    fn told(&mut self, fault: Fault) -> Result<Own, Unattached> {
         match fault {
-            Fault::Own(error) => Ok(error),
-            Fault::Frame(frame) => Ok(server_refusal(&frame[wire::HEADER_LEN..])),
+            Fault::Own(error) => Ok(Own::Error(error)),
+            Fault::Frame(frame) => Ok(Own::Refusal(frame)),
             Fault::End(end) => Err(Unattached::End(end)),
         }
     }

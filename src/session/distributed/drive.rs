@@ -9,7 +9,8 @@ use crate::backend::ServerError;
 use crate::error::{ClientError, SqlState};
 use crate::execute::{Branch, Outcome, Step};
 use crate::session::state::{End, Session};
-use crate::wire::{self, Buffer};
+use crate::txn::Phase;
+use crate::wire::{self, Buffer, TxStatus};
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -207,6 +208,11 @@ impl Session {
         );
         self.database.metrics[shard].server_lost.inc();
         self.database.shards[shard].board.probe_now();
+        if self.tx.phase() == Phase::Open && member.held.lease.status != TxStatus::Idle {
+            // Its part is gone, whatever the client goes back to: only the end is left for the others.
+            self.undone();
+            self.tx.lost();
+        }
         self.server_error_of(member.held.shard, error, false)
     }
 

@@ -195,7 +195,7 @@ impl Session {
                 gather.tables.iter().map(round).collect()
             }
             Plan::Split(split) => {
-                let (shards, _, texts) = self.split_texts(shape, inner, split)?;
+                let (shards, _, texts) = self.known_split_texts(shape, inner, split)?;
                 vec![Round { title: None, parts: shards.into_iter().zip(texts).collect() }]
             }
             Plan::Replicate(Replicate::Insert { .. }) if explain.analyze => {

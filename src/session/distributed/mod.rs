@@ -3,8 +3,9 @@
 //! One is worked on from its beginning to its end while everything else waits: its servers are
 //! brought together ([`team`]), asked ([`ask`]), and their answers driven through the plan
 //! ([`drive`]): rows of the answer ([`rows`]), partial results ([`combine`]), copies for one
-//! PostgreSQL to work over ([`gather`]), changes ([`write`]); or one portion of it after the other
-//! ([`portion`], [`cursor`]), or only described ([`explain`]). `BEGIN` to `COMMIT` over several servers
+//! PostgreSQL to work over ([`gather`]), changes ([`write`]), for which keys may have to be computed
+//! first ([`computed`]); or one portion of it after the other ([`portion`], [`cursor`]), or only
+//! described ([`explain`]). `BEGIN` to `COMMIT` over several servers
 //! is [`control`]'s.
 //!
 //! When anything fails, every server is waited for before the client is told, so that none is left
@@ -12,6 +13,7 @@
 
 mod ask;
 mod combine;
+mod computed;
 mod control;
 mod copy;
 mod cursor;
@@ -187,9 +189,10 @@ impl Session {
             )
             .into());
         }
-        self.may_cross(statement, true)?;
+        let crossing = self.may_cross(statement, true);
         self.refuse_unplanned(shape)?;
         if let Kind::CopyIn | Kind::CopyOut = statement.kind {
+            crossing?;
             self.started();
             let outcome = match statement.kind {
                 Kind::CopyIn => self.begin_copy_in(asked, &shards, why).await,
@@ -198,7 +201,14 @@ impl Session {
             self.count_distributed(&shards, statement.access);
             return outcome;
         }
-        let plan = self.plan(statement, asked, why)?;
+        let plan = match self.plan(statement, asked, why) {
+            // Whether its rows have several owners is not known yet.
+            Ok(split @ Plan::Split(_)) => split,
+            plan => {
+                crossing?;
+                plan?
+            }
+        };
         self.started();
         let outcome = match plan {
             Plan::Each(each) => {
@@ -272,7 +282,7 @@ impl Session {
     }
 
     /// What the configuration lets touch several shards; `runs`: it is not only explained.
-    fn may_cross(&self, statement: &Statement, runs: bool) -> Result<(), ClientError> {
+    pub(super) fn may_cross(&self, statement: &Statement, runs: bool) -> Result<(), ClientError> {
         let refused = match self.directory.routing.cross_shard {
             CrossShard::Allow => return Ok(()),
             CrossShard::ReadOnly if !runs || statement.access == Access::Read => return Ok(()),

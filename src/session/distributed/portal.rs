@@ -240,6 +240,11 @@ impl Session {
         }
     }
 
+    /// A server's error, the whole message, of what a portal has run.
+    pub(in crate::session) fn refused_by_server(&mut self, frame: Box<[u8]>) -> Result<(), Unattached> {
+        self.fail_distributed(Fault::Frame(frame))
+    }
+
     pub(super) fn fail_distributed(&mut self, fault: Fault) -> Result<(), Unattached> {
         match fault {
             Fault::End(end) => return Err(Unattached::End(end)),
@@ -256,6 +261,8 @@ impl Session {
     pub(in crate::session) async fn end_implicit_company(&mut self) -> Result<(), End> {
         let undone = self.batch.is_skipping() || self.batch.failed;
         let outcome = if undone { self.roll_back_company().await } else { self.commit_company().await };
+        self.settle_settings(!undone && outcome.is_ok());
+        self.tx.finish();
         match outcome {
             Ok(()) => {}
             Err(Fault::End(end)) => return Err(end),

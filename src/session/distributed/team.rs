@@ -6,7 +6,7 @@ use crate::config::PoolMode;
 use crate::execute::Branch;
 use crate::ring::ShardId;
 use crate::session::attach::Unattached;
-use crate::session::state::{Held, Session};
+use crate::session::state::{End, Held, Session};
 use crate::txn::Phase;
 use crate::wire::{self, TxStatus};
 use std::sync::Arc;
@@ -98,12 +98,25 @@ impl Session {
                         let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
                         if self.told.tell(&name, &value) {
                             self.outbox.put(frame);
+                            self.read_as_told(held, &name, value.into_owned());
                         }
                     }
                 }
                 _ => self.outbox.put(frame),
             }
             branch.asides.consume(head.len);
+        }
+    }
+
+    /// How texts are read may depend on what a server of several has just reported.
+    fn read_as_told(&mut self, held: &Held, name: &str, value: String) {
+        let encodes = name == "client_encoding";
+        let same_encoding = held.lease.reported.get("server_encoding") == Some(&value);
+        match self.parameter(name, value) {
+            Ok(()) if encodes => self.same_encoding = same_encoding,
+            Ok(()) => {}
+            Err(End::Fatal(error)) => self.registration.control.kill(error),
+            Err(End::Vanished(_) | End::Terminated) => {}
         }
     }
 

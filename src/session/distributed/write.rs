@@ -10,7 +10,7 @@ use crate::execute::{Branch, put_description};
 use crate::ring::ShardId;
 use crate::route::{self, Parameters, Request};
 use crate::session::state::Session;
-use crate::sql::distribute::{Combine, Each, Replicate, Split, array_type, tells_the_time};
+use crate::sql::distribute::{Combine, Each, Replicate, RowKey, Split, array_type, tells_the_time};
 use crate::sql::{Kind, Lexed, Shape, Statement};
 use crate::txn::Phase;
 use crate::wire::{self, Buffer, Format, TxStatus};
@@ -34,7 +34,7 @@ impl Texts<'_> {
     }
 }
 
-/// Who owns each row of a split `INSERT`, who these are, and what each of them runs.
+/// Who takes part in a split `INSERT`, who owns each row, and what each of the first runs.
 type Parts = (Vec<ShardId>, Vec<ShardId>, Vec<String>);
 
 impl Session {
@@ -59,6 +59,9 @@ impl Session {
         if statement.kind == Kind::Ddl {
             self.batch.schema_changed = true;
             self.database.schema_changes.fetch_add(1, Ordering::SeqCst);
+            if self.tx.phase() != Phase::Idle || self.batch.is_begun() {
+                self.tx.rebuild();
+            }
         }
         wire::put_complete(&mut self.outbox, &tag);
         Ok(())
@@ -71,7 +74,10 @@ impl Session {
         asked: &Asked<'_>,
         split: &Split,
     ) -> Result<(), Fault> {
-        let (shards, owners, texts) = self.split_texts(shape, asked, split)?;
+        let (shards, owners, texts) = self.split_texts(shape, asked, split).await?;
+        if let ([_, _, ..], [statement]) = (&shards[..], &shape.statements[..]) {
+            self.may_cross(statement, true)?;
+        }
         let texts = Texts::Own(texts);
         let members = if split.returns && split.returns_each {
             let at = |owner: &ShardId| shards.iter().position(|shard| shard == owner).unwrap_or_default();
@@ -87,26 +93,55 @@ impl Session {
     }
 
     /// The shards that have a part in it, the owner of each row, and what each of the shards runs.
-    pub(super) fn split_texts(
+    async fn split_texts(
+        &mut self,
+        shape: &Rc<Shape>,
+        asked: &Asked<'_>,
+        split: &Split,
+    ) -> Result<Parts, Fault> {
+        Ok(parts(self.row_owners(shape, asked, split).await?, split))
+    }
+
+    /// The same of one whose keys need no server.
+    pub(super) fn known_split_texts(
         &self,
         shape: &Rc<Shape>,
         asked: &Asked<'_>,
         split: &Split,
     ) -> Result<Parts, Fault> {
-        let owners = self.row_owners(shape, asked, split)?;
-        let mut shards = owners.clone();
-        shards.sort_by_key(|shard| shard.index());
-        shards.dedup();
-        let rows_of = |shard: &ShardId| {
-            let own = owners.iter().enumerate().filter(|(_, owner)| *owner == shard);
-            own.map(|(row, _)| row).collect::<Vec<usize>>()
-        };
-        let texts = shards.iter().map(|shard| split.text(rows_of(shard))).collect();
-        Ok((shards, owners, texts))
+        let owners: Option<Vec<ShardId>> = self.known_owners(shape, asked, split)?.into_iter().collect();
+        let owners = owners.ok_or_else(|| {
+            ClientError::refused(
+                "EXPLAIN does not compute the keys of the rows",
+                "Give the key as a constant or a parameter.",
+            )
+        })?;
+        Ok(parts(owners, split))
     }
 
     /// Who owns each of the rows.
-    fn row_owners(&self, shape: &Rc<Shape>, asked: &Asked<'_>, split: &Split) -> Result<Vec<ShardId>, Fault> {
+    async fn row_owners(
+        &mut self,
+        shape: &Rc<Shape>,
+        asked: &Asked<'_>,
+        split: &Split,
+    ) -> Result<Vec<ShardId>, Fault> {
+        let known = self.known_owners(shape, asked, split)?;
+        if known.iter().all(Option::is_some) {
+            return Ok(known.into_iter().flatten().collect());
+        }
+        let mut computed = self.computed_owners(asked, split, known.iter().copied().flatten().next()).await?;
+        let owners = known.into_iter().map(|known| known.or_else(|| computed.pop_front()));
+        Ok(owners.collect::<Option<_>>().ok_or_else(misdescribed)?)
+    }
+
+    /// Who owns the rows whose key stands in the text or is a parameter.
+    fn known_owners(
+        &self,
+        shape: &Rc<Shape>,
+        asked: &Asked<'_>,
+        split: &Split,
+    ) -> Result<Vec<Option<ShardId>>, Fault> {
         let mut lexed = Lexed::default();
         lexed
             .lex(asked.text, self.standard_conforming_strings)
@@ -125,7 +160,10 @@ impl Session {
             session_hints: &self.own.hints,
             transaction_shard: None,
         };
-        let owners = split.rows.iter().map(|(_, key)| route::owner(&request, key));
+        let owners = split.rows.iter().map(|(_, key)| match key {
+            RowKey::Known(source) => route::owner(&request, source).map(Some),
+            RowKey::Computed { .. } => Ok(None),
+        });
         Ok(owners.collect::<Result<_, ClientError>>()?)
     }
 
@@ -138,7 +176,7 @@ impl Session {
     ) -> Result<(), Fault> {
         let tag = match replicate {
             Replicate::Same(each) => {
-                refuse_clocks(asked)?;
+                refuse_clocks(asked, 1..=asked.count)?;
                 let mut rows = FirstOnly;
                 let mut members = self.change(asked, &Texts::Same(&each.sql), &mut rows, shards).await?;
                 self.pass_all_asides_on(&mut members, true);
@@ -355,11 +393,6 @@ impl Session {
 
     /// Which shards have run it, and how to go on.
     fn unfinished(&self, fault: Fault, failed: &str, done: &[&str], shards: &[ShardId]) -> Fault {
-        let error = match fault {
-            Fault::End(end) => return Fault::End(end),
-            Fault::Own(error) => error,
-            Fault::Frame(frame) => crate::session::attach::server_refusal(&frame[wire::HEADER_LEN..]),
-        };
         let topology = &self.database.topology;
         let left = shards.iter().skip(done.len() + 1).map(|shard| topology.name(*shard));
         let left: Vec<&str> = left.collect();
@@ -371,7 +404,13 @@ impl Session {
         );
         let hint = "Mend the cause, then run it on the shards that lack it, each with a hint \
                     /* pgring: shard=NAME */.";
-        Fault::Own(ClientError { detail: Some(detail.into()), hint: Some(hint.into()), ..error })
+        match fault {
+            Fault::End(end) => Fault::End(end),
+            Fault::Own(error) => {
+                Fault::Own(ClientError { detail: Some(detail.into()), hint: Some(hint.into()), ..error })
+            }
+            Fault::Frame(frame) => Fault::Frame(told_with(&frame, &detail, hint)),
+        }
     }
 }
 
@@ -385,10 +424,41 @@ pub(super) fn sum_of_tags(members: &[Member]) -> String {
     }
 }
 
+fn parts(owners: Vec<ShardId>, split: &Split) -> Parts {
+    let mut shards = owners.clone();
+    shards.sort_by_key(|shard| shard.index());
+    shards.dedup();
+    let rows_of = |shard: &ShardId| {
+        let own = owners.iter().enumerate().filter(|(_, owner)| *owner == shard);
+        own.map(|(row, _)| row).collect::<Vec<usize>>()
+    };
+    let texts = shards.iter().map(|shard| split.text(rows_of(shard))).collect();
+    (shards, owners, texts)
+}
+
+/// A server's error with another detail and hint.
+fn told_with(frame: &[u8], detail: &str, hint: &str) -> Box<[u8]> {
+    let fields = frame.get(wire::HEADER_LEN..).unwrap_or_default().split(|byte| *byte == 0);
+    let kept = fields.filter(|field| !matches!(field.first(), None | Some(b'D' | b'H')));
+    let mut told = Buffer::new();
+    wire::put_frame(&mut told, b'E', |out| {
+        kept.for_each(|field| wire::put_cstr(out, field));
+        for (code, text) in [(b'D', detail), (b'H', hint)] {
+            out.put(&[code]);
+            wire::put_cstr(out, text.as_bytes());
+        }
+        out.put(&[0]);
+    });
+    told.filled().into()
+}
+
 /// A parameter such as `'now'` is another moment on each shard.
-fn refuse_clocks(asked: &Asked<'_>) -> Result<(), ClientError> {
+pub(super) fn refuse_clocks(
+    asked: &Asked<'_>,
+    mut parameters: impl Iterator<Item = u16>,
+) -> Result<(), ClientError> {
     let told = |number| matches!(asked.parameter(number), Some((text, Format::Text)) if tells_the_time(text));
-    if (1..=asked.count).any(told) {
+    if parameters.any(told) {
         return Err(ClientError::refused(
             "a parameter that stands for the current time may be another moment on each shard",
             "Give the time itself.",

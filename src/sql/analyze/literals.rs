@@ -6,6 +6,7 @@ use sqlparser::ast::{ArrayElemTypeDef, CastKind, DataType, Expr, UnaryOperator, 
 use super::super::lexer::TokenKind;
 use super::super::shape::{KeySlot, KeySource, KeyType};
 use super::bridge::index_of;
+use super::computed;
 use super::tokens::Tokens;
 
 /// Reads constants off one text's trees.
@@ -120,6 +121,12 @@ impl<'a> Literals<'a> {
             }
         }
         if left == 0 { self.spelled(start..row.end, key_type) } else { None }
+    }
+
+    /// Whether the value there can be computed, as far as its words tell.
+    pub(super) fn is_computed(&self, row: std::ops::Range<usize>, position: usize) -> bool {
+        computed::value_at(self.tokens, row, position)
+            .is_some_and(|value| computed::is_spelled_steadily(self.tokens, value))
     }
 
     /// The constant that `range` of the tokens spells, if nothing else stands there.

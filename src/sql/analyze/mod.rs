@@ -14,6 +14,7 @@
 //! tokens.
 
 pub(in crate::sql) mod bridge;
+pub(in crate::sql) mod computed;
 mod conditions;
 pub(in crate::sql) mod facts;
 mod from;

@@ -12,6 +12,7 @@ use sqlparser::ast::{
 
 use super::super::schema::{Table, TableKind};
 use super::super::shape::{KeySlot, KeySource, KeyType};
+use super::computed;
 use super::facts::NodeId;
 use super::names::{Named, ident, object, resolve};
 use super::opened::first_part;
@@ -150,16 +151,21 @@ impl<'a> Analyzer<'a> {
             Some(SetExpr::Values(values)) => {
                 self.apart = true;
                 let mut keys = Vec::with_capacity(values.rows.len() + rows.len());
+                // Whose they are turns out when they are computed.
+                let mut computed = false;
                 for row in &values.rows {
                     match row.content.get(position) {
+                        Some(value) if self.is_computed(value, target) => computed = true,
                         Some(value) => self.key_value(value, target, &mut keys),
                         None => self.refusals.push(Refusal::key_missing(target.table, target.column)),
                     }
                 }
                 for row in rows {
-                    self.key_in_row(row, position, target, &mut keys);
+                    computed |= self.key_in_row(row, position, target, &mut keys);
                 }
-                self.facts.seed(target.node, keys);
+                if !computed {
+                    self.facts.seed(target.node, keys);
+                }
             }
             Some(SetExpr::Select(select)) => {
                 // A limit is one for the rows of all owners, and so is a choice among them.
@@ -189,20 +195,30 @@ impl<'a> Analyzer<'a> {
         }
     }
 
+    /// Whether the key is no constant, but can be computed before its row is stored.
+    fn is_computed(&self, value: &Expr, target: &Target<'_>) -> bool {
+        self.constant(value, target.key_type).is_none()
+            && !is_default(value)
+            && computed::is_steady(value, self.cx.schema)
+    }
+
+    /// Whether it is to be computed.
     fn key_in_row(
         &mut self,
         row: Range<usize>,
         position: usize,
         target: &Target<'_>,
         keys: &mut Vec<KeySource>,
-    ) {
-        match self.in_row(row, position, target.key_type) {
+    ) -> bool {
+        match self.in_row(row.clone(), position, target.key_type) {
+            None if self.computed_in_row(row, position) => return true,
             Some(KeySource { slot: KeySlot::Null, .. }) => {
                 self.refusals.push(Refusal::key_null(target.table, target.column));
             }
             Some(key) => keys.push(key),
             None => self.refusals.push(Refusal::key_not_constant(target.table, target.column)),
         }
+        false
     }
 
     /// `INSERT … SELECT`: the key is the same constant in each row, or that of the row it was

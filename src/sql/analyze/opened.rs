@@ -9,6 +9,7 @@ use super::super::lexer::tokenize;
 use super::super::schema::Table;
 use super::super::shape::{KeySource, KeyType, Target};
 use super::bridge::{self, Depth};
+use super::computed;
 use super::literals::Literals;
 use super::names::{Named, object, resolve};
 use super::query::Analyzer;
@@ -33,6 +34,14 @@ pub(in crate::sql) struct Opened<'o> {
     cx: &'o Context<'o>,
     /// The rows that the tree lacks: the tokens between their parentheses.
     left_out: &'o [Range<usize>],
+}
+
+/// The key of a row that is written out.
+pub(in crate::sql) enum Key {
+    /// It stands there.
+    Known(KeySource),
+    /// What these tokens come to.
+    Computed(Range<usize>),
 }
 
 /// Why there is nothing to plan by.
@@ -101,7 +110,7 @@ impl<'o> Opened<'o> {
     }
 
     /// The rows of the statement's `VALUES`, in order: each one's tokens, parentheses included, and
-    /// the key at `position` in it. `values` is the token of that word. `None` where a row is not
+    /// the key at `position` in it, a constant or something that can be computed. `values` is the token of that word. `None` where a row is not
     /// understood.
     pub(in crate::sql) fn rows(
         &self,
@@ -109,7 +118,7 @@ impl<'o> Opened<'o> {
         tree: &Values,
         position: usize,
         key_type: KeyType,
-    ) -> Option<Vec<(Range<usize>, KeySource)>> {
+    ) -> Option<Vec<(Range<usize>, Key)>> {
         let (tokens, end) = (self.tokens, self.range.end);
         let literals = Literals::new(tokens);
         let mut in_tree = tree.rows.iter();
@@ -124,9 +133,22 @@ impl<'o> Opened<'o> {
             if !tokens.is_mark(behind - 1, ")") {
                 return None;
             }
-            let key = match left_out.next_if(|row| row.start == at + 1) {
-                Some(row) => literals.in_row(row.clone(), position, key_type)?,
-                None => literals.constant(in_tree.next()?.content.get(position)?, key_type)?,
+            let written = || computed::value_at(tokens, at + 1..behind - 1, position);
+            let (known, steady) = match left_out.next_if(|row| row.start == at + 1) {
+                Some(row) => {
+                    let known = literals.in_row(row.clone(), position, key_type);
+                    (known, literals.is_computed(row.clone(), position))
+                }
+                None => {
+                    let value = in_tree.next()?.content.get(position)?;
+                    let steady = computed::is_steady(value, self.cx.schema);
+                    (literals.constant(value, key_type), steady)
+                }
+            };
+            let key = match known {
+                Some(source) => Key::Known(source),
+                None if steady => Key::Computed(written()?),
+                None => return None,
             };
             rows.push((at..behind, key));
             if behind >= end || !tokens.is_mark(behind, ",") {

@@ -275,6 +275,11 @@ impl<'a> Analyzer<'a> {
         self.literals.in_row(row, position, key_type)
     }
 
+    /// Whether the value there is no constant, but can be computed.
+    pub(super) fn computed_in_row(&self, row: Range<usize>, position: usize) -> bool {
+        self.literals.is_computed(row, position)
+    }
+
     /// A query, wherever it stands.
     pub(super) fn query(&mut self, query: &Query, outer: Option<&Scope<'_>>, env: &Env<'_>) -> Output {
         let Query { with, body, order_by, limit_clause, fetch, locks, .. } = query;

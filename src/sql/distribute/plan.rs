@@ -1,6 +1,6 @@
 //! The plans; what executes them knows nothing of SQL but these.
 
-use super::super::shape::KeySource;
+use super::super::shape::{KeySource, KeyType};
 
 /// How a statement that needs several shards is answered.
 #[derive(Clone, PartialEq, Debug)]
@@ -173,13 +173,32 @@ pub struct Split {
     /// What stands before the rows, up to and with `VALUES`.
     pub head: String,
     /// Each row, its parentheses included, and its key.
-    pub rows: Vec<(String, KeySource)>,
+    pub rows: Vec<(String, RowKey)>,
+    /// The key column's type, as PostgreSQL reads it whatever the `search_path`.
+    pub key_column: String,
+    /// What that is as a key.
+    pub key_type: KeyType,
     /// What stands behind the rows: `ON CONFLICT`, `RETURNING`.
     pub tail: String,
     /// It returns rows.
     pub returns: bool,
     /// Each row of `VALUES` returns exactly one, so that theirs can be put in the order of `VALUES`.
     pub returns_each: bool,
+}
+
+/// The key of a row in a [`Split`].
+#[derive(Clone, PartialEq, Debug)]
+pub enum RowKey {
+    /// It stands there.
+    Known(KeySource),
+    /// A server has to compute it first; it comes to the same on each.
+    Computed {
+        /// The expression.
+        sql: String,
+        /// The parameters in it. One in text format that [`tells_the_time`](super::tells_the_time) must
+        /// be refused.
+        parameters: Vec<u16>,
+    },
 }
 
 impl Split {

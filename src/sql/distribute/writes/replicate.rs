@@ -16,7 +16,7 @@ use super::super::super::analyze::names::{ident, object};
 use super::super::super::analyze::opened::{Opened, first_part};
 use super::super::super::analyze::tokens::Tokens;
 use super::super::super::lexer::{TokenKind, tokenize};
-use super::super::super::schema::{ColumnDetail, Schema, Table, TableKind};
+use super::super::super::schema::{ColumnDetail, Giving, Schema, Table, TableKind};
 use super::super::{Each, Impossible, Piece, Replicate};
 use super::{gives_rows, modifications, not_utf8, outermost, returning, steady, written};
 
@@ -206,7 +206,12 @@ fn is_local_word(tokens: &Tokens<'_>, at: usize) -> bool {
 fn steady_words(opened: &Opened<'_>) -> bool {
     let tokens = opened.tokens;
     let end = returning_at(opened).unwrap_or(opened.range.end);
-    (opened.range.start..end).all(|at| match tokens.kind(at) {
+    (opened.range.start..end).all(|at| is_steady_token(tokens, at))
+}
+
+/// As [`steady_words`], of one of them.
+pub(super) fn is_steady_token(tokens: &Tokens<'_>, at: usize) -> bool {
+    match tokens.kind(at) {
         Some(TokenKind::Word) => !is_local_word(tokens, at),
         // An escape may hide a word.
         Some(TokenKind::EscapeString | TokenKind::UnicodeString) if tokens.raw(at).contains(&b'\\') => false,
@@ -219,7 +224,7 @@ fn steady_words(opened: &Opened<'_>) -> bool {
         ) => !tells_the_time(tokens.raw(at)),
         Some(TokenKind::UnicodeIdent) => false,
         _ => true,
-    })
+    }
 }
 
 /// The token of the outermost `RETURNING`.
@@ -276,7 +281,7 @@ const GIVEN: &str = "pgring_given";
 impl Once<'_> {
     fn plan(&self) -> Result<Replicate, Impossible> {
         let detail = &self.table.detail;
-        if let Some(at) = detail.columns.iter().position(|column| !can_be_given(column)) {
+        if let Some(at) = (0..detail.columns.len()).find(|at| !can_be_given(self.table, *at)) {
             let column = self.table.columns.get(at).map_or("", String::as_str);
             return Err(Impossible::new(
                 format!(
@@ -328,7 +333,7 @@ impl Once<'_> {
             "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM unnest(",
             self.name(),
             list(written().map(|column| quoted(column))),
-            list(written().map(|column| format!("{GIVEN}.{}", quoted(column)))),
+            list(written().map(|column| self.given_value(column))),
         );
         let mut tail = format!(") AS {}", self.given());
         match &insert.on {
@@ -355,7 +360,7 @@ impl Once<'_> {
     }
 
     fn update(&self, assigned: &[String]) -> Result<(String, String), Impossible> {
-        let set = assigned.iter().map(|column| format!("{0} = {GIVEN}.{0}", quoted(column)));
+        let set = assigned.iter().map(|column| format!("{} = {}", quoted(column), self.given_value(column)));
         let head = format!("UPDATE {} AS pgring_target SET {} FROM unnest(", self.name(), list(set));
         Ok((head, format!(") AS {} WHERE {}", self.given(), self.found()?)))
     }
@@ -365,9 +370,22 @@ impl Once<'_> {
         Ok((head, format!(") AS {} WHERE {}", self.given(), self.found()?)))
     }
 
+    /// A column's value, as the others are given it.
+    fn given_value(&self, column: &str) -> String {
+        let at = self.table.columns.iter().position(|name| name == column);
+        format!("{GIVEN}.{}{}", quoted(column), at.map(|at| self.cast(at)).unwrap_or_default())
+    }
+
+    /// What makes of a given value one of the column's type.
+    fn cast(&self, at: usize) -> String {
+        let column = self.table.detail.columns.get(at).filter(|_| is_label(self.table, at));
+        column.map(|column| format!("::{}", column.type_name)).unwrap_or_default()
+    }
+
     /// The condition that finds a given row.
     fn found(&self) -> Result<String, Impossible> {
-        let same = |column: &&String| format!("pgring_target.{0} = {GIVEN}.{0}", quoted(column));
+        let same =
+            |column: &&String| format!("pgring_target.{} = {}", quoted(column), self.given_value(column));
         Ok(self.primary_key()?.iter().map(same).collect::<Vec<_>>().join(" AND "))
     }
 
@@ -428,7 +446,11 @@ impl Once<'_> {
         let end = returning_at(self.opened).unwrap_or(range.end);
         let text = self.opened.tokens.written(range.start..end).ok_or_else(not_utf8)?;
         let alias = quoted(&self.alias);
-        let columns = list(self.table.columns.iter().map(|column| format!("{alias}.{}", quoted(column))));
+        let value = |(at, column): (usize, &String)| {
+            let text = if is_label(self.table, at) { "::pg_catalog.text" } else { "" };
+            format!("{alias}.{}{text}", quoted(column))
+        };
+        let columns = list(self.table.columns.iter().enumerate().map(value));
         Ok(format!("{text} RETURNING {columns}"))
     }
 
@@ -451,7 +473,8 @@ impl Once<'_> {
         let begin = returning_at(self.opened).ok_or_else(not_proven)? + 1;
         let text = self.opened.tokens.written(begin..range.end).ok_or_else(not_utf8)?;
         let columns = self.table.columns.iter().enumerate();
-        let columns = list(columns.map(|(at, column)| format!("c{} AS {}", at + 1, quoted(column))));
+        let columns =
+            list(columns.map(|(at, column)| format!("c{}{} AS {}", at + 1, self.cast(at), quoted(column))));
         Ok(vec![
             Piece::Text(format!("SELECT {text} FROM (SELECT {columns} FROM ")),
             Piece::Source,
@@ -493,8 +516,16 @@ impl Once<'_> {
 }
 
 /// Whether a column's values mean the same to every shard, as elements of an array.
-fn can_be_given(column: &ColumnDetail) -> bool {
-    column.builtin && !column.type_name.ends_with(']')
+fn can_be_given(table: &Table, at: usize) -> bool {
+    let bare = |column: &ColumnDetail| column.builtin && !column.type_name.ends_with(']');
+    match table.detail.giving.get(at) {
+        Some(giving) => *giving != Giving::Never,
+        None => table.detail.columns.get(at).is_some_and(bare),
+    }
+}
+
+fn is_label(table: &Table, at: usize) -> bool {
+    table.detail.giving.get(at) == Some(&Giving::Label)
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {

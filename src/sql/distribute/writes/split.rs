@@ -13,9 +13,11 @@ use sqlparser::ast::{
 use super::super::super::analyze::bridge::index_of;
 use super::super::super::analyze::functions::yields_rows;
 use super::super::super::analyze::names::{ident, object};
-use super::super::super::analyze::opened::{Opened, first_part};
+use super::super::super::analyze::opened::{Key, Opened, first_part};
+use super::super::super::lexer::TokenKind;
 use super::super::super::schema::TableKind;
-use super::super::{Impossible, Split};
+use super::super::{Impossible, RowKey, Split};
+use super::replicate::is_steady_token;
 use super::{gives_rows, not_utf8, outermost, steady};
 
 /// An `INSERT` that gives its rows itself, and the `WITH` before it.
@@ -56,12 +58,6 @@ pub(super) fn plan(opened: &Opened<'_>, given: Given<'_>) -> Result<Split, Impos
             "Read the values first and give them as parameters, or insert one shard's rows at a time.",
         ));
     }
-    let mut once = steady::Once::new(opened, "the INSERT");
-    if let Some(with) = with {
-        once.check(with)?;
-    }
-    once.check(&insert.on)?;
-    once.check(&insert.returning)?;
     let position = if insert.columns.is_empty() {
         Some(key)
     } else {
@@ -72,6 +68,14 @@ pub(super) fn plan(opened: &Opened<'_>, given: Given<'_>) -> Result<Split, Impos
     let at = tokens.find_word(begin + 3..opened.range.end, &["values"]).ok_or_else(not_read)?;
     let rows =
         position.and_then(|position| opened.rows(at, values, position, key_type)).ok_or_else(not_read)?;
+    if rows.len() > 1 {
+        let mut once = steady::Once::new(opened, "the INSERT");
+        if let Some(with) = with {
+            once.check(with)?;
+        }
+        once.check(&insert.on)?;
+        once.check(&insert.returning)?;
+    }
     if rows.len() > 1 && calls_for_rows(values) {
         return Err(Impossible::new(
             "set-returning functions are not allowed in VALUES",
@@ -90,14 +94,45 @@ pub(super) fn plan(opened: &Opened<'_>, given: Given<'_>) -> Result<Split, Impos
     };
     // A trigger may leave a row out; what is not known of the table may have one.
     let as_given = !table.detail.has_triggers && !table.detail.columns.is_empty();
+    let key_column = table.detail.columns.get(key).map(|column| column.type_name.clone()).unwrap_or_default();
     let text = |range| tokens.written(range).map(str::to_owned).ok_or_else(not_utf8);
     Ok(Split {
         head: text(opened.range.start..at + 1)?,
-        rows: rows.into_iter().map(|(row, key)| Ok((text(row)?, key))).collect::<Result<_, Impossible>>()?,
+        rows: rows
+            .into_iter()
+            .map(|(row, key)| Ok((text(row)?, row_key(opened, key, &key_column)?)))
+            .collect::<Result<_, Impossible>>()?,
+        key_column: key_column.clone(),
+        key_type,
         tail: if behind < opened.range.end { text(behind..opened.range.end)? } else { String::new() },
         returns,
         returns_each: returns && each_returns && as_given,
     })
+}
+
+fn row_key(opened: &Opened<'_>, key: Key, key_column: &str) -> Result<RowKey, Impossible> {
+    let tokens = opened.tokens;
+    let range = match key {
+        Key::Known(source) => return Ok(RowKey::Known(source)),
+        Key::Computed(range) => range,
+    };
+    if key_column.is_empty() {
+        return Err(Impossible::new(
+            "the key of a row is not a constant",
+            "Give it a constant or a parameter in each row.",
+        ));
+    }
+    if !range.clone().all(|at| is_steady_token(tokens, at)) {
+        return Err(Impossible::new(
+            "a key that depends on the current time may be another one on each shard",
+            "Compute it first, and give its value as a parameter.",
+        ));
+    }
+    let number = |at: usize| std::str::from_utf8(tokens.raw(at)).ok()?.strip_prefix('$')?.parse().ok();
+    let parameters = range.clone().filter(|at| tokens.kind(*at) == Some(TokenKind::Param));
+    let parameters = parameters.filter_map(number).collect();
+    let sql = tokens.written(range).map(str::to_owned).ok_or_else(not_utf8)?;
+    Ok(RowKey::Computed { sql, parameters })
 }
 
 /// The rows, if no clause around them says anything of them.

@@ -1,8 +1,8 @@
 //! A statement, the plan it must have, and why.
 
-use super::super::super::schema::{ColumnDetail, Schema, Table, TableDetail, TableKind, TextOrder};
+use super::super::super::schema::{ColumnDetail, Giving, Schema, Table, TableDetail, TableKind, TextOrder};
 use super::super::super::shape::{KeySlot, KeyType};
-use super::super::{Piece, Plan, Replicate};
+use super::super::{Piece, Plan, Replicate, RowKey};
 use super::{Context, plan, tells_the_time};
 
 /// `name type[=default]`, with `!` for NOT NULL and `#` for an identity.
@@ -26,7 +26,14 @@ fn column(written: &str) -> (String, ColumnDetail) {
 
 fn table(name: &str, kind: TableKind, columns: &[&str]) -> Table {
     let (names, details) = columns.iter().map(|&written| column(written)).unzip();
-    let detail = TableDetail { columns: details, primary_key: vec![0], has_triggers: name == "watched", ..TableDetail::default() };
+    let giving = |column: &ColumnDetail| match column.type_name.as_str() {
+        "public.mood" => Giving::Label,
+        other if column.builtin && !other.ends_with(']') => Giving::Bare,
+        _ => Giving::Never,
+    };
+    let details: Vec<ColumnDetail> = details;
+    let giving = details.iter().map(giving).collect();
+    let detail = TableDetail { columns: details, giving, primary_key: vec![0], has_triggers: name == "watched", ..TableDetail::default() };
     Table { schema: "public".to_owned(), name: name.to_owned(), columns: names, kind, detail }
 }
 
@@ -41,6 +48,7 @@ fn schema() -> Schema {
         table("plans", TableKind::Reference, &["id integer", "name text", "price numeric(8,2)=0", "twice numeric=generated price * 2", "tag text='none'::text"]),
         table("tags", TableKind::Reference, &["id integer=nextval('public.tags_id_seq'::regclass)", "name text", "made timestamp with time zone=now()"]),
         table("moods", TableKind::Reference, &["id integer#", "mood public.mood"]),
+        table("shapes", TableKind::Reference, &["id integer#", "shape public.shape"]),
         table("sets", TableKind::Reference, &["id integer#", "members integer[]"]),
         table("app_settings", TableKind::Home, &["key text", "value text"]),
         table("cheap", view("SELECT plans.id FROM public.plans WHERE (plans.price < 5)"), &["id integer"]),
@@ -78,6 +86,10 @@ fn describe(sql: &str) -> String {
         default_key: "user_id",
         unknown: &std::cell::Cell::new(false),
     };
+    let row_key = |key: &RowKey| match key {
+        RowKey::Known(source) => slot(source.slot),
+        RowKey::Computed { sql, parameters } => format!("[{sql}]{}", if parameters.is_empty() { String::new() } else { format!("{parameters:?}") }),
+    };
     match plan(sql.as_bytes(), &cx) {
         None => "none".to_owned(),
         Some(Err(impossible)) => format!("no: {}", impossible.message),
@@ -86,7 +98,7 @@ fn describe(sql: &str) -> String {
             if each.returns { "each returning".to_owned() } else { "each".to_owned() }
         }
         Some(Ok(Plan::Split(split))) => {
-            let rows: Vec<String> = split.rows.iter().map(|(row, key)| format!("{row}@{}", slot(key.slot))).collect();
+            let rows: Vec<String> = split.rows.iter().map(|(row, key)| format!("{row}@{}", row_key(key))).collect();
             let mut text = format!("{} | {}", split.head, rows.join(" "));
             if !split.tail.is_empty() {
                 text = format!("{text} | {}", split.tail);
@@ -158,7 +170,11 @@ fn rows_are_split() {
         ("INSERT INTO jobs (user_id, priority) VALUES (7, generate_series(1, 3)), (8, 1)", "no: set-returning", "PostgreSQL refuses it"),
         ("INSERT INTO jobs (user_id) VALUES (7), (8) LIMIT 1", "no: told apart", "rows that are not inserted"),
         ("INSERT INTO jobs (user_id) (VALUES (7), (8))", "no: told apart", "in parentheses"),
-        ("INSERT INTO jobs (user_id) VALUES (7), (1 + 1)", "no: not a constant", "a computed key"),
+        ("INSERT INTO jobs (user_id) VALUES (7), (1 + 1)", "INSERT INTO jobs (user_id) VALUES | (7)@lit0 (1 + 1)@[1 + 1]", "a computed key"),
+        ("INSERT INTO jobs (name, user_id) VALUES (f(1, 2), length('a,)') + $2)", "INSERT INTO jobs (name, user_id) VALUES | (f(1, 2), length('a,)') + $2)@[length('a,)') + $2][2]", "one row; commas elsewhere"),
+        ("INSERT INTO jobs (user_id, name) VALUES (7, 'a'), ('42'::text::int, 'b'), (1 - 1, 'c')", "INSERT INTO jobs (user_id, name) VALUES | (7, 'a')@lit0 ('42'::text::int, 'b')@['42'::text::int] (1 - 1, 'c')@[1 - 1]", "rows without a tree"),
+        ("INSERT INTO jobs (user_id) VALUES (extract(year FROM 'now'::timestamp)::int)", "no: current time", "a word that is the clock's"),
+        ("INSERT INTO jobs (user_id) VALUES (7), (random()::int)", "no: not a constant", "volatile"),
         ("INSERT INTO jobs (user_id, name) VALUES (7, 'x'), (8, (SELECT value FROM app_settings))", "no: home shard", "other shards lack it"),
     ]);
 }
@@ -268,7 +284,8 @@ fn copies_of_what_one_shard_makes() {
         ("INSERT INTO tags (name) VALUES ('x') RETURNING tags.xmin", "no: RETURNING", "not a column"),
         ("UPDATE tags SET id = id + 1, made = now()", "no: primary key", "the others would not find it"),
         ("UPDATE ONLY tags SET made = now()", "no: proven", "the others would not know of ONLY"),
-        ("INSERT INTO moods (mood) VALUES ('happy')", "no: column \"mood\"", "its type's number is each shard's own"),
+        ("INSERT INTO moods (mood) VALUES ('happy')", "INSERT INTO moods (mood) VALUES ('happy') RETURNING \"moods\".\"id\", \"moods\".\"mood\"::pg_catalog.text ; INSERT INTO \"public\".\"moods\" (\"id\", \"mood\") OVERRIDING SYSTEM VALUE SELECT pgring_given.\"id\", pgring_given.\"mood\"::public.mood FROM unnest(/2) AS pgring_given (\"id\", \"mood\")", "an enumeration by its labels"),
+        ("INSERT INTO shapes (shape) VALUES ('x')", "no: column \"shape\"", "its type may be another one on each shard"),
         ("INSERT INTO sets (members) VALUES ('{1}')", "no: column \"members\"", "arrays of arrays are one array"),
     ]);
 }

@@ -1,0 +1,248 @@
+//! `BEGIN` to `COMMIT` over several shards, and what its servers have in common.
+
+use std::sync::LazyLock;
+
+use pgring::demo::sample::APP;
+
+use crate::support::raw::{Raw, V3_0, bind, execute, parse, sync};
+use crate::support::{self, Config, Proxy};
+
+struct Stage {
+    proxy: Proxy,
+    name: String,
+    /// A user of each shard.
+    users: [String; 3],
+}
+
+static STAGE: LazyLock<Stage> = LazyLock::new(|| {
+    let servers = support::servers(3);
+    let name = support::sample_database(&servers);
+    let proxy = Proxy::start(Config::new().database(&name, &servers));
+    let mut raw = Raw::login(&proxy.address(), APP, &name);
+    let users =
+        [1, 2, 3].map(|s| raw.value(&format!("/* pgring: shard=s{s} */ SELECT min(id)::text FROM users")));
+    Stage { proxy, name, users }
+});
+
+impl Stage {
+    fn client(&self) -> Raw {
+        Raw::login(&self.proxy.address(), APP, &self.name)
+    }
+
+    fn insert(&self, shard: usize, name: &str) -> String {
+        format!("INSERT INTO jobs (user_id, name, schedule) VALUES ({}, '{name}', 'x')", self.users[shard])
+    }
+
+    fn count(&self, name: &str) -> String {
+        self.client().value(&format!("SELECT count(*)::text FROM jobs WHERE name = '{name}'"))
+    }
+}
+
+/// The tag or the SQLSTATE, and the transaction's status.
+fn said(raw: &mut Raw, sql: &str) -> String {
+    let mut words = Vec::new();
+    for frame in raw.query(sql) {
+        match frame.tag {
+            b'C' => words.push(String::from_utf8_lossy(&frame.body).trim_end_matches('\0').to_owned()),
+            b'E' => words.push(frame.code()),
+            b'Z' => words.push(String::from_utf8_lossy(&frame.body).into_owned()),
+            _ => {}
+        }
+    }
+    words.join(" ")
+}
+
+#[track_caller]
+fn run(raw: &mut Raw, steps: &[(&str, &str)]) {
+    for (sql, expected) in steps {
+        assert_eq!(said(raw, sql), *expected, "{sql}");
+    }
+}
+
+#[test]
+fn one_that_has_to_be_aligned_first_joins_late() {
+    let stage = &*STAGE;
+    for extended in [false, true] {
+        let mut raw = stage.client();
+        run(&mut raw, &[("SET work_mem = '5432kB'", "SET I"), ("BEGIN", "BEGIN T")]);
+        for shard in [0, 1, 2] {
+            let insert = stage.insert(shard, "late");
+            if extended {
+                raw.send(&[parse("", &insert), bind("", "", &[]), execute("", 0), sync()].concat());
+                let answer = raw.until(b'Z', 1);
+                assert!(answer.iter().any(|frame| frame.tag == b'C'), "{answer:?}");
+            } else {
+                run(&mut raw, &[(&insert, "INSERT 0 1 T")]);
+            }
+        }
+        run(&mut raw, &[("ROLLBACK", "ROLLBACK I")]);
+        assert_eq!(stage.count("late"), "0");
+    }
+}
+
+#[test]
+fn no_savepoint_brings_a_lost_part_back() {
+    let stage = &*STAGE;
+    let mut raw = stage.client();
+    run(
+        &mut raw,
+        &[
+            ("BEGIN", "BEGIN T"),
+            (&stage.insert(0, "lost"), "INSERT 0 1 T"),
+            (&stage.insert(1, "lost"), "INSERT 0 1 T"),
+            ("SAVEPOINT s", "SAVEPOINT T"),
+        ],
+    );
+    let user =
+        |shard: usize, what: &str| format!("SELECT {what} FROM users WHERE id = {}", stage.users[shard]);
+    let pid = raw.value(&user(1, "pg_backend_pid()::text"));
+    run(&mut raw, &[(&user(0, "1"), "SELECT 1 T")]);
+    stage.client().query(&format!("/* pgring: shard=s2 */ SELECT pg_terminate_backend({pid})"));
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(said(&mut raw, "UPDATE jobs SET priority = 6 WHERE name = 'lost'").ends_with(" E"));
+    run(
+        &mut raw,
+        &[
+            ("ROLLBACK TO s", "3B001 E"),
+            (&user(0, "1"), "25P02 E"),
+            ("COMMIT", "ROLLBACK I"),
+            ("SELECT 1", "SELECT 1 I"),
+        ],
+    );
+    assert_eq!(stage.count("lost"), "0");
+}
+
+#[test]
+fn settings_stay_with_the_session() {
+    let stage = &*STAGE;
+    let mut raw = stage.client();
+    let read = |shard: usize| {
+        format!("SELECT current_setting('work_mem') FROM users WHERE id = {}", stage.users[shard])
+    };
+    run(
+        &mut raw,
+        &[
+            ("BEGIN", "BEGIN T"),
+            (&stage.insert(0, "kept"), "INSERT 0 1 T"),
+            (&stage.insert(1, "kept"), "INSERT 0 1 T"),
+            ("SET work_mem = '7777kB'", "SET T"),
+            ("COMMIT", "COMMIT I"),
+        ],
+    );
+    let mut others: Vec<Raw> = (0..4).map(|_| stage.client()).collect();
+    for shard in [0, 1, 2] {
+        for other in &mut others {
+            run(other, &[("BEGIN", "BEGIN T")]);
+            assert_ne!(other.value(&read(shard)), "7777kB");
+        }
+        for other in &mut others {
+            run(other, &[("COMMIT", "COMMIT I")]);
+        }
+        assert_eq!(raw.value(&read(shard)), "7777kB");
+    }
+}
+
+#[test]
+fn a_reset_goes_back_to_the_start_up() {
+    let stage = &*STAGE;
+    let options = [("TimeZone", "Asia/Tokyo")];
+    let mut raw = Raw::login_with(&stage.proxy.address(), APP, &stage.name, V3_0, &options);
+    for reset in ["RESET timezone", "RESET ALL", "SET timezone TO DEFAULT"] {
+        run(
+            &mut raw,
+            &[
+                ("BEGIN", "BEGIN T"),
+                ("UPDATE jobs SET priority = priority WHERE name = 'nobody'", "UPDATE 0 T"),
+                ("SET timezone = 'UTC'", "SET T"),
+                (reset, if reset.starts_with("SET") { "SET T" } else { "RESET T" }),
+            ],
+        );
+        assert_eq!(raw.value("SELECT current_setting('timezone')"), "Asia/Tokyo", "{reset}");
+        run(&mut raw, &[("COMMIT", "COMMIT I")]);
+        assert_eq!(raw.value("SELECT current_setting('timezone')"), "Asia/Tokyo", "{reset}");
+    }
+}
+
+#[test]
+fn its_characteristics_hold_where_it_joins_late() {
+    let stage = &*STAGE;
+    let mut raw = stage.client();
+    let read = |shard: usize| format!("SELECT 1 FROM users WHERE id = {}", stage.users[shard]);
+    for first in [read(1), "SELECT id FROM users WHERE id IN (1, 2, 3, 4, 5, 6)".to_owned()] {
+        run(&mut raw, &[("BEGIN", "BEGIN T")]);
+        raw.query(&first);
+        run(
+            &mut raw,
+            &[
+                ("SET transaction_read_only = on", "SET T"),
+                (&stage.insert(0, "only"), "25006 E"),
+                ("ROLLBACK", "ROLLBACK I"),
+            ],
+        );
+    }
+    assert_eq!(stage.count("only"), "0");
+}
+
+#[test]
+fn what_it_makes_is_used_after_its_end() {
+    let stage = &*STAGE;
+    let mut raw = stage.client();
+    let [a, b, _] = &stage.users;
+    let insert = format!("INSERT INTO made (user_id, n) VALUES ({a}, 1), ({b}, 1)");
+    run(
+        &mut raw,
+        &[
+            ("BEGIN", "BEGIN T"),
+            ("UPDATE jobs SET priority = priority WHERE name = 'nobody'", "UPDATE 0 T"),
+            (
+                "CREATE TABLE made (user_id bigint, n int, UNIQUE (user_id, n) DEFERRABLE INITIALLY DEFERRED)",
+                "CREATE TABLE T",
+            ),
+            ("CREATE INDEX ON made (user_id)", "CREATE INDEX T"),
+            ("SAVEPOINT s", "SAVEPOINT T"),
+            (&insert, "0A000 E"),
+            ("ROLLBACK TO s", "ROLLBACK T"),
+            ("COMMIT", "COMMIT I"),
+            (&insert, "INSERT 0 2 I"),
+        ],
+    );
+    let on = |shard: usize| format!("/* pgring: shard=s{shard} */ SELECT count(*)::text FROM made");
+    assert_eq!([1, 2, 3].map(|shard| raw.value(&on(shard))), ["1", "1", "0"]);
+
+    // Errors of a COMMIT are told as they are.
+    let more = format!("INSERT INTO made (user_id, n) VALUES ({a}, 2), ({b}, 1)");
+    run(&mut raw, &[("BEGIN", "BEGIN T"), (&more, "INSERT 0 2 T"), ("COMMIT", "23505 I")]);
+    run(&mut raw, &[("BEGIN", "BEGIN T"), (&more, "INSERT 0 2 T")]);
+    raw.send(&[parse("", "COMMIT"), bind("", "", &[]), execute("", 0), sync()].concat());
+    let answer = raw.until(b'Z', 1);
+    let codes: Vec<String> =
+        answer.iter().filter(|frame| frame.tag == b'E').map(|frame| frame.code()).collect();
+    assert_eq!((codes, &answer.last().unwrap().body[..]), (vec!["23505".to_owned()], &b"I"[..]));
+    assert_eq!(raw.value("SELECT count(*)::text FROM made"), "2");
+    run(
+        &mut raw,
+        &[("CREATE INDEX CONCURRENTLY ON made (missing)", "42703 I"), ("DROP TABLE made", "DROP TABLE I")],
+    );
+}
+
+#[test]
+fn texts_are_read_as_its_servers_read_them() {
+    let stage = &*STAGE;
+    let mut raw = stage.client();
+    let [a, b, _] = &stage.users;
+    let text = format!("SELECT 1 FROM users WHERE id = {a} AND name <> 'x\\' OR id = {b} AND name <> '''");
+    for end in ["ROLLBACK", "COMMIT"] {
+        run(
+            &mut raw,
+            &[
+                ("BEGIN", "BEGIN T"),
+                ("UPDATE jobs SET priority = priority WHERE name = 'nobody'", "UPDATE 0 T"),
+                ("SET standard_conforming_strings = off", "SET T"),
+                (&text, "SELECT 1 T"),
+                (end, &format!("{end} I")),
+            ],
+        );
+        let expected = if end == "COMMIT" { "SELECT 1 I" } else { "42601 I" };
+        run(&mut raw, &[(&text, expected)]);
+    }
+}
