@@ -13,5 +13,7 @@ mod cursors;
 mod explain;
 #[path = "distributed/stage.rs"]
 mod stage;
+#[path = "distributed/state.rs"]
+mod state;
 #[path = "distributed/transactions.rs"]
 mod transactions;
