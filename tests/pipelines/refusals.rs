@@ -13,7 +13,8 @@ const SCHEMA: &str = "CREATE TABLE t (user_id int PRIMARY KEY, v text)";
 fn two_shards() -> (Proxy, String) {
     let shards = servers(2);
     let name = database(&shards, SCHEMA);
-    (Proxy::start(Config::new().database(&name, &shards)), name)
+    let config = Config::new().database(&name, &shards).set("routing", "cross_shard", "\"refuse\"");
+    (Proxy::start(config), name)
 }
 
 fn tags(client: &mut Raw) -> String {
