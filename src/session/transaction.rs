@@ -374,8 +374,21 @@ impl Session {
         }
     }
 
+    /// A transaction that a server has begun by itself, in the middle of a pipeline or at the end of the one
+    /// before, is not known well enough to be begun elsewhere.
+    pub(super) fn refuse_unknown_beginning(&self) -> Result<(), ClientError> {
+        if self.tx.phase() != Phase::Open || !self.tx.journal().is_empty() {
+            return Ok(());
+        }
+        Err(ClientError::refused(
+            "the transaction began on one shard in the middle of a pipeline, and cannot go on to another",
+            "Send BEGIN at the beginning of a pipeline.",
+        ))
+    }
+
     /// May a transaction go on to another shard?
     pub(super) fn may_go_on(&self, from: ShardId, to: ShardId) -> Result<(), ClientError> {
+        self.refuse_unknown_beginning()?;
         let reads = self.access_kind == Access::Read;
         let setting = match self.directory.routing.cross_shard {
             CrossShard::Allow => return Ok(()),

@@ -134,6 +134,10 @@ impl Transaction {
     /// Its end has come, before the batch's: what follows is not refused any more.
     pub fn has_ended(&mut self) {
         self.failed = false;
+        if self.journals {
+            // What a chain goes on with.
+            self.journal.clone_from(&self.characteristics);
+        }
     }
 
     /// No server has the transaction any more: the client's is failed, and nowhere.

@@ -172,7 +172,9 @@ impl Session {
             )
             .into());
         };
+        self.refuse_if_failed_there()?;
         if !shards.is_empty() {
+            self.refuse_unknown_beginning()?;
             refuse_state(statement)?;
             self.refuse_temporary(asked.text).await?;
         }
