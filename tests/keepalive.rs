@@ -141,6 +141,17 @@ fn in_transaction(server: &Cluster, name: &str) -> usize {
     server.psql(APP, name, open).unwrap().trim().parse().unwrap()
 }
 
+/// Has the other end of each connection to this port acknowledged all that was sent (proc(5))?
+fn is_acknowledged(port: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().skip(1).all(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        !fields[1].ends_with(&format!(":{port:04X}"))
+            || fields[3] != "01"
+            || fields[4].starts_with("00000000:")
+    })
+}
+
 #[test]
 fn a_client_that_falls_silent_does_not_keep_its_transaction() {
     let Some(island) = Island::new() else {
@@ -164,8 +175,13 @@ fn a_client_that_falls_silent_does_not_keep_its_transaction() {
         let proxy = Proxy::start(config.clone());
         let mut psql = island.psql(config.port, &name);
         let mut stdin = psql.0.stdin.take().unwrap();
-        stdin.write_all(b"BEGIN;\nSELECT 1;\n").unwrap();
-        eventually("the transaction is open", || in_transaction(shards[0], &name) == 1);
+        let heard = config.runtime.path().join("heard");
+        let script = format!("BEGIN;\nSELECT 1;\n\\! touch {}\n", heard.display());
+        stdin.write_all(script.as_bytes()).unwrap();
+        eventually("the transaction is open", || in_transaction(shards[0], &name) == 1 && heard.exists());
+        // What is not acknowledged is sent again, and keeps the probes away.
+        eventually("nothing is on the way", || is_acknowledged(config.port));
+        std::fs::remove_file(&heard).unwrap();
         stdin.write_all(last.as_bytes()).unwrap();
         if !last.is_empty() {
             let asked = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(1), r%'";
