@@ -3,6 +3,7 @@
 use super::ids::Ids;
 use super::schemas::Schemas;
 use super::serve::App;
+use super::two_phase;
 use crate::auth::{Keyring, ServerLoginError, ServerSecret, Verifier, VerifierError};
 use crate::backend::tls::{TlsError, client_config};
 use crate::config::{self, ListenTls, Settings};
@@ -11,6 +12,7 @@ use crate::pool::health::{EndpointSpec, HealthSettings, Login, Tls};
 use crate::pool::{Shard, ShardUser};
 use crate::ring::{ShardId, Topology};
 use crate::session::tls::{ServerTls, server_config};
+use crate::session::two_phase::TwoPhase;
 use crate::session::{Database, Directory, User};
 use crate::telemetry::metrics::EndpointLabel;
 use std::collections::{BTreeSet, HashMap};
@@ -184,6 +186,8 @@ impl App {
             })
         });
         let (schema_reads, _) = watch::channel(0);
+        let lost = self.metrics.two_phase.lost.clone();
+        let (two_phase, asked) = TwoPhase::new(&settings.cluster, database.shards.len(), lost);
         let made = Arc::new(Database {
             name: database.name.clone(),
             shard_names: database.shards.iter().map(|shard| Arc::from(shard.name.as_str())).collect(),
@@ -201,6 +205,7 @@ impl App {
             schema_wanted: AtomicU64::new(1),
             schema_changes: AtomicU64::new(0),
             schema_reads,
+            two_phase,
             greetings: Default::default(),
         });
         if let Some(earlier) =
@@ -210,6 +215,7 @@ impl App {
         }
         Schemas::watch(self, settings, database, &made);
         Ids::install(self, settings, database, &made);
+        two_phase::start(self, settings, database, &made, asked);
         made
     }
 
@@ -310,6 +316,7 @@ pub(super) fn console_database(metrics: &crate::telemetry::Metrics) -> Arc<Datab
         schema_wanted: AtomicU64::new(1),
         schema_changes: AtomicU64::new(0),
         schema_reads,
+        two_phase: TwoPhase::new("", 0, metrics.two_phase.lost.clone()).0,
         greetings: Default::default(),
     })
 }

@@ -23,5 +23,6 @@ pub mod schema;
 mod schemas;
 mod serve;
 mod threads;
+mod two_phase;
 
 pub use cli::{Cli, run};

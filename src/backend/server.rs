@@ -73,6 +73,8 @@ pub struct Server {
     /// has been reported since.
     compared: (Arc<Settings>, BTreeMap<String, String>),
     is_news: bool,
+    /// It has been asked something ([`Server::ask_ahead`]) and the answer has not been read.
+    owes: bool,
 }
 
 impl Server {
@@ -95,6 +97,7 @@ impl Server {
             used: now,
             compared: Default::default(),
             is_news: false,
+            owes: false,
         }
     }
 
@@ -201,6 +204,7 @@ impl Server {
     /// The first one the server refuses; the later ones have run all the same. Not cancel safe:
     /// a connection on which this was dropped is in an unknown state and must be closed.
     pub async fn run(&mut self, statements: &[String]) -> Result<(), ServerError> {
+        self.settle().await?;
         for statement in statements {
             wire::put_query(&mut self.outbox, statement.as_bytes());
         }
@@ -240,7 +244,36 @@ impl Server {
     /// # Errors
     /// As [`Server::run`].
     pub async fn ask(&mut self, statement: &str) -> Result<Option<String>, ServerError> {
+        self.settle().await?;
         wire::put_query(&mut self.outbox, statement.as_bytes());
+        self.answer().await
+    }
+
+    /// Asks as [`Server::ask`] does, without waiting for the answer: whatever is asked next has to
+    /// [settle](Server::settle) that first. Nothing may be outstanding.
+    pub async fn ask_ahead(&mut self, statement: &str) {
+        self.owes = true;
+        wire::put_query(&mut self.outbox, statement.as_bytes());
+        // What does not leave now, and what has failed, is seen when the answer is read.
+        std::future::poll_fn(|cx| {
+            let _ = self.poll_drain(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Reads the answer to what was asked ahead.
+    ///
+    /// # Errors
+    /// As [`Server::ask`].
+    pub async fn settle(&mut self) -> Result<(), ServerError> {
+        if std::mem::take(&mut self.owes) {
+            self.answer().await?;
+        }
+        Ok(())
+    }
+
+    async fn answer(&mut self) -> Result<Option<String>, ServerError> {
         std::future::poll_fn(|cx| self.poll_drain(cx)).await?;
         let mut value = None;
         let mut refused = None;

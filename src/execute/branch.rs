@@ -64,6 +64,8 @@ pub struct Branch {
     pub feeds: bool,
     /// `CopyInResponse` or `CopyOutResponse`, the whole message.
     pub copy_response: Option<Box<[u8]>>,
+    /// The first value that a statement whose answer nobody is to see has yielded.
+    said: Option<String>,
     /// Notices, notifications and parameter changes for the client, whole messages.
     pub asides: Buffer,
 }
@@ -140,6 +142,9 @@ impl Branch {
         let frame = &server.inbox.filled()[..head.len];
         let body = &frame[wire::HEADER_LEN..];
         match head.tag {
+            b'D' if self.said.is_none() => {
+                self.said = wire::first_value(body).map(|value| String::from_utf8_lossy(value).into_owned());
+            }
             b'1' | b'2' | b'3' | b'D' | b'c' => {}
             b'H' => self.copy_response = Some(frame.into()),
             b'n' => self.fields.push(Vec::new()),
@@ -186,6 +191,11 @@ impl Branch {
             }
         }
         Ok(())
+    }
+
+    /// What a statement before the one that matters has said: the first value of the first row.
+    pub fn take_said(&mut self) -> Option<String> {
+        self.said.take()
     }
 
     /// Has it failed?

@@ -48,6 +48,9 @@ impl Session {
             return self.stay_attached(shard);
         }
         self.refuse_beside_aimed()?;
+        if self.tx.wants_decision() && self.held.as_ref().is_none_or(|held| held.shard == shard) {
+            Box::pin(self.join_writers()).await?;
+        }
         if let Some(held) = &self.held {
             if held.shard == shard {
                 let joins = self.joins();
@@ -60,6 +63,9 @@ impl Session {
                 }
             } else {
                 Box::pin(self.let_go_for(shard)).await?;
+                if self.tx.wants_decision() {
+                    Box::pin(self.join_writers()).await?;
+                }
             }
         }
         if self.held.is_none() {
@@ -124,7 +130,10 @@ impl Session {
     pub(super) async fn take(&mut self, shard: ShardId) -> Result<(), Unattached> {
         let parked = self.parked.iter().position(|held| held.shard == shard);
         let held = match parked {
-            Some(at) => self.parked.swap_remove(at),
+            Some(at) => {
+                self.settle_parked(at).await?;
+                self.parked.swap_remove(at)
+            }
             None => {
                 let lease = match self.checkout_at_once(shard) {
                     Some(lease) => lease,
@@ -142,6 +151,22 @@ impl Session {
             self.keep_sequences().await?;
         }
         Ok(())
+    }
+
+    /// Reads what a parked server still has to answer.
+    async fn settle_parked(&mut self, at: usize) -> Result<(), Unattached> {
+        let Some(held) = self.parked.get_mut(at) else { return Ok(()) };
+        let Err(error) = held.lease.settle().await else { return Ok(()) };
+        let shard = held.shard;
+        if let ServerError::Refused { body, .. } = &error
+            && held.lease.status != TxStatus::Idle
+        {
+            return Err(server_refusal(body).into());
+        }
+        self.parked.swap_remove(at);
+        self.undone();
+        self.tx.lost();
+        Err(self.server_error_of(shard, &error, false).into())
     }
 
     fn checkout_at_once(&mut self, shard: ShardId) -> Option<Lease> {

@@ -4,6 +4,7 @@
 use super::console::Console;
 use super::lookup::Lookup;
 use super::tls::ServerTls;
+use super::two_phase::TwoPhase;
 use crate::auth::Verifier;
 use crate::config;
 use crate::execute::Reported;
@@ -84,6 +85,8 @@ pub struct Database {
     pub schema_changes: AtomicU64,
     /// The last request that has been served.
     pub schema_reads: watch::Sender<u64>,
+    /// What a change of several shards is committed with.
+    pub two_phase: TwoPhase,
     /// What a session is told at its beginning, by user.
     pub greetings: Mutex<HashMap<String, Arc<Greeting>>>,
 }

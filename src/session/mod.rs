@@ -37,6 +37,7 @@ mod state;
 mod tally;
 pub mod tls;
 mod transaction;
+pub mod two_phase;
 mod waiting;
 mod welcome;
 mod worker;

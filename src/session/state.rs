@@ -3,7 +3,7 @@
 use super::batch::Batch;
 use super::cancel::{Control, Registration};
 use super::directory::{Database, Directory};
-use super::distributed::{AwaitsSync, Bound, Copying, Cursor};
+use super::distributed::{AwaitsSync, Bound, Copying, Cursor, Ending};
 use super::own::OwnSettings;
 use super::pins::Pins;
 use super::prepared::{Prepared, Statements};
@@ -107,8 +107,8 @@ pub struct Session {
     pub(super) copying: Option<Box<Copying>>,
     /// SQL's cursors, and named portals of transactions, that have to be found again.
     pub(super) cursors: HashMap<Box<[u8]>, Cursor>,
-    /// Several servers are being told to commit.
-    pub(super) committing: bool,
+    /// Several servers are being told to end a transaction.
+    pub(super) ending: Ending,
     /// A change on several servers that is committed with the `Sync` behind it.
     pub(super) awaits_sync: Option<Box<AwaitsSync>>,
     /// Values of `set_config()` that came as parameters, by portal.

@@ -4,6 +4,7 @@
 use super::attach::server_refusal;
 use super::cancel::Registration;
 use super::directory::{Database, Directory, Greeting, User};
+use super::distributed::Ending;
 use super::own::OwnSettings;
 use super::ready::{is_ascii_superset, unreadable_encoding};
 use super::settings::{path_of_statement, path_of_value};
@@ -66,7 +67,7 @@ impl Admitted {
             relay: Default::default(),
             distributed: Default::default(),
             awaits_sync: None,
-            committing: false,
+            ending: Ending::No,
             copying: None,
             cursors: Default::default(),
             told: self.told,

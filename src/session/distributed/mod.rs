@@ -6,19 +6,22 @@
 //! PostgreSQL to work over ([`gather`]), changes ([`write`]), for which keys may have to be computed
 //! first ([`computed`]); or one portion of it after the other ([`portion`], [`cursor`]), or only
 //! described ([`explain`]). `BEGIN` to `COMMIT` over several servers
-//! is [`control`]'s.
+//! is [`control`]'s, and how that ends [`commit`]'s.
 //!
 //! When anything fails, every server is waited for before the client is told, so that none is left
 //! in the middle of something; a server that is lost is closed.
 
 mod ask;
 mod combine;
+mod commit;
 mod computed;
 mod control;
 mod copy;
 mod cursor;
 mod drive;
 mod explain;
+#[cfg(debug_assertions)]
+mod fail_point;
 mod gather;
 mod portal;
 mod portion;
@@ -40,6 +43,7 @@ use crate::wire::{self, TxStatus};
 use std::rc::Rc;
 
 pub(super) use ask::Asked;
+pub(super) use commit::Ending;
 pub(super) use copy::Copying;
 pub(super) use cursor::Cursor;
 pub(super) use portal::{AwaitsSync, Bound};
@@ -348,9 +352,8 @@ impl Session {
         if self.tx.phase() != Phase::Idle {
             // Counted at its end.
         } else if access == Access::Read {
+            // A change is counted when it is committed.
             metrics.transactions.multi_read.inc();
-        } else {
-            metrics.transactions.two_phase.inc();
         }
     }
 }
