@@ -6,6 +6,8 @@ mod support;
 
 #[path = "two_phase/protocol.rs"]
 mod protocol;
+#[path = "two_phase/review.rs"]
+mod review;
 #[path = "two_phase/stage.rs"]
 mod stage;
 #[path = "two_phase/steps.rs"]

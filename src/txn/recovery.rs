@@ -15,8 +15,11 @@
 //! - Ask a shard's primary, whatever the address the transaction went to.
 //! - The gids of a participant are read *before* its witnesses, in a statement of its own:
 //!   `COMMIT PREPARED` between two looks at one snapshot would leave neither to be seen.
+//! - A witness is read together with the server's timeline, in one statement. (Of the timeline that
+//!   is written now, as `pg_walfile_name` has it; that of the last checkpoint may be an old one.)
 //! - A decision's row is read before its participants, and once more before a loss is cried:
-//!   somebody else may have removed it, and the witnesses, meanwhile.
+//!   somebody else may have removed it, and the witnesses, meanwhile. It is changed only if it still
+//!   is what was read, the time included.
 
 use std::time::Duration;
 
@@ -141,7 +144,8 @@ pub fn verdict(owner: &str, decider: Decider<'_>, patience: &Patience) -> Step {
 pub enum Stage {
     /// As the decider has committed it.
     Fresh,
-    /// All participants were seen to have committed.
+    /// All participants were seen to have committed. The row notes on which timelines: what a
+    /// failover has undone and recovery done again is not as old as the row says.
     Settled,
     /// And once more, when no standby can lag so far any more: the witnesses may go, then the row.
     Retiring,
@@ -156,7 +160,10 @@ pub enum Trace {
     /// The gid: it is yet to be committed.
     Prepared,
     /// The witness's row, of the row's owner, and no gid.
-    Witness,
+    Witness {
+        /// On the timeline that the row has noted for this participant.
+        as_noted: bool,
+    },
     /// Neither.
     Nothing,
     /// It cannot be asked, or is not known.
@@ -168,7 +175,8 @@ pub enum Trace {
 pub enum Review {
     /// Nothing now.
     Keep,
-    /// Mark it so, if its stage is still what was read.
+    /// Mark it so, from now on, if it still is what was read. For [`Stage::Settled`] note the
+    /// timelines on which the witnesses were seen.
     Advance(Stage),
     /// Those with no trace seem to have lost an acknowledged commit. Read the row again, and see
     /// [`is_lost`].
@@ -185,16 +193,18 @@ pub fn review(
     traces: impl IntoIterator<Item = Trace>,
     patience: &Patience,
 ) -> Review {
-    let (mut unsure, mut missing) = (false, false);
+    let (mut unsure, mut missing, mut moved) = (false, false, false);
     for trace in traces {
         unsure |= matches!(trace, Trace::Prepared | Trace::Unknown);
         missing |= trace == Trace::Nothing;
+        moved |= trace == Trace::Witness { as_noted: false };
     }
     match stage {
         Stage::Lost => Review::Keep,
         Stage::Fresh | Stage::Settled if missing => Review::Suspect,
         _ if unsure => Review::Keep,
         Stage::Fresh => Review::Advance(Stage::Settled),
+        Stage::Settled if moved => Review::Advance(Stage::Settled),
         Stage::Settled if age >= patience.retention => Review::Advance(Stage::Retiring),
         Stage::Settled => Review::Keep,
         Stage::Retiring => Review::Remove,
@@ -229,8 +239,9 @@ pub enum Testimony {
     Stale,
 }
 
-/// A witness's row, committed `age` ago or less, and what every shard says of its xid when it is
-/// asked *after* the witness was read. `None`: it cannot be asked.
+/// A witness's row, and what every shard's decision table says of its xid (`None`: it cannot be
+/// asked). The tables are read after the witness, and then the witness once more, to see that it is
+/// still there and its `age`: its row may go when it is old.
 pub fn testimony(
     age: Duration,
     rows: impl IntoIterator<Item = Option<Option<Decided>>>,
@@ -292,28 +303,35 @@ mod tests {
 
     #[test]
     fn reviews() {
-        use Trace::{Nothing, Prepared, Unknown, Witness};
+        use Trace::{Nothing, Prepared, Unknown};
+        const WITNESS: Trace = Trace::Witness { as_noted: true };
+        const MOVED: Trace = Trace::Witness { as_noted: false };
         let check = |stage: Stage, age: Duration, traces: &[Trace], expect: Review| {
             let found = review(stage, age, traces.iter().copied(), &Patience::default());
             assert_eq!(found, expect, "{stage:?} {age:?} {traces:?}");
         };
         let (settle, retire) = (Review::Advance(Stage::Settled), Review::Advance(Stage::Retiring));
-        check(Stage::Fresh, SECOND, &[Witness, Witness], settle);
+        check(Stage::Fresh, SECOND, &[WITNESS, WITNESS], settle);
         check(Stage::Fresh, HOUR, &[], settle);
-        check(Stage::Fresh, HOUR, &[Witness, Prepared], Review::Keep);
-        check(Stage::Fresh, HOUR, &[Witness, Unknown], Review::Keep);
-        check(Stage::Fresh, SECOND, &[Witness, Nothing], Review::Suspect);
+        check(Stage::Fresh, HOUR, &[WITNESS, Prepared], Review::Keep);
+        check(Stage::Fresh, HOUR, &[WITNESS, Unknown], Review::Keep);
+        check(Stage::Fresh, SECOND, &[WITNESS, Nothing], Review::Suspect);
         check(Stage::Fresh, SECOND, &[Unknown, Nothing, Prepared], Review::Suspect);
-        check(Stage::Settled, HOUR - SECOND, &[Witness], Review::Keep);
-        check(Stage::Settled, HOUR, &[Witness], retire);
+        check(Stage::Settled, HOUR - SECOND, &[WITNESS], Review::Keep);
+        check(Stage::Settled, HOUR, &[WITNESS], retire);
         check(Stage::Settled, HOUR, &[Prepared], Review::Keep);
         check(Stage::Settled, HOUR, &[Unknown], Review::Keep);
         check(Stage::Settled, SECOND, &[Nothing], Review::Suspect);
-        check(Stage::Retiring, SECOND, &[Witness, Nothing], Review::Remove);
+        check(Stage::Fresh, SECOND, &[WITNESS, MOVED], settle);
+        // Done again after a failover: the hour begins anew.
+        check(Stage::Settled, HOUR, &[WITNESS, MOVED], settle);
+        check(Stage::Settled, HOUR, &[Prepared, MOVED], Review::Keep);
+        check(Stage::Retiring, SECOND, &[MOVED], Review::Remove);
+        check(Stage::Retiring, SECOND, &[WITNESS, Nothing], Review::Remove);
         check(Stage::Retiring, HOUR, &[Prepared, Nothing], Review::Keep);
         check(Stage::Retiring, HOUR, &[Unknown], Review::Keep);
         check(Stage::Lost, HOUR * 99, &[Nothing], Review::Keep);
-        check(Stage::Lost, HOUR * 99, &[Witness], Review::Keep);
+        check(Stage::Lost, HOUR * 99, &[WITNESS], Review::Keep);
     }
 
     #[test]

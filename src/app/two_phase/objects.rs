@@ -13,7 +13,7 @@ const VERSION: i32 = 1;
 pub(in crate::app) const LOCK: &str = "BEGIN; SET LOCAL client_min_messages = warning; \
                                        SELECT pg_catalog.pg_advisory_xact_lock(8099004086716137473)";
 
-/// `stage` and `since` say how far a decision has come to its removal, see
+/// `stage`, `since` and the `timelines` on which the participants were seen say how far a decision has come to its removal, see
 /// [`review`](crate::txn::recovery::review). A decision is `commit` with the list of participants, or recovery's `abort`. Both have the one primary
 /// key, so that whoever comes second waits for the first and sees what it did.
 const TABLES: &str = r"
@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS pgring.decision (
     verdict      text NOT NULL CHECK (verdict IN ('commit', 'abort')),
     owner        name,
     participants text[],
+    timelines    int[],
     stage        text NOT NULL DEFAULT 'fresh' CHECK (stage IN ('fresh', 'settled', 'retiring', 'lost')),
     since        timestamptz NOT NULL DEFAULT clock_timestamp());
 CREATE INDEX IF NOT EXISTS decision_stage ON pgring.decision (stage, since);

@@ -9,6 +9,7 @@ use crate::txn::{Gid, Participant, Xid};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 
 /// How many rows are looked at in one go.
 const BATCH: i64 = 1000;
@@ -25,14 +26,21 @@ struct Decision {
     xid: String,
     owner: String,
     participants: Vec<String>,
+    /// Where they were seen, if they were, in their order.
+    timelines: Vec<i32>,
     stage: Stage,
+    /// As it was read: who changes the row sees to it that it still is so.
+    since: String,
     age: Duration,
 }
 
 /// What a participant says of a batch.
 struct Traces {
     prepared: HashSet<Xid>,
+    /// With the role they belong to.
     witnesses: HashSet<(String, String)>,
+    /// On which the last of these were seen.
+    timeline: i32,
 }
 
 type Connections<'c> = (&'c Asker, &'c mut Others);
@@ -168,7 +176,7 @@ async fn decisions(client: &Client, stage: Stage) -> Result<Vec<Decision>, tokio
         Stage::Settled => patience.retention,
         Stage::Retiring | Stage::Lost => Duration::ZERO,
     };
-    let statement = "SELECT xid::text, owner::text, participants, \
+    let statement = "SELECT xid::text, owner::text, participants, timelines, since::text, \
                      extract(epoch FROM clock_timestamp() - since)::float8 \
                      FROM pgring.decision WHERE stage = $1 AND verdict = 'commit' \
                      AND since <= clock_timestamp() - $2::float8 * interval '1 second' \
@@ -179,8 +187,10 @@ async fn decisions(client: &Client, stage: Stage) -> Result<Vec<Decision>, tokio
             xid: row.try_get(0)?,
             owner: row.try_get::<_, Option<String>>(1)?.unwrap_or_default(),
             participants: row.try_get::<_, Option<Vec<String>>>(2)?.unwrap_or_default(),
+            timelines: row.try_get::<_, Option<Vec<i32>>>(3)?.unwrap_or_default(),
             stage,
-            age: Duration::try_from_secs_f64(row.try_get(3)?).unwrap_or_default(),
+            since: row.try_get(4)?,
+            age: Duration::try_from_secs_f64(row.try_get(5)?).unwrap_or_default(),
         })
     };
     rows.iter().map(read).collect()
@@ -205,10 +215,10 @@ async fn judge(
             asked.insert(at, traces(database, at, (asker, others), &xids).await);
         }
     }
-    let mut advance: HashMap<Stage, Vec<&str>> = HashMap::new();
+    let mut advance: HashMap<(Stage, Vec<i32>), Vec<&Decision>> = HashMap::new();
     let mut remove = Vec::new();
     for decision in decisions {
-        let traces = decision.participants.iter().map(|participant| {
+        let traces = decision.participants.iter().enumerate().map(|(number, participant)| {
             let Some(Some(traces)) = place(participant).and_then(|at| asked.get(&at)) else {
                 return Trace::Unknown;
             };
@@ -216,28 +226,41 @@ async fn judge(
             let witness = (decision.xid.clone(), decision.owner.clone());
             match (is_prepared, traces.witnesses.contains(&witness)) {
                 (true, _) => Trace::Prepared,
-                (false, true) => Trace::Witness,
+                (false, true) => {
+                    Trace::Witness { as_noted: decision.timelines.get(number) == Some(&traces.timeline) }
+                }
                 (false, false) => Trace::Nothing,
             }
         });
         match recovery::review(decision.stage, decision.age, traces, &patience()) {
             Review::Keep => {}
-            Review::Advance(stage) => advance.entry(stage).or_default().push(&decision.xid),
+            Review::Advance(stage) => {
+                let seen = decision.participants.iter().filter_map(|participant| {
+                    let traces = asked.get(&place(participant)?)?.as_ref()?;
+                    Some(traces.timeline)
+                });
+                advance.entry((stage, seen.collect())).or_default().push(decision);
+            }
             Review::Remove => remove.push(decision),
             Review::Suspect => {
                 let update = "UPDATE pgring.decision SET stage = 'lost', since = clock_timestamp() \
-                              WHERE xid = $1::text::uuid AND stage = $2";
-                if client.execute(update, &[&decision.xid, &name(decision.stage)]).await? == 1 {
+                              WHERE xid = $1::text::uuid AND stage = $2 AND since = $3::text::timestamptz";
+                let seen: [&(dyn ToSql + Sync); 3] =
+                    [&decision.xid, &name(decision.stage), &decision.since];
+                if client.execute(update, &seen).await? == 1 {
                     cry(database, shard, &decision.xid, "a participant has lost its part");
                 }
             }
         }
     }
-    for (stage, xids) in advance {
-        let update = "UPDATE pgring.decision SET stage = $1, since = clock_timestamp() \
-                      WHERE xid = ANY ($2::text[]::uuid[]) AND stage = $3";
-        let before = if stage == Stage::Settled { Stage::Fresh } else { Stage::Settled };
-        client.execute(update, &[&name(stage), &xids, &name(before)]).await?;
+    for ((stage, timelines), decisions) in advance {
+        let update = "UPDATE pgring.decision AS d SET stage = $1, since = clock_timestamp(), timelines = $2 \
+                      FROM pg_catalog.unnest($3::text[], $4::text[]) AS seen (xid, since) \
+                      WHERE d.xid = seen.xid::uuid AND d.since = seen.since::timestamptz AND d.stage = $5";
+        let xids: Vec<&str> = decisions.iter().map(|decision| decision.xid.as_str()).collect();
+        let since: Vec<&str> = decisions.iter().map(|decision| decision.since.as_str()).collect();
+        let Some(before) = decisions.first().map(|decision| name(decision.stage)) else { continue };
+        client.execute(update, &[&name(stage), &timelines, &xids, &since, &before]).await?;
     }
     remove_decisions(database, client, (asker, others), &remove, &place).await
 }
