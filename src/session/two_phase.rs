@@ -11,7 +11,7 @@ use crate::txn::{Participant, Xid};
 use prometheus::IntCounter;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Whether a shard can be a participant.
@@ -34,6 +34,8 @@ pub struct Question {
     pub decider: ShardId,
     /// Who owns what is prepared, if something is.
     pub owner: Option<String>,
+    /// Not later than the decider was told to commit; of a clock that goes on when the machine sleeps.
+    pub sent: SystemTime,
     /// Where the answer is waited for.
     pub answer: oneshot::Sender<Verdict>,
 }
@@ -108,9 +110,15 @@ impl TwoPhase {
     }
 
     /// What has become of a transaction whose decider was lost.
-    pub async fn resolve(&self, xid: Xid, decider: ShardId, owner: Option<String>) -> Verdict {
+    pub async fn resolve(
+        &self,
+        xid: Xid,
+        decider: ShardId,
+        owner: Option<String>,
+        sent: SystemTime,
+    ) -> Verdict {
         let (answer, heard) = oneshot::channel();
-        if self.questions.send(Question { xid, decider, owner, answer }).is_err() {
+        if self.questions.send(Question { xid, decider, owner, sent, answer }).is_err() {
             return Verdict::Unknown;
         }
         match tokio::time::timeout(RESOLUTION_TIMEOUT, heard).await {

@@ -21,6 +21,7 @@
 //!   somebody else may have removed it, and the witnesses, meanwhile. It is changed only if it still
 //!   is what was read, the time included.
 
+use super::commit::Verdict;
 use std::time::Duration;
 
 /// How a decision's row reads.
@@ -122,7 +123,7 @@ pub fn step(age: Duration, owner: &str, decider: Decider<'_>, patience: &Patienc
 }
 
 /// How the decider's transaction ended, for one whose participants belong to `owner`. A coordinator
-/// that has lost its decider asks this too, until it is [`Step::Commit`] or [`Step::RollBack`].
+/// that has lost its decider asks this too; see [`resolution`].
 pub fn verdict(owner: &str, decider: Decider<'_>, patience: &Patience) -> Step {
     match decider {
         Decider::Row(Decided::Abort, _) => Step::RollBack,
@@ -135,6 +136,18 @@ pub fn verdict(owner: &str, decider: Decider<'_>, patience: &Patience) -> Step {
         Decider::InFlight { .. } => Step::Wait(Why::InFlight),
         Decider::Unreachable => Step::Wait(Why::Unreachable),
         Decider::UnknownIdentity => Step::Wait(Why::UnknownDecider),
+    }
+}
+
+/// What a verdict says to a coordinator that has sent its decider the `COMMIT` so long ago, by a clock
+/// that does not stop when a machine sleeps, read when the verdict was there. None: not yet anything.
+/// After the hour the row may be gone since all is done; that there is none says nothing any more.
+pub fn resolution(step: Step, since: Duration, patience: &Patience) -> Option<Verdict> {
+    match step {
+        Step::Commit => Some(Verdict::Committed),
+        Step::RollBack if since < patience.retention => Some(Verdict::Aborted),
+        Step::RollBack => Some(Verdict::Unknown),
+        _ => None,
     }
 }
 
@@ -299,6 +312,20 @@ mod tests {
         {
             check(4, young, Step::Wait(Why::Young));
         }
+    }
+
+    #[test]
+    fn resolutions() {
+        let check = |step: Step, since: Duration, expect: Option<Verdict>| {
+            assert_eq!(resolution(step, since, &Patience::default()), expect, "{step:?}");
+        };
+        check(Step::Commit, SECOND, Some(Verdict::Committed));
+        check(Step::Commit, HOUR * 99, Some(Verdict::Committed));
+        check(Step::RollBack, HOUR - SECOND, Some(Verdict::Aborted));
+        check(Step::RollBack, HOUR, Some(Verdict::Unknown));
+        check(Step::InsertAbort, SECOND, None);
+        check(Step::ReplaceForged, SECOND, None);
+        check(Step::Wait(Why::Unreachable), HOUR, None);
     }
 
     #[test]

@@ -22,7 +22,9 @@ fn rows_go_when_nobody_needs_them() {
     assert_eq!(said(&mut raw, "COMMIT"), "COMMIT I");
     // An abort row beside it.
     bank.rows(0, "INSERT INTO pgring.decision (xid, verdict) VALUES (gen_random_uuid(), 'abort')");
-    let stages = || bank.rows(0, "SELECT string_agg(stage || ' ' || verdict, ', ' ORDER BY verdict) FROM pgring.decision");
+    let stages = || {
+        bank.rows(0, "SELECT string_agg(stage || ' ' || verdict, ', ' ORDER BY verdict) FROM pgring.decision")
+    };
     eventually_within(PATIENCE, "all have followed", || stages() == "fresh abort, settled commit");
     assert_eq!(bank.rows(1, "SELECT count(*) FROM pgring.applied"), "1");
     bank.rows(0, LATER);
@@ -43,7 +45,10 @@ fn what_was_lost_is_cried() {
     bank.rows(1, "DELETE FROM pgring.applied");
     bank.begin_transfer(&mut raw, 1);
     assert_eq!(said(&mut raw, "COMMIT"), "COMMIT I");
-    bank.rows(0, "DELETE FROM pgring.decision WHERE xid = (SELECT max(xid::text)::uuid FROM pgring.decision)");
+    bank.rows(
+        0,
+        "DELETE FROM pgring.decision WHERE xid = (SELECT max(xid::text)::uuid FROM pgring.decision)",
+    );
     bank.rows(1, "UPDATE pgring.applied SET made = made - interval '1 minute'");
     let lost = || proxy.metric("pgring_two_phase_total{outcome=\"lost\"}");
     eventually_within(PATIENCE, "both are counted", || lost() >= Some(2.0));
@@ -67,8 +72,8 @@ fn a_forged_decision_is_replaced() {
     let identity = "SELECT system_identifier || '/' || current_database() FROM pg_control_system()";
     let decider = bank.rows(0, identity);
     let rows = [
-        ("01900000-0000-7000-8000-000000000001", "pgring", "'postgres', '{}'"),
-        ("01900000-0000-7000-8000-000000000002", "pgring", "'app', NULL"),
+        ("01900000-0000-7000-8000-000000000001", "test", "'postgres', '{}'"),
+        ("01900000-0000-7000-8000-000000000002", "test", "'app', NULL"),
         ("01900000-0000-7000-8000-000000000003", "other", "'postgres', '{}'"),
     ];
     for (number, (xid, cluster, forged)) in (70_000..).zip(rows) {

@@ -20,7 +20,7 @@ use crate::pool::health::{Login, Tls};
 use crate::session::Database;
 use crate::session::two_phase::{Question, RESOLUTION_TIMEOUT};
 use crate::txn::commit::Verdict;
-use crate::txn::recovery::{Patience, Step};
+use crate::txn::recovery::{Patience, resolution};
 use asker::Asker;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -84,9 +84,13 @@ async fn resolve(asker: &Asker, database: &Database, question: &Question) -> Ver
             decider::ask(asker, database, &decider, shard, of, began, &patience).await
         };
         match tokio::time::timeout(asker.timeout, asking).await {
-            Ok(Ok(Step::Commit)) => return Verdict::Committed,
-            Ok(Ok(Step::RollBack)) => return Verdict::Aborted,
-            Ok(Ok(_)) => {}
+            Ok(Ok(step)) => {
+                // A clock that was set back has stopped nothing.
+                let since = question.sent.elapsed().unwrap_or_default();
+                if let Some(verdict) = resolution(step, since, &patience) {
+                    return verdict;
+                }
+            }
             Ok(Err(failure)) => tracing::debug!(xid = %question.xid, "the decider does not tell: {failure}"),
             Err(_) => tracing::debug!(xid = %question.xid, "the decider does not tell in time"),
         }

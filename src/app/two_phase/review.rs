@@ -245,8 +245,7 @@ async fn judge(
             Review::Suspect => {
                 let update = "UPDATE pgring.decision SET stage = 'lost', since = clock_timestamp() \
                               WHERE xid = $1::text::uuid AND stage = $2 AND since = $3::text::timestamptz";
-                let seen: [&(dyn ToSql + Sync); 3] =
-                    [&decision.xid, &name(decision.stage), &decision.since];
+                let seen: [&(dyn ToSql + Sync); 3] = [&decision.xid, &name(decision.stage), &decision.since];
                 if client.execute(update, &seen).await? == 1 {
                     cry(database, shard, &decision.xid, "a participant has lost its part");
                 }
@@ -255,7 +254,7 @@ async fn judge(
     }
     for ((stage, timelines), decisions) in advance {
         let update = "UPDATE pgring.decision AS d SET stage = $1, since = clock_timestamp(), timelines = $2 \
-                      FROM pg_catalog.unnest($3::text[], $4::text[]) AS seen (xid, since) \
+                      FROM unnest($3::text[], $4::text[]) AS seen (xid, since) \
                       WHERE d.xid = seen.xid::uuid AND d.since = seen.since::timestamptz AND d.stage = $5";
         let xids: Vec<&str> = decisions.iter().map(|decision| decision.xid.as_str()).collect();
         let since: Vec<&str> = decisions.iter().map(|decision| decision.since.as_str()).collect();
@@ -317,11 +316,14 @@ async fn traces(
         let connection = others.get(asker, database, shard).await?;
         let client = connection.client();
         let prepared = gids(client, &database.two_phase.cluster).await?;
-        let statement =
-            "SELECT xid::text, owner::text FROM pgring.applied WHERE xid = ANY ($1::text[]::uuid[])";
+        let statement = "SELECT xid::text, owner::text, ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(\
+                         pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int \
+                         FROM pgring.applied WHERE xid = ANY ($1::text[]::uuid[])";
         let rows = client.query(statement, &[&xids]).await?;
+        let timeline = rows.first().map_or(Ok(0), |row| row.try_get(2))?;
         let witnesses = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
-        Ok::<Traces, Failure>(Traces { prepared, witnesses: witnesses.collect::<Result<_, Failure>>()? })
+        let witnesses = witnesses.collect::<Result<_, Failure>>()?;
+        Ok::<Traces, Failure>(Traces { prepared, witnesses, timeline })
     };
     let asked = asking.await;
     keep_or_drop(others, shard, asked)

@@ -18,7 +18,7 @@ use tokio_postgres::error::SqlState;
 /// How often a shard is looked at.
 const EVERY: Duration = Duration::from_secs(1);
 /// Every so many times its decisions are, too.
-const REVIEW: u32 = 10;
+const REVIEW: u32 = 5;
 /// From when on something in doubt is complained of, and how often.
 const COMPLAINT: Duration = Duration::from_secs(60);
 /// A prepared transaction waits for nobody; only what was lost on the way does.

@@ -144,13 +144,14 @@ impl Session {
         };
         let mut owners: Vec<String> = Vec::new();
         let mut fault = None;
+        let mut sent = SystemTime::now();
         loop {
             let answer = match coordinator.step() {
                 Step::Answer(answer) => answer,
                 Step::Resolve(decider) => {
                     let verdict = match (&names, shards.get(decider)) {
                         (Some(names), Some(shard)) => {
-                            self.resolve(names.xid, *shard, owners.first().cloned()).await
+                            self.resolve(names.xid, *shard, owners.first().cloned(), sent).await
                         }
                         _ => Verdict::Unknown,
                     };
@@ -160,6 +161,9 @@ impl Session {
                 Step::Run(actions) => {
                     let works: Vec<(ShardId, Work)> =
                         actions.iter().filter_map(|a| Some((*shards.get(a.member)?, a.work))).collect();
+                    if works.iter().any(|(_, work)| *work == Work::CommitDecider) {
+                        sent = SystemTime::now();
+                    }
                     let text = |work| text_of(work, names.as_ref(), &owners);
                     let (mut team, failed) = self.run_round(members, &works, text).await?;
                     fault = fault.or(failed);
@@ -312,8 +316,8 @@ impl Session {
     }
 
     /// What has become of a transaction whose decider was lost while it committed.
-    async fn resolve(&self, xid: Xid, decider: ShardId, owner: Option<String>) -> Verdict {
-        let verdict = self.database.two_phase.resolve(xid, decider, owner).await;
+    async fn resolve(&self, xid: Xid, decider: ShardId, owner: Option<String>, sent: SystemTime) -> Verdict {
+        let verdict = self.database.two_phase.resolve(xid, decider, owner, sent).await;
         tracing::warn!(
             database = self.database.name,
             shard = &*self.database.shard_names[decider.index()],

@@ -26,6 +26,8 @@ pub(super) fn reach(works: impl Iterator<Item = Work>, moment: &str) {
     tracing::warn!("fail point {wanted}");
     // Nobody to tell, if it cannot be: the test sees that.
     let _ = kill(Pid::this(), signal);
+    // It takes a moment until all threads have stopped, and this one must not go on.
+    std::thread::sleep(std::time::Duration::from_millis(200));
 }
 
 fn name(work: Work) -> &'static str {
