@@ -34,7 +34,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 const NUMBERS: i32 = 1024;
 
 /// Several proxies may do the same at once.
-const LOCK: &str =
+pub(super) const LOCK: &str =
     "BEGIN; SET LOCAL client_min_messages = warning; SELECT pg_advisory_xact_lock(8099004086716137473)";
 
 /// What every shard has; it may be there already, of this version or an earlier one.

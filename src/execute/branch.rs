@@ -74,6 +74,11 @@ impl Branch {
         Branch { hidden, ..Branch::default() }
     }
 
+    /// Are statements under way that nobody is to see the answer of?
+    pub fn has_hidden(&self) -> bool {
+        self.hidden > 0
+    }
+
     /// The server has been asked for something else after a [`Step::Ready`].
     pub fn again(&mut self, hidden: usize) {
         let asides = std::mem::take(&mut self.asides);

@@ -331,19 +331,20 @@ mod tests {
             of
         };
         let circle = "a1>a2 b2>b1";
-        let rows: Vec<(Vec<Transaction>, &str, Vec<Transaction>, &str, &[u32], &str)> = vec![
-            (vec![], "", vec![], circle, &[], "nobody is known"),
-            (vec![], "", two(), circle, &[], "the first look"),
-            (two(), circle, two(), circle, &[2], "the same twice"),
-            (two(), "a1>a2", two(), circle, &[], "half of it is new"),
-            (two(), circle, two(), "a1>a2", &[], "half of it is gone"),
-            (two(), "a1>a2", two(), "b2>b1", &[], "halves of different times"),
-            (changed(|one| one.wait = 2), circle, two(), circle, &[], "another wait"),
-            (changed(|one| one.parts.truncate(1)), circle, two(), circle, &[], "another part"),
-            (changed(|one| one.parts[0].bound = false), circle, two(), circle, &[2], "bound by now"),
-            (two().split_off(1), circle, two(), circle, &[], "heard of only now"),
+        type Look<'r> = (Vec<Transaction>, &'r str);
+        let rows: Vec<(Look<'_>, Look<'_>, &[u32], &str)> = vec![
+            ((vec![], ""), (vec![], circle), &[], "nobody is known"),
+            ((vec![], ""), (two(), circle), &[], "the first look"),
+            ((two(), circle), (two(), circle), &[2], "the same twice"),
+            ((two(), "a1>a2"), (two(), circle), &[], "half of it is new"),
+            ((two(), circle), (two(), "a1>a2"), &[], "half of it is gone"),
+            ((two(), "a1>a2"), (two(), "b2>b1"), &[], "halves of different times"),
+            ((changed(|one| one.wait = 2), circle), (two(), circle), &[], "another wait"),
+            ((changed(|one| one.parts.truncate(1)), circle), (two(), circle), &[], "another part"),
+            ((changed(|one| one.parts[0].bound = false), circle), (two(), circle), &[2], "bound by now"),
+            ((two().split_off(1), circle), (two(), circle), &[], "heard of only now"),
         ];
-        for (before, earlier, now, later, expected, what) in rows {
+        for ((before, earlier), (now, later), expected, what) in rows {
             let persistent = graph(&now, later).persistent(&graph(&before, earlier));
             assert_eq!(victims(&persistent), expected, "{what}");
         }

@@ -130,8 +130,8 @@ impl Session {
             match halt {
                 Halt::Done => break,
                 Halt::Failed(at) => {
-                    let frame = members[at].branch.error().unwrap_or_default().into();
-                    fault.get_or_insert(Fault::Frame(frame));
+                    let frame = members[at].branch.error().unwrap_or_default();
+                    fault.get_or_insert_with(|| self.failure(frame));
                 }
                 Halt::Lost(at, error) => {
                     let lost = self.member_lost(members.remove(at), &error);
@@ -186,6 +186,14 @@ impl Session {
         }
     }
 
+    /// What is told of a server's error.
+    pub(super) fn failure(&self, frame: &[u8]) -> Fault {
+        match self.registration.control.verdict_on(frame) {
+            Some(error) => Fault::Own(error),
+            None => Fault::Frame(frame.into()),
+        }
+    }
+
     async fn cancel_members(&self, members: &[Member]) {
         if self.committing {
             // What is committed on one has to be on the others.
@@ -237,6 +245,9 @@ impl Session {
         }
         if let Err(end) = self.poll_client(cx) {
             return Poll::Ready(Halt::Client(end));
+        }
+        for member in members.iter().filter(|member| member.held.lease.inbox.len() >= AHEAD) {
+            self.note_stalled(member);
         }
         Poll::Pending
     }
