@@ -216,6 +216,38 @@ fn a_statement_of_several_shards_is_a_transaction_too() {
     ok(&mut younger, whole);
 }
 
+/// A reader, and somebody who locks its table on the shards in the other order; the reader's answer.
+fn read_against_locks(sql: &str) -> Vec<Frame> {
+    let stage = Stage::new(2, 1);
+    let lock = |shard: usize| format!("/* pgring: shard=s{shard} */ LOCK TABLE account");
+    let mut older = Transfer::begin(&stage, 0, 0, &lock(2), lock(1));
+    let mut reader = stage.client(0);
+    reader.send(&query(sql));
+    std::thread::sleep(Duration::from_millis(300));
+    older.ask();
+    std::thread::scope(|scope| {
+        let answer = scope.spawn(move || reader.until(b'Z', 1));
+        let frames = older.answer();
+        assert!(frames.len() > 1 && error(&frames).is_none(), "{frames:?}");
+        ok(&mut older.client, "COMMIT");
+        answer.join().unwrap()
+    })
+}
+
+/// A read outside a transaction has its shards to itself one by one, so this is none ...
+#[test]
+fn a_read_that_comes_to_its_end_is_no_deadlock() {
+    let frames = read_against_locks("SELECT user_id, pg_sleep(0.06) FROM account");
+    assert_eq!(frames.iter().filter(|frame| frame.tag == b'D').count(), ACCOUNTS);
+}
+
+/// ... unless what one shard says has to wait for what the other one does not say.
+#[test]
+fn a_read_that_waits_for_its_other_half_is_one() {
+    let frames = read_against_locks("SELECT user_id, repeat('x', 400000) FROM account ORDER BY user_id");
+    assert_eq!(error(&frames).map(Frame::code).as_deref(), Some("40P01"), "{frames:?}");
+}
+
 /// One whose servers are asked one after the other has what it has on all of them.
 #[test]
 fn a_statement_that_goes_from_shard_to_shard_is_one_too() {

@@ -62,6 +62,8 @@ pub struct Branch {
     pub copying_in: bool,
     /// That is being sent.
     pub feeds: bool,
+    /// Its answer has to wait for another server's.
+    pub stalled: bool,
     /// `CopyInResponse` or `CopyOutResponse`, the whole message.
     pub copy_response: Option<Box<[u8]>>,
     /// Notices, notifications and parameter changes for the client, whole messages.

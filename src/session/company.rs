@@ -61,18 +61,24 @@ pub struct Part {
     pub shard: ShardId,
     /// Which one.
     pub key: Arc<CancelKey>,
-    /// It keeps its locks until the other parts have come to their end.
-    bound: AtomicBool,
+    /// It is in a transaction that the others are in too.
+    joined: bool,
+    /// Its answer has to wait for another one's.
+    stalled: AtomicBool,
 }
 
 impl Part {
-    fn of(held: &Held, bound: bool) -> Part {
-        Part { shard: held.shard, key: Arc::clone(&held.lease.cancel_key), bound: AtomicBool::new(bound) }
+    fn new(shard: ShardId, key: Arc<CancelKey>, joined: bool) -> Part {
+        Part { shard, key, joined, stalled: AtomicBool::new(false) }
+    }
+
+    fn of(held: &Held, joined: bool) -> Part {
+        Part::new(held.shard, Arc::clone(&held.lease.cancel_key), joined)
     }
 
     /// Does it keep its locks until the other parts have come to their end?
     pub fn is_bound(&self) -> bool {
-        self.bound.load(Ordering::Relaxed)
+        self.joined || self.stalled.load(Ordering::Relaxed)
     }
 }
 
@@ -263,7 +269,7 @@ impl Session {
         let gathered = self.registration.control.company().gathered.clone();
         for (shard, key) in gathered {
             if parts.iter().all(|part| part.key != key) {
-                parts.push(Part { shard, key, bound: AtomicBool::new(true) });
+                parts.push(Part::new(shard, key, true));
             }
         }
         if parts.len() > 1 {
@@ -303,13 +309,13 @@ impl Session {
         }
     }
 
-    /// Nothing is read from this member for the time being: whatever it says, the others come first.
+    /// The member's answer has to wait for another one's, or has not any more.
     pub(super) fn note_stalled(&self, member: &Member) {
         if let Some(company) = &*self.registration.control.company.borrow()
             && let Some(own) = &company.wait
             && let Some(part) = own.wait.parts.iter().find(|part| part.key == member.held.lease.cancel_key)
         {
-            part.bound.store(true, Ordering::Relaxed);
+            part.stalled.store(member.branch.stalled, Ordering::Relaxed);
         }
     }
 

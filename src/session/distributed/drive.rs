@@ -246,8 +246,14 @@ impl Session {
         if let Err(end) = self.poll_client(cx) {
             return Poll::Ready(Halt::Client(end));
         }
-        for member in members.iter().filter(|member| member.held.lease.inbox.len() >= AHEAD) {
-            self.note_stalled(member);
+        let wanted = flow.wants();
+        for (at, member) in members.iter_mut().enumerate() {
+            let comes_later = matches!(wanted, Wants::Of(other) if other != at);
+            let stalled = comes_later && member.held.lease.inbox.len() >= AHEAD;
+            if stalled != member.branch.stalled {
+                member.branch.stalled = stalled;
+                self.note_stalled(member);
+            }
         }
         Poll::Pending
     }
