@@ -1,5 +1,6 @@
 //! From validated settings to what sessions look things up in.
 
+use super::deadlocks::Deadlocks;
 use super::ids::Ids;
 use super::schemas::Schemas;
 use super::serve::App;
@@ -200,6 +201,7 @@ impl App {
             shards: shards.collect(),
             topology: Arc::new(topology),
             key: database.key.clone().unwrap_or_default(),
+            waiting: Arc::default(),
             schema: Default::default(),
             schema_stale: Notify::new(),
             schema_wanted: AtomicU64::new(1),
@@ -216,6 +218,7 @@ impl App {
         Schemas::watch(self, settings, database, &made);
         Ids::install(self, settings, database, &made);
         two_phase::start(self, settings, database, &made, asked);
+        Deadlocks::watch(self, settings, database, &made);
         made
     }
 
@@ -311,6 +314,7 @@ pub(super) fn console_database(metrics: &crate::telemetry::Metrics) -> Arc<Datab
         metrics: Vec::new(),
         counters: metrics.database(config::CONSOLE_DATABASE),
         key: String::new(),
+        waiting: Arc::default(),
         schema: Default::default(),
         schema_stale: Notify::new(),
         schema_wanted: AtomicU64::new(1),

@@ -10,6 +10,7 @@ mod build;
 pub mod check;
 pub mod cli;
 mod console;
+mod deadlocks;
 mod handover;
 mod ids;
 mod listeners;

@@ -62,6 +62,8 @@ pub struct Branch {
     pub copying_in: bool,
     /// That is being sent.
     pub feeds: bool,
+    /// Its answer has to wait for another server's.
+    pub stalled: bool,
     /// `CopyInResponse` or `CopyOutResponse`, the whole message.
     pub copy_response: Option<Box<[u8]>>,
     /// The first value that a statement whose answer nobody is to see has yielded.
@@ -74,6 +76,11 @@ impl Branch {
     /// Of a server that has been asked for `hidden` statements first.
     pub fn new(hidden: usize) -> Branch {
         Branch { hidden, ..Branch::default() }
+    }
+
+    /// Are statements under way that nobody is to see the answer of?
+    pub fn has_hidden(&self) -> bool {
+        self.hidden > 0
     }
 
     /// The server has been asked for something else after a [`Step::Ready`].

@@ -509,7 +509,7 @@ impl Session {
         self.batch.is_sure();
         self.began = None;
         self.transaction_began = None;
-        self.registration.control.running.set(false);
+        self.registration.control.rests();
         self.registration.control.active.set(false);
         if pinned || (in_transaction && !awaited && !in_batch) {
             // Its state is gone, and there is no statement to fail: as PostgreSQL does.

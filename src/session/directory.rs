@@ -1,6 +1,7 @@
 //! What a session looks up by name: databases, users, limits. An immutable snapshot; a reload
 //! publishes a new one, and sessions take it up between transactions.
 
+use super::company::Waiting;
 use super::console::Console;
 use super::lookup::Lookup;
 use super::tls::ServerTls;
@@ -74,6 +75,8 @@ pub struct Database {
     pub counters: DatabaseMetrics,
     /// The key column's usual name; empty in a database with one shard.
     pub key: String,
+    /// Who waits in a transaction on several shards.
+    pub waiting: Arc<Waiting>,
     /// What is known of its tables; `None` until a shard could be asked.
     pub schema: ArcSwapOption<Schema>,
     /// A client has changed the schema: read it again.

@@ -10,6 +10,7 @@
 
 use super::attach::Unattached;
 use super::batch::Deferred;
+use super::company::put_refusal;
 use super::distributed::Destination;
 use super::pins::asks_for_sequences;
 use super::prepared::Prepared;
@@ -109,8 +110,7 @@ impl Session {
             return false;
         }
         let Some(held) = &mut self.held else { return false };
-        // Refused whatever the state of the transaction, and without touching anything.
-        wire::put_describe_portal(&mut held.lease.outbox, b"refused by pgring");
+        put_refusal(&mut held.lease.outbox);
         self.batch.send();
         self.batch.note_unsure();
         let mut words = Buffer::new();
@@ -499,6 +499,9 @@ impl Session {
             Err(_) => {
                 self.pass_to_portal(execute.portal, frame).await?;
                 self.relay.expect(Expect::Execute { note: None, shown: true });
+                if !self.parked.is_empty() {
+                    self.waits_in_company(b"");
+                }
                 self.started();
                 return Ok(());
             }
@@ -550,6 +553,9 @@ impl Session {
         let note = self.plan_effects(&statement.shape, &statement.text, &values);
         self.pass_to_portal(execute.portal, frame).await?;
         self.relay.expect(Expect::Execute { note, shown: true });
+        if !self.parked.is_empty() {
+            self.waits_in_company(&statement.text);
+        }
         self.started();
         Ok(())
     }

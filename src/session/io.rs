@@ -247,6 +247,11 @@ impl Session {
     /// for the session to do.
     fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Stop> {
         let Some(held) = &mut self.held else { return Ok(false) };
+        if let Some(error) = self.registration.control.take_verdict() {
+            let mut words = wire::Buffer::new();
+            wire::put_error(&mut words, &error);
+            self.relay.cancelled_with(Some(words.filled().into()));
+        }
         let server = &mut *held.lease;
         if !server.asides.is_empty() && !self.relay.is_mid_frame() {
             let (server_pid, pid) = (server.cancel_key.pid, self.told.pid());

@@ -239,6 +239,7 @@ mod tests {
             metrics: Vec::new(),
             counters: Metrics::new().database("d"),
             key: String::new(),
+            waiting: Arc::default(),
             schema: Default::default(),
             schema_stale: Notify::new(),
             schema_wanted: Default::default(),

@@ -37,6 +37,9 @@ impl Session {
     /// After [`Session::io`]: takes note of what has happened.
     pub(super) async fn settle(&mut self) -> Result<(), End> {
         self.take_events()?;
+        if self.has_to_fall() {
+            Box::pin(self.fall()).await?;
+        }
         if let Some(told) = self.ready_held.take() {
             if self.may_release() {
                 self.release_pins().await;
@@ -56,7 +59,11 @@ impl Session {
     fn tell_ready(&mut self, told: TxStatus) {
         wire::put_ready(&mut self.outbox, told);
         let more = self.relay.awaits_ready();
-        self.registration.control.running.set(more);
+        if more {
+            self.waits_anew();
+        } else {
+            self.registration.control.rests();
+        }
         self.registration.control.active.set(told != TxStatus::Idle || more);
     }
 
@@ -315,7 +322,8 @@ impl Session {
         self.batch.answered(more);
         let told = self.status();
         self.reads_schema = schema_changed && !self.database.is_one_shard();
-        if self.reads_schema || (status == TxStatus::Idle && self.may_release()) {
+        let judged = self.registration.control.judged.get();
+        if self.reads_schema || judged || (status == TxStatus::Idle && self.may_release()) {
             self.ready_held = Some(told);
         } else {
             self.tell_ready(told);

@@ -204,6 +204,9 @@ impl Session {
             self.batch.note_unsure();
         }
         self.relay.expect(Expect::Query { note });
+        if !self.parked.is_empty() {
+            self.waits_in_company(text);
+        }
         self.started();
         self.batch.is_off();
         Ok(())
@@ -234,7 +237,7 @@ impl Session {
         if status == TxStatus::Idle {
             self.transaction_began = None;
         }
-        self.registration.control.running.set(false);
+        self.registration.control.rests();
         self.registration.control.active.set(status != TxStatus::Idle);
         self.idle_since = Instant::now();
     }

@@ -210,6 +210,9 @@ impl Session {
                 }
                 self.frame(head).await?;
             }
+            if self.has_to_fall() {
+                Box::pin(self.fall()).await?;
+            }
             self.io().await?;
             self.settle().await?;
         }

@@ -69,6 +69,7 @@ impl Session {
             // The servers that are left may know it, but a part of the transaction is lost.
             return Ok(Own::Error(no_savepoint(name)));
         }
+        self.registration.control.says(source.as_bytes());
         let commits = matches!(statement.kind, Kind::Commit { .. }) && !self.tx.is_failed();
         let chain = match statement.kind {
             Kind::Commit { chain } | Kind::Rollback { chain } => chain,
@@ -183,7 +184,10 @@ impl Session {
             .partition(|held| held.lease.status != TxStatus::Idle);
         self.parked = others;
         company.sort_by_key(|held| held.shard.index());
-        company.into_iter().map(|held| Member { held, branch: Branch::default() }).collect()
+        let company: Vec<_> =
+            company.into_iter().map(|held| Member { held, branch: Branch::default() }).collect();
+        self.registration.control.gathers(&company);
+        company
     }
 
     /// Reads what the members still have to answer.

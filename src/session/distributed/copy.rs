@@ -373,7 +373,10 @@ impl Session {
             News::Failed(at) => {
                 let Some(member) = copying.members.get(at) else { return Err(misdescribed().into()) };
                 let frame = member.branch.error().ok_or_else(misdescribed)?;
-                Err(Fault::Frame(copying.in_clients_lines(frame, member.held.shard)))
+                match self.registration.control.verdict_on(frame) {
+                    Some(error) => Err(error.into()),
+                    None => Err(Fault::Frame(copying.in_clients_lines(frame, member.held.shard))),
+                }
             }
             News::Bad(Bad { error, line: None }) => Err((*error).into()),
             News::Bad(Bad { error, line: Some(line) }) => {

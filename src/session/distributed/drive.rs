@@ -133,8 +133,8 @@ impl Session {
             match halt {
                 Halt::Done => break,
                 Halt::Failed(at) => {
-                    let frame = members[at].branch.error().unwrap_or_default().into();
-                    fault.get_or_insert(Fault::Frame(frame));
+                    let frame = members[at].branch.error().unwrap_or_default();
+                    fault.get_or_insert_with(|| self.failure(frame));
                 }
                 Halt::Lost(at, error) => {
                     let lost = self.member_lost(members.remove(at), &error);
@@ -188,6 +188,14 @@ impl Session {
         match fault {
             Some(fault) => Err(fault),
             None => Ok(()),
+        }
+    }
+
+    /// What is told of a server's error.
+    pub(super) fn failure(&self, frame: &[u8]) -> Fault {
+        match self.registration.control.verdict_on(frame) {
+            Some(error) => Fault::Own(error),
+            None => Fault::Frame(frame.into()),
         }
     }
 
@@ -245,6 +253,15 @@ impl Session {
         }
         if let Err(end) = self.poll_client(cx) {
             return Poll::Ready(Halt::Client(end));
+        }
+        let wanted = flow.wants();
+        for (at, member) in members.iter_mut().enumerate() {
+            let comes_later = matches!(wanted, Wants::Of(other) if other != at);
+            let stalled = comes_later && member.held.lease.inbox.len() >= AHEAD;
+            if stalled != member.branch.stalled {
+                member.branch.stalled = stalled;
+                self.note_stalled(member);
+            }
         }
         Poll::Pending
     }

@@ -47,6 +47,7 @@ pub(super) use commit::Ending;
 pub(super) use copy::Copying;
 pub(super) use cursor::Cursor;
 pub(super) use portal::{AwaitsSync, Bound};
+pub(super) use team::Member;
 
 /// Why a statement of several servers has failed.
 pub(super) enum Fault {
@@ -177,6 +178,7 @@ impl Session {
             .into());
         };
         self.refuse_if_failed_there()?;
+        self.registration.control.says(asked.text);
         if !shards.is_empty() {
             self.refuse_unknown_beginning()?;
             refuse_state(statement)?;

@@ -2,10 +2,12 @@
 
 use super::Fault;
 use super::ask::Asking;
+use super::drive::Discard;
 use crate::config::PoolMode;
 use crate::execute::Branch;
 use crate::ring::ShardId;
 use crate::session::attach::Unattached;
+use crate::session::company::put_refusal;
 use crate::session::state::{End, Held, Session};
 use crate::txn::Phase;
 use crate::wire::{self, TxStatus};
@@ -32,6 +34,9 @@ impl Session {
                 self.disband(members);
                 return Err(error.into());
             }
+        }
+        if members.len() > 1 {
+            self.registration.control.gathers(&members);
         }
         Ok(members)
     }
@@ -142,5 +147,25 @@ impl Session {
         let name = |held: &Held| Arc::clone(&self.database.shard_names[held.shard.index()]);
         let team = members.iter().map(|m| (Arc::clone(&m.held.lease.cancel_key), name(&m.held)));
         self.registration.control.teams_up(team.collect());
+        self.waits_for_members(members);
+    }
+
+    /// Has the transactions of these servers fail: what they have locked since their last savepoint,
+    /// or their beginning, is free again.
+    pub(in crate::session) async fn fail_members(&mut self, held: Vec<Held>) -> Result<(), End> {
+        let mut members: Vec<Member> =
+            held.into_iter().map(|held| Member { held, branch: Branch::default() }).collect();
+        for Member { held, branch } in &mut members {
+            let mut asking = Asking::new(&mut held.lease);
+            put_refusal(&mut asking.server.outbox);
+            asking.sync(branch);
+        }
+        // The refusal is what is expected.
+        let outcome = self.drive(&mut members, &mut Discard, false).await;
+        self.disband(members);
+        match outcome {
+            Err(Fault::End(end)) => Err(end),
+            _ => Ok(()),
+        }
     }
 }
