@@ -475,7 +475,7 @@ async fn prepare(client: &Client) -> Result<(), tokio_postgres::Error> {
     if version(client.query_one(made, &[]).await?)?.as_deref() == Some(VERSION) {
         return Ok(());
     }
-    client.batch_execute(ids::LOCK).await?;
+    client.batch_execute(super::two_phase::objects::LOCK).await?;
     // Another proxy may have been first.
     if version(client.query_one(made, &[]).await?)?.as_deref() == Some(VERSION) {
         return client.batch_execute("COMMIT").await;

@@ -17,6 +17,14 @@ pub struct Field {
     pub oid: u32,
 }
 
+impl Field {
+    /// What it is called.
+    pub fn name(&self) -> String {
+        let name = self.raw.split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(name).into_owned()
+    }
+}
+
 /// How a branch's statement ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {

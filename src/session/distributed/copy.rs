@@ -478,7 +478,7 @@ impl Session {
                         (copy, String::new(), Some(gather))
                     }
                     Plan::Gather(gather) => (copy, String::new(), Some(gather)),
-                    Plan::Each(_) | Plan::Split(_) | Plan::Replicate(_) => {
+                    _ => {
                         return Err(ClientError::refused(
                             "COPY of what a change returns cannot touch several shards",
                             "Make the change first, then copy a SELECT.",

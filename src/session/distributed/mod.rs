@@ -4,7 +4,7 @@
 //! brought together ([`team`]), asked ([`ask`]), and their answers driven through the plan
 //! ([`drive`]): rows of the answer ([`rows`]), partial results ([`combine`]), copies for one
 //! PostgreSQL to work over ([`gather`]), changes ([`write`]), for which keys may have to be computed
-//! first ([`computed`]); or one portion of it after the other ([`portion`], [`cursor`]), or only
+//! first ([`computed`]) or rows read ([`beyond`]); or one portion of it after the other ([`portion`], [`cursor`]), or only
 //! described ([`explain`]). `BEGIN` to `COMMIT` over several servers
 //! is [`control`]'s, and how that ends [`commit`]'s.
 //!
@@ -12,6 +12,7 @@
 //! in the middle of something; a server that is lost is closed.
 
 mod ask;
+mod beyond;
 mod combine;
 mod commit;
 mod computed;
@@ -232,6 +233,9 @@ impl Session {
             }
             Plan::Split(split) => self.split(shape, asked, &split).await,
             Plan::Replicate(replicate) => self.replicate(asked, &replicate, &shards).await,
+            Plan::Supply(supply) => self.supply(asked, &supply, &shards).await,
+            Plan::Transfer(transfer) => self.transfer(asked, &transfer).await,
+            Plan::Fold(fold) => self.fold(asked, &fold).await,
             query => self.run_query(asked, &query, &shards).await,
         };
         self.count_distributed(&shards, statement.access);
@@ -244,7 +248,7 @@ impl Session {
             Plan::Merge(merge) => self.merge(asked, merge, shards).await?,
             Plan::Combine(combine) => self.combine(asked, combine, shards).await?,
             Plan::Gather(gather) => return self.gather(asked, gather, shards).await,
-            Plan::Each(_) | Plan::Split(_) | Plan::Replicate(_) => return Err(rows::misdescribed().into()),
+            _ => return Err(rows::misdescribed().into()),
         };
         if inexact.is_none() {
             return Ok(());
