@@ -95,7 +95,7 @@ pub(super) struct Names<'s> {
 
 impl ClientNames for Names<'_> {
     fn client_name(&self, id: u64) -> Option<&[u8]> {
-        let now = self.statements.iter().map(|(name, statement)| (name, statement));
+        let now = self.statements.iter();
         let before = self
             .batch
             .unconfirmed

@@ -8,7 +8,7 @@ use super::settings::{ConfigValues, may_leave_state, statement_texts};
 use super::state::{End, Session};
 use super::transaction::{Own, changes, is_characteristic};
 use crate::error::{ClientError, SqlState};
-use crate::execute::Expect;
+use crate::execute::{Event, Expect};
 use crate::route::Parameters;
 use crate::sql::{ConfigCall, Kind, Pin, Shape, Statement, Target};
 use crate::txn::{Change, Phase};
@@ -219,6 +219,14 @@ impl Session {
     /// A `ReadyForQuery` of pgring's own.
     pub(super) fn ready_without_server(&mut self) {
         self.relay.emit(&mut self.outbox, &mut self.events);
+        // Of this batch, and not to be taken for those of the next.
+        self.events.retain(|event| {
+            let confirmed = matches!(event, Event::Confirmed);
+            if confirmed {
+                self.batch.confirmed();
+            }
+            !confirmed
+        });
         self.batch.is_off();
         self.batch.answered(false);
         let status = self.status();
