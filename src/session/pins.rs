@@ -34,17 +34,15 @@ const ALL: [Pin; 11] = [
 ];
 
 /// What of a session's state is still on its server, in the words of [`asked`], but for its end
-/// ([`question`]). Operators are qualified: the session's `search_path` may hide PostgreSQL's.
+/// ([`question`]). Operators are qualified: the session's `search_path` may hide PostgreSQL's. Whatever
+/// is made in a temporary schema, a table or statistics, depends on it.
 const QUESTION: &str = "SELECT pg_catalog.concat_ws(',', \
     CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_locks \
         WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND locktype OPERATOR(pg_catalog.=) 'advisory') \
         THEN 'lock' END, \
-    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_class \
-        WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) \
-        OR EXISTS (SELECT FROM pg_catalog.pg_type \
-        WHERE typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) \
-        OR EXISTS (SELECT FROM pg_catalog.pg_proc \
-        WHERE pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) THEN 'temporary' END, \
+    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_depend \
+        WHERE refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass \
+        AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) THEN 'temporary' END, \
     CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) THEN 'listen' END, \
     CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) THEN 'cursor' END";
 

@@ -462,7 +462,8 @@ const CODE: &str = "CREATE TABLE t (n int);
     CREATE FUNCTION setter(text, text) RETURNS text LANGUAGE sql AS 'SELECT set_config($1, $2, false)';
     CREATE PROCEDURE sets(text, text) LANGUAGE plpgsql AS $$BEGIN PERFORM set_config($1, $2, false); END$$;
     CREATE PROCEDURE makes() LANGUAGE plpgsql AS $$BEGIN CREATE TEMP TABLE made (n int); END$$;
-    CREATE PROCEDURE plain() LANGUAGE plpgsql AS $$BEGIN PERFORM 1; END$$;";
+    CREATE PROCEDURE plain() LANGUAGE plpgsql AS $$BEGIN PERFORM 1; END$$;
+    CREATE TABLE triggered (n int, v text);";
 
 /// A server connection at a time, for whoever needs one.
 fn with_code() -> (support::Proxy, String) {
@@ -593,4 +594,30 @@ fn a_function_in_a_query_may_set_unseen_what_is_not_reported() {
     assert_eq!(other.value("SHOW work_mem"), "9MB");
     one.query("SELECT setter('TimeZone', 'Asia/Tokyo')");
     assert!(short(&other.query("SHOW TimeZone")).starts_with("E "), "the other one has to wait");
+}
+
+/// Whatever is in the temporary schema, a table or not, keeps its server until it is gone.
+#[test]
+fn what_is_in_the_temporary_schema_keeps_its_server() {
+    let (proxy, name) = with_code();
+    for protocol in BOTH {
+        for (makes, drops) in [
+            ("CREATE STATISTICS pg_temp.s ON n, v FROM triggered", "DROP STATISTICS pg_temp.s"),
+            ("CREATE COLLATION pg_temp.c FROM \"C\"", "DROP COLLATION pg_temp.c"),
+            ("CREATE DOMAIN pg_temp.d AS int", "DROP DOMAIN pg_temp.d"),
+        ] {
+            let mut one = Raw::login(&proxy.address(), APP, &name);
+            let mut other = Raw::login(&proxy.address(), APP, &name);
+            let answers = |session: &mut Raw, sql: &str| {
+                let answer = protocol.short(session, sql);
+                assert!(!format!("| {answer}").contains("| E "), "{sql}: {answer}");
+            };
+            answers(&mut one, makes);
+            // What has it look for what is still there.
+            answers(&mut one, "DROP TABLE IF EXISTS nowhere");
+            assert!(short(&other.query("SELECT 1")).starts_with("E "), "{makes}: the other one has to wait");
+            answers(&mut one, drops);
+            answers(&mut other, "SELECT 1");
+        }
+    }
 }
