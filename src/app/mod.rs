@@ -22,6 +22,7 @@ mod rows;
 pub mod schema;
 mod schemas;
 mod serve;
+mod suspects;
 mod threads;
 
 pub use cli::{Cli, run};

@@ -53,6 +53,8 @@ pub(super) struct Batch {
     pub(super) committed: bool,
     /// The schema has been changed by what ran.
     pub(super) schema_changed: bool,
+    /// Functions, or what calls them.
+    pub(super) code_changed: bool,
     /// The shard it went to last.
     pub(super) shard: ShardId,
 }
@@ -126,6 +128,7 @@ impl Default for Batch {
             aligned: false,
             committed: false,
             schema_changed: false,
+            code_changed: false,
             shard: ShardId(0),
         }
     }

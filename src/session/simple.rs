@@ -4,13 +4,13 @@ use super::attach::Unattached;
 use super::distributed::Destination;
 use super::pins::asks_for_sequences;
 use super::ready::Effect;
-use super::settings::{ConfigValues, may_leave_state, statement_texts};
+use super::settings::{ConfigValues, statement_texts};
 use super::state::{End, Session};
 use super::transaction::{Own, changes, is_characteristic};
 use crate::error::{ClientError, SqlState};
 use crate::execute::{Event, Expect};
 use crate::route::Parameters;
-use crate::sql::{ConfigCall, Kind, Pin, Shape, Statement, Target};
+use crate::sql::{ConfigCall, Kind, Pin, Shape, Statement, Target, may_leave_state};
 use crate::txn::{Change, Phase};
 use crate::wire::{self, Header, TxStatus};
 use std::rc::Rc;
@@ -485,7 +485,7 @@ impl Session {
             Kind::Begin => Effect::Begin,
             Kind::Commit { .. } => Effect::Commit,
             Kind::Rollback { .. } => Effect::Rollback,
-            Kind::Ddl => Effect::Ddl,
+            Kind::Ddl => Effect::Ddl { code: statement.pin == Some(Pin::Call) },
             Kind::SetTransaction if !self.database.is_one_shard() => Effect::Note(source),
             Kind::Deallocate(Some(name)) => Effect::Deallocate(name.clone()),
             Kind::Deallocate(None) => Effect::ForgetPrepared,
