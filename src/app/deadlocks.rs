@@ -14,7 +14,6 @@
 //! - Where the control role may not make the table, the log says so once, and what is in one proxy is
 //!   found as ever.
 
-use super::ids;
 use super::serve::App;
 use crate::config::{self, Endpoint, Settings};
 use crate::error::{ClientError, SqlState};

@@ -23,6 +23,7 @@ mod rows;
 pub mod schema;
 mod schemas;
 mod serve;
+mod suspects;
 mod threads;
 mod two_phase;
 

@@ -1,7 +1,7 @@
 //! Getting a shard's server for a statement, and letting go of it.
 
 use super::pins::Pins;
-use super::state::{End, Held, Session};
+use super::state::{Doubt, End, Held, Session};
 use super::waiting::{Until, interrupted};
 use crate::backend::ServerError;
 use crate::config::PoolMode;
@@ -139,7 +139,7 @@ impl Session {
                     Some(lease) => lease,
                     None => Box::pin(self.checkout_waiting(shard)).await?,
                 };
-                Held { shard, lease, pins: Pins::default() }
+                Held { shard, lease, pins: Pins::default(), doubt: Doubt::None }
             }
         };
         self.batch.shard = shard;
@@ -440,11 +440,24 @@ impl Session {
             wire::put_notifications(&mut self.outbox, held.lease.asides.filled(), server, pid);
             held.lease.asides.clear();
         }
-        if control.is_being_cancelled() {
+        let cancelled = control.is_being_cancelled();
+        if cancelled || held.doubt != Doubt::None {
             let (control, worker) = (Rc::clone(control), Rc::clone(&self.worker));
             tokio::task::spawn_local(async move {
-                control.cancels_done().await;
-                worker.local.give_back(held.lease);
+                if cancelled {
+                    control.cancels_done().await;
+                }
+                // Whoever has it next must not meet what nobody knows of.
+                let cleaning = async {
+                    match held.doubt {
+                        Doubt::None => Ok(()),
+                        Doubt::Settings => held.lease.forget_settings().await,
+                        Doubt::Anything => held.lease.discard_all().await,
+                    }
+                };
+                if matches!(tokio::time::timeout(CLEANING, cleaning).await, Ok(Ok(()))) {
+                    worker.local.give_back(held.lease);
+                }
             });
             return;
         }
@@ -619,7 +632,7 @@ impl Session {
         }
         // What is not in the list is closed here, and PostgreSQL rolls back.
         for mut held in leases {
-            if held.pins.is_empty() && held.lease.changed_unasked().is_none() {
+            if held.pins.is_empty() && held.doubt == Doubt::None && held.lease.changed_unasked().is_none() {
                 self.worker.local.give_back(held.lease);
                 continue;
             }

@@ -255,7 +255,7 @@ impl Session {
         }
         parts.extend(self.held.as_ref().map(|held| Part::of(held, true)));
         control.says(statement);
-        self.enlist(parts);
+        self.list_parts(parts);
     }
 
     /// These servers are waited for, beside those that have a part in the transaction.
@@ -273,7 +273,7 @@ impl Session {
             }
         }
         if parts.len() > 1 {
-            self.enlist(parts);
+            self.list_parts(parts);
         }
     }
 
@@ -282,7 +282,7 @@ impl Session {
         open.map(|held| Part::of(held, true)).collect()
     }
 
-    fn enlist(&self, parts: Vec<Part>) {
+    fn list_parts(&self, parts: Vec<Part>) {
         let control = &self.registration.control;
         let mut company = control.company();
         // The old one goes first.
@@ -294,7 +294,7 @@ impl Session {
             started: company.began(self.transaction_began.unwrap_or_else(Instant::now)),
             user: self.user.name.as_str().into(),
             statement: company.said.clone(),
-            may_fall: !self.committing,
+            may_fall: self.ending == super::distributed::Ending::No,
             parts: parts.into(),
         };
         company.wait = Some(Enlisted::new(&self.database.waiting, wait));

@@ -20,7 +20,7 @@ use super::simple::lost_at_once;
 use super::state::{End, Session};
 use super::transaction::{Own, failed_transaction};
 use crate::error::{ClientError, SqlState};
-use crate::execute::Expect;
+use crate::execute::{Expect, ResultShape};
 use crate::route::{self, Parameters};
 use crate::sql::{KeySlot, Kind, Statement, Target};
 use crate::txn::Phase;
@@ -302,6 +302,8 @@ impl Session {
                 self.flush_deferred_here();
             } else {
                 self.flush_deferred_anywhere().await?;
+                // Nor would there be a portal.
+                self.answers_known().await?;
             }
             self.remember_portal(names.portal, &statement);
             self.say(&wire::BIND_COMPLETE);
@@ -420,6 +422,9 @@ impl Session {
         match named {
             Named::Statement(name) => {
                 let statement = self.statement(name)?;
+                if self.tx.is_failed() && gives_rows(&statement) {
+                    return Err(failed_transaction().into());
+                }
                 if let Some(cursor) = self.fetched_cursor(&statement.shape, &statement.text) {
                     // No server knows it.
                     Box::pin(self.stand_alone()).await?;
@@ -688,6 +693,18 @@ fn has_one_key(statement: &Statement) -> bool {
                 && !matches!(keys[0].slot, KeySlot::ParamArray(_) | KeySlot::LiteralArray(_))
         }
         _ => false,
+    }
+}
+
+/// Has it a result that PostgreSQL does not describe in a failed transaction
+/// (`exec_describe_statement_message`)?
+fn gives_rows(statement: &Prepared) -> bool {
+    let returns = || statement.text.windows(9).any(|part| part.eq_ignore_ascii_case(b"returning"));
+    match (statement.result.get(), statement.shape.statements.first().map(|first| &first.kind)) {
+        (Some(result), _) => result != ResultShape::NONE,
+        (None, Some(Kind::Query | Kind::Execute(_) | Kind::SetConfig(_) | Kind::ShowOwn(_))) => true,
+        (None, Some(Kind::Write)) => returns(),
+        (None, _) => false,
     }
 }
 

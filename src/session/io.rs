@@ -5,6 +5,7 @@
 //! by the relay, what waits for a server by [`TO_SERVER_HIGH`], what waits to be looked at by
 //! [`READ_AHEAD`].
 
+use super::batch::Names;
 use super::state::{End, Session};
 use crate::backend::ServerError;
 use crate::error::{ClientError, SqlState};
@@ -270,7 +271,7 @@ impl Session {
                 &mut self.outbox,
                 &mut self.events,
                 &mut self.told,
-                &self.statements,
+                &Names { statements: &self.statements, batch: &self.batch },
             );
             match progress.map_err(Stop::Server)? {
                 Progress::Event => return Ok(true),
@@ -314,7 +315,7 @@ impl Session {
                 &mut self.outbox,
                 &mut self.events,
                 &mut self.told,
-                &self.statements,
+                &Names { statements: &self.statements, batch: &self.batch },
             );
             match progress {
                 Ok(Progress::Event) => return Poll::Ready(Ok(())),

@@ -89,6 +89,8 @@ pub struct Session {
     pub(super) pins_to_check: bool,
     /// `currval()` and `lastval()` have been asked for: the session keeps its server.
     pub(super) keeps_sequences: bool,
+    /// Such code has run on the servers of a statement of several shards.
+    pub(super) in_doubt: bool,
     /// A server has refused a setting of the session's.
     pub(super) lost_setting: bool,
 
@@ -140,6 +142,17 @@ pub(super) struct Held {
     pub(super) lease: Lease,
     /// Why it stays after the transaction.
     pub(super) pins: Pins,
+    pub(super) doubt: Doubt,
+}
+
+/// What code may have left on a server that no question has found.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Doubt {
+    None,
+    /// A parameter of a name that only the code knows.
+    Settings,
+    /// Nothing was asked.
+    Anything,
 }
 
 /// How a session ends.

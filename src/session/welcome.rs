@@ -86,6 +86,7 @@ impl Admitted {
             told_ahead: Default::default(),
             pins_to_check: false,
             keeps_sequences: false,
+            in_doubt: false,
             lost_setting: false,
             ready_held: None,
             reads_schema: false,

@@ -183,6 +183,7 @@ impl Session {
         if !shards.is_empty() {
             self.refuse_unknown_beginning()?;
             refuse_state(statement)?;
+            self.in_doubt |= statement.pin == Some(Pin::Call);
             self.refuse_temporary(asked.text).await?;
         }
         if let Some(explain) = distribute::explain(asked.text, self.standard_conforming_strings)
@@ -394,6 +395,10 @@ fn temporary_named(text: &[u8], strings: bool) -> String {
 fn refuse_state(statement: &Statement) -> Result<(), ClientError> {
     let what = match (&statement.kind, statement.pin) {
         (Kind::Prepare(_), _) => "PREPARE",
+        // What functions leave that are called so is undone when the servers are given back.
+        (Kind::Query | Kind::Write | Kind::CopyIn | Kind::CopyOut | Kind::Ddl, Some(Pin::Call)) => {
+            return Ok(());
+        }
         (Kind::Declare(_), Some(Pin::HoldCursor)) | (_, None) => match statement.kind {
             Kind::Query | Kind::Write | Kind::CopyIn | Kind::CopyOut | Kind::Declare(_) => return Ok(()),
             Kind::Ddl | Kind::Maintenance | Kind::Other => return Ok(()),

@@ -8,7 +8,7 @@ use crate::execute::Branch;
 use crate::ring::ShardId;
 use crate::session::attach::Unattached;
 use crate::session::company::put_refusal;
-use crate::session::state::{End, Held, Session};
+use crate::session::state::{Doubt, End, Held, Session};
 use crate::txn::Phase;
 use crate::wire::{self, TxStatus};
 use std::sync::Arc;
@@ -57,7 +57,9 @@ impl Session {
         self.registration.control.teams_up(Vec::new());
         let session_mode = self.directory.pool.mode == PoolMode::Session;
         let mut own = self.held.take();
-        for Member { held, mut branch } in members {
+        let in_doubt = std::mem::take(&mut self.in_doubt);
+        for Member { mut held, mut branch } in members {
+            held.doubt = held.doubt.max(if in_doubt { Doubt::Anything } else { Doubt::None });
             self.pass_asides_on(&held, &mut branch);
             let busy = held.lease.status != TxStatus::Idle;
             if busy || !held.pins.is_empty() || session_mode {
