@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "two_phase/bank.rs"]
+mod bank;
 #[path = "two_phase/protocol.rs"]
 mod protocol;
 #[path = "two_phase/review.rs"]
