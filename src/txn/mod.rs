@@ -9,6 +9,8 @@ pub mod commit;
 mod gid;
 mod lazy;
 pub mod recovery;
+#[cfg(test)]
+mod simulator;
 
 pub use gid::{Gid, Participant, Xid};
 pub use lazy::{Change, Phase, Transaction};
