@@ -10,6 +10,8 @@ pub mod deadlock;
 mod gid;
 mod lazy;
 pub mod recovery;
+#[cfg(test)]
+mod simulator;
 
 pub use gid::{Gid, Participant, Xid};
 pub use lazy::{Change, Decision, Phase, Transaction};
