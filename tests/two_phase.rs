@@ -6,6 +6,8 @@ mod support;
 
 #[path = "two_phase/bank.rs"]
 mod bank;
+#[path = "two_phase/faults.rs"]
+mod faults;
 #[path = "two_phase/protocol.rs"]
 mod protocol;
 #[path = "two_phase/review.rs"]

@@ -81,9 +81,8 @@ fn no_money_comes_or_goes() {
             server.psql(APP, &database, &format!("INSERT INTO accounts VALUES ({key}, {BALANCE})")).unwrap();
         }
     }
-    let configs = [Config::new(), Config::new()].map(|config| {
-        config.database(&database, &shards).set("routing", "deadlock_timeout", "\"500ms\"")
-    });
+    let configs = [Config::new(), Config::new()]
+        .map(|config| config.database(&database, &shards).set("routing", "deadlock_timeout", "\"500ms\""));
     let mut proxies = configs.each_ref().map(|config| Some(Proxy::start(config.clone())));
     let world = World {
         database: &database,
@@ -120,7 +119,11 @@ fn no_money_comes_or_goes() {
                         if let Some(proxy) = &mut proxies[at] {
                             proxy.signal(signal);
                         }
-                        std::thread::sleep(Duration::from_secs(if signal == Signal::SIGSTOP { 7 } else { 0 }));
+                        std::thread::sleep(Duration::from_secs(if signal == Signal::SIGSTOP {
+                            7
+                        } else {
+                            0
+                        }));
                     }
                 }
             }
@@ -250,7 +253,8 @@ fn check(world: &World<'_>, servers: &[Cluster]) {
         let lines = servers.iter().map(|server| server.psql(SUPERUSER, world.database, sql).unwrap());
         lines.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
     };
-    let total: i64 = on_all("SELECT sum(balance) FROM accounts").iter().map(|sum| sum.parse::<i64>().unwrap()).sum();
+    let total: i64 =
+        on_all("SELECT sum(balance) FROM accounts").iter().map(|sum| sum.parse::<i64>().unwrap()).sum();
     let mut rows: BTreeMap<u64, (usize, i64)> = BTreeMap::new();
     for line in on_all("SELECT id || ' ' || amount FROM transfers") {
         let (id, amount) = line.split_once(' ').unwrap();

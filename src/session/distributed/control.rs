@@ -191,7 +191,7 @@ impl Session {
     }
 
     /// Reads what the members still have to answer.
-    async fn settle_owed(&mut self, members: &mut Vec<Member>) -> Result<(), Fault> {
+    pub(super) async fn settle_owed(&mut self, members: &mut Vec<Member>) -> Result<(), Fault> {
         let mut outcome = Ok(());
         for at in (0..members.len()).rev() {
             match members[at].held.lease.settle().await {

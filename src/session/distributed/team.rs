@@ -157,6 +157,10 @@ impl Session {
     pub(in crate::session) async fn fail_members(&mut self, held: Vec<Held>) -> Result<(), End> {
         let mut members: Vec<Member> =
             held.into_iter().map(|held| Member { held, branch: Branch::default() }).collect();
+        // What a server has had against the decision fails it just as well.
+        if let Err(Fault::End(end)) = self.settle_owed(&mut members).await {
+            return Err(end);
+        }
         for Member { held, branch } in &mut members {
             let mut asking = Asking::new(&mut held.lease);
             put_refusal(&mut asking.server.outbox);
