@@ -279,15 +279,16 @@ pub struct Supply {
     pub returns: bool,
 }
 
-/// A table whose rows are read for a [`Supply`].
+/// A table, or a sub-query of the statement's own, whose rows are read for a [`Supply`].
 #[derive(Clone, PartialEq, Debug)]
 pub struct Supplied {
     /// What each source runs; its parameters are the client's.
     pub fetch: String,
     /// How many columns that has.
     pub columns: usize,
-    /// Where the rows are.
-    pub source: Source,
+    /// Where the rows are. `None`: it is a sub-query, to be answered like any query, if it is one by
+    /// itself: then nothing in it belongs to the statement around it.
+    pub source: Option<Source>,
 }
 
 /// An `INSERT` of what a query yields.
