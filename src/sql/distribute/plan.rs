@@ -123,6 +123,21 @@ pub enum Piece {
         /// Counts.
         count: usize,
     },
+    /// `variance` and its kin, of integers and `numeric`: from sums of the values and of their squares,
+    /// which is all that PostgreSQL keeps of these, too (`numeric_stddev_internal`). Those of
+    /// floating-point numbers it works out in the order of the rows: that needs a [`Gather`].
+    Spread {
+        /// Counts.
+        count: usize,
+        /// Sums.
+        sum: usize,
+        /// Sums of squares, as `numeric`.
+        squares: usize,
+        /// `_samp`
+        sample: bool,
+        /// `stddev`
+        root: bool,
+    },
 }
 
 /// The statement runs over temporary tables.
