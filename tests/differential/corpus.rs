@@ -28,7 +28,9 @@ pub(crate) fn ask_both(pair: &mut Pair, statement: &Statement, mode: Mode, tally
     let pgring = pair.pgring.ask(statement, mode);
     let oracle = pair.oracle.ask(statement, mode);
     tally.is_as_foretold(statement, mode, &oracle);
-    let whole = rules.whole().map(|whole| pair.oracle.ask(&whole, Mode::Simple));
+    // Beside a transaction's own writes it would be others' rows.
+    let of_all = if mode == Mode::Inside { mode } else { Mode::Simple };
+    let whole = rules.whole().map(|whole| pair.oracle.ask(&whole, of_all));
     let verdict = rules.verdict(&pgring, &oracle, whole.as_ref());
     tally.note(&statement.place, &format!("{mode:?}\n{}", statement.simple), verdict, [&pgring, &oracle]);
 }

@@ -21,7 +21,7 @@ use crate::merge::array::Column;
 use crate::merge::row;
 use crate::ring::ShardId;
 use crate::route::{self, Parameters, Why};
-use crate::sql::distribute::{Fold, Merge, Plan, Replicate, Supply, Transfer, Writers, array_type};
+use crate::sql::distribute::{Fold, Merge, Plan, Replicate, Supplied, Supply, Transfer, Writers, array_type};
 use crate::sql::{Access, KeyType, Kind, Lexed, Shape};
 use crate::txn::Phase;
 use crate::wire::{self, Buffer, Format, HEADER_LEN};
@@ -51,6 +51,10 @@ impl Session {
             .into());
         }
         let original = self.described_at_home(asked).await?;
+        let mut answers = Vec::new();
+        for table in supply.tables.iter().filter(|table| table.source.is_none()) {
+            answers.push(self.read_apart(asked, &original, table).await?);
+        }
         let home = self.database.topology.home;
         let places = Places { everywhere: self.database.topology.ids().collect(), owners: shards, home };
         let writers = match supply.writers {
@@ -59,12 +63,14 @@ impl Session {
             Writers::Copies => places.everywhere.clone(),
         };
         let mut needed = writers.clone();
-        needed.extend(supply.tables.iter().flat_map(|table| places.of(&table.source)));
+        let sources = supply.tables.iter().filter_map(|table| table.source.as_ref());
+        needed.extend(sources.clone().flat_map(|source| places.of(source)));
+        let reads = sources.count() > 0;
         needed.sort_by_key(|shard| shard.index());
         needed.dedup();
         let mut members = self.assemble(&needed).await?;
         let begun = match self.tx.phase() {
-            Phase::Idle => self.run_on_each(&mut members, &SNAPSHOT).await,
+            Phase::Idle if reads => self.run_on_each(&mut members, &SNAPSHOT).await,
             _ => Ok(()),
         };
         let supplied = match begun {
@@ -72,7 +78,11 @@ impl Session {
             Err(fault) => Err(fault),
         };
         let members = self.undo_if_failed(members, &supplied).await?;
-        let (types, columns) = supplied?;
+        let (mut types, mut columns) = supplied?;
+        for (answer_types, answer) in answers {
+            types.extend(answer_types);
+            columns.extend(answer);
+        }
         let (mut writing, mut reading): (Vec<Member>, Vec<Member>) =
             members.into_iter().partition(|member| writers.contains(&member.held.shard));
         if self.tx.phase() == Phase::Idle {
@@ -102,7 +112,8 @@ impl Session {
     ) -> Result<(Vec<u32>, Vec<Column>), Fault> {
         let (mut types, mut columns) = (Vec::new(), Vec::new());
         for table in &supply.tables {
-            let sources = places.of(&table.source);
+            let Some(source) = &table.source else { continue };
+            let sources = places.of(source);
             let (mut reading, mut others): (Vec<Member>, Vec<Member>) =
                 std::mem::take(members).into_iter().partition(|member| sources.contains(&member.held.shard));
             let mut collected = self.collect(asked, table.columns);
@@ -125,6 +136,49 @@ impl Session {
         let held: usize = columns.iter().map(Column::bytes).sum();
         if held as u64 > self.directory.routing.gather_memory_bytes {
             return Err(too_much().into());
+        }
+        Ok((types, columns))
+    }
+
+    /// The answer to a sub-query, by columns, and their types.
+    async fn read_apart(
+        &mut self,
+        asked: &Asked<'_>,
+        original: &Described,
+        table: &Supplied,
+    ) -> Result<(Vec<u32>, Vec<Column>), Fault> {
+        let refused = || {
+            ClientError::refused(
+                "a sub-query that may choose differently on each shard cannot be answered once for all of them",
+                "Run the sub-query first, and give what it finds as a parameter.",
+            )
+        };
+        let types = type_bytes(&original.parameters);
+        let keep = Keep::whole();
+        let query = Asked {
+            types: &types,
+            formats: vec![Format::Binary],
+            keep: Some(&keep),
+            ..asked.with_text(table.fetch.as_bytes())
+        };
+        // One that names something of the statement around it is none by itself.
+        match self.described_at_home(&query).await {
+            Err(Fault::Frame(_)) => return Err(refused().into()),
+            described => drop(described?),
+        }
+        let inner = self.inner(&query, original, Kind::Query).await?;
+        self.read_inner(&query, &inner).await?;
+        let opened = keep.take().ok_or_else(misdescribed)?;
+        let types: Vec<u32> = opened.fields.iter().map(|field| field.oid).collect();
+        if types.len() != table.columns || types.iter().any(|oid| array_type(*oid).is_none()) {
+            return Err(refused().into());
+        }
+        let mut columns = vec![Column::default(); types.len()];
+        for frame in frames(opened.ahead()) {
+            let body = frame?.get(HEADER_LEN..).ok_or_else(misdescribed)?;
+            for (column, value) in columns.iter_mut().zip(row::values(body).map_err(malformed)?) {
+                column.push(value.map_err(malformed)?);
+            }
         }
         Ok((types, columns))
     }

@@ -123,6 +123,21 @@ pub enum Piece {
         /// Counts.
         count: usize,
     },
+    /// `variance` and its kin, of integers and `numeric`: from sums of the values and of their squares,
+    /// which is all that PostgreSQL keeps of these, too (`numeric_stddev_internal`). Those of
+    /// floating-point numbers it works out in the order of the rows: that needs a [`Gather`].
+    Spread {
+        /// Counts.
+        count: usize,
+        /// Sums.
+        sum: usize,
+        /// Sums of squares, as `numeric`.
+        squares: usize,
+        /// `_samp`
+        sample: bool,
+        /// `stddev`
+        root: bool,
+    },
 }
 
 /// The statement runs over temporary tables.
@@ -279,15 +294,16 @@ pub struct Supply {
     pub returns: bool,
 }
 
-/// A table whose rows are read for a [`Supply`].
+/// A table, or a sub-query of the statement's own, whose rows are read for a [`Supply`].
 #[derive(Clone, PartialEq, Debug)]
 pub struct Supplied {
     /// What each source runs; its parameters are the client's.
     pub fetch: String,
     /// How many columns that has.
     pub columns: usize,
-    /// Where the rows are.
-    pub source: Source,
+    /// Where the rows are. `None`: it is a sub-query, to be answered like any query, if it is one by
+    /// itself: then nothing in it belongs to the statement around it.
+    pub source: Option<Source>,
 }
 
 /// An `INSERT` of what a query yields.

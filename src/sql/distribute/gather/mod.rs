@@ -43,7 +43,7 @@ use super::super::shape::{KeySlot, KeySource, KeyType};
 use super::{Gather, Impossible, Shadow, Source};
 use survey::{Reference, Survey};
 
-pub(super) use supply::supplied;
+pub(super) use supply::{Apart, supplied};
 
 /// What pgring's own copies are called, with a number behind it.
 const COPY: &str = "pgring_";

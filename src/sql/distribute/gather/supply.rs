@@ -3,7 +3,7 @@
 //! As in a gather the statement stays as it is but for its tables' names. A table becomes a sub-query
 //! over array parameters, with the columns that are mentioned, under the alias it had.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use sqlparser::ast::Visit as _;
 
@@ -17,10 +17,18 @@ use super::super::{Impossible, Source, Supplied, Writers};
 use super::survey::Survey;
 use super::{Columns, Copied, Draft, quoted};
 
+/// A sub-query that is answered by itself.
+pub(in crate::sql::distribute) struct Apart {
+    /// Its tokens.
+    pub(in crate::sql::distribute) tokens: Range<usize>,
+    pub(in crate::sql::distribute) columns: usize,
+}
+
 /// What is read, the statement over it, and how many parameters of the client's own it has.
 pub(in crate::sql::distribute) fn supplied(
     opened: &Opened<'_>,
     writers: Writers,
+    apart: &[Apart],
 ) -> Result<(Vec<Supplied>, String, u16), Impossible> {
     let (cx, tokens) = (opened.context(), opened.tokens);
     let mut analyzer = Analyzer::new(cx, Literals::new(tokens));
@@ -31,7 +39,11 @@ pub(in crate::sql::distribute) fn supplied(
     if let ControlFlow::Break(impossible) = opened.tree.visit(&mut survey) {
         return Err(impossible);
     }
-    let references = survey.finish()?;
+    let mut references = survey.finish()?;
+    let inside = |at: usize| apart.iter().any(|apart| apart.tokens.contains(&at));
+    references.tables.retain(|reference| !inside(reference.name.start));
+    references.views.retain(|view| !inside(view.name.start));
+    references.edits.retain(|(range, _)| !inside(range.start));
     if !references.views.is_empty() {
         return Err(Impossible::to_gather(
             "a view whose rows several shards make together cannot be given to them",
@@ -69,8 +81,17 @@ pub(in crate::sql::distribute) fn supplied(
         tables.push(Supplied {
             fetch: format!("SELECT {} FROM {from} AS {alias}{conditions}", selected.join(", ")),
             columns: shown.len(),
-            source: draft.source(copy),
+            source: Some(draft.source(copy)),
         });
+    }
+    for Apart { tokens: range, columns } in apart {
+        let names: Vec<String> = (1..=*columns).map(|number| format!("pgring_given.c{number}")).collect();
+        let rows = given("pgring_given", *columns, before);
+        edits.push((range.clone(), format!("SELECT {} FROM {rows}", names.join(", "))));
+        before += columns;
+        let not_utf8 = || Impossible::to_gather("the statement is not in UTF-8");
+        let fetch = tokens.written(range.clone()).ok_or_else(not_utf8)?.to_owned();
+        tables.push(Supplied { fetch, columns: *columns, source: None });
     }
     if tables.is_empty() {
         return Err(Impossible::to_gather("which rows change cannot be told by each shard alone"));

@@ -385,6 +385,17 @@ impl Folder<'_, '_> {
                 let count = self.partial(partial("count"), exact, true);
                 finish.pieces.push(Piece::Quotient { sum, count });
             }
+            "variance" | "var_samp" | "var_pop" | "stddev" | "stddev_samp" | "stddev_pop" => {
+                let sum = self.partial(partial("sum"), exact, false);
+                let count = self.partial(partial("count"), exact, true);
+                let number = format!("({argument_sql})::pg_catalog.numeric");
+                let squares = format!("sum({number} * {number}){filter}");
+                let squares = self.partial(squares, exact, false);
+                let (sample, root) = (!name.ends_with("_pop"), name.starts_with("stddev"));
+                finish.text("(");
+                finish.pieces.push(Piece::Spread { count, sum, squares, sample, root });
+                finish.text(")");
+            }
             "min" | "max" => {
                 let (collation, (ordered, default_collation)) = self.order_of(&arguments, &argument)?;
                 let holds = Partial::Aggregate { ordered, default_collation };
@@ -534,7 +545,9 @@ fn checked(pieces: &[Piece]) -> Option<()> {
             Piece::Text(piece) => text += piece,
             Piece::Source => text += "pgring_partial",
             Piece::SumOf(column) => text += &format!("pg_catalog.sum({})", column_name(*column)),
-            Piece::Quotient { sum, .. } => text += &format!("pg_catalog.avg({})", column_name(*sum)),
+            Piece::Quotient { sum, .. } | Piece::Spread { sum, .. } => {
+                text += &format!("pg_catalog.avg({})", column_name(*sum));
+            }
         }
     }
     let tokens = Tokens::new(text.as_bytes(), tokenize(text.as_bytes(), true).ok()?);

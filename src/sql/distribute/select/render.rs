@@ -90,11 +90,36 @@ impl Combine {
                 Piece::Text(text) => sql += text,
                 Piece::Source => sql += &given("pgring_partial", types.len(), parameters),
                 Piece::SumOf(column) => sql += &sum(*column, *types.get(*column)?)?,
+                Piece::Spread { count, sum, squares, sample, root } => {
+                    if !matches!(types.get(*sum)?, &(INT8 | NUMERIC)) || *types.get(*squares)? != NUMERIC {
+                        return None;
+                    }
+                    sql += &spread([*count, *sum, *squares], *sample, *root);
+                }
                 Piece::Quotient { sum, count } => sql += &quotient(*sum, *count, *types.get(*sum)?)?,
             }
         }
         Some(sql)
     }
+}
+
+fn spread([count, sum, squares]: [usize; 3], sample: bool, root: bool) -> String {
+    let total = |column: usize| format!("pg_catalog.sum(pgring_partial.c{})", column + 1);
+    let (n, sum, squares) = (total(count), total(sum), total(squares));
+    let less = u8::from(sample);
+    let difference = format!("{n} * {squares} - {sum} * {sum}");
+    let variance = format!("({difference}) / ({n} * ({n} - {less}))");
+    let value = if root {
+        // The root has the variance's scale. Before it is cut to that, so many digits are worked out
+        // that none of them can change it.
+        let scale = format!("coalesce(pg_catalog.scale({variance}), 0)");
+        format!("pg_catalog.round(pg_catalog.sqrt(pg_catalog.round({variance}, 2 * {scale} + 40)), {scale})")
+    } else {
+        variance
+    };
+    format!(
+        "CASE WHEN {n} > {less} THEN CASE WHEN {difference} <= 0 THEN 0::pg_catalog.numeric ELSE {value} END END"
+    )
 }
 
 fn sum(column: usize, type_oid: u32) -> Option<String> {

@@ -128,6 +128,9 @@ fn described(plan: Option<Plan>) -> String {
                 Piece::Source => "@".to_owned(),
                 Piece::SumOf(column) => format!("sum[{}]", column + 1),
                 Piece::Quotient { sum, count } => format!("avg[{}/{}]", sum + 1, count + 1),
+                Piece::Spread { count, sum, squares, sample, root } => {
+                    format!("spread[{} {} {} {sample} {root}]", count + 1, sum + 1, squares + 1)
+                }
             };
             let column = |column: &Partial| match column {
                 Partial::Group { default_collation: true, .. } => "g",

@@ -26,11 +26,13 @@ pub(super) struct Once<'o> {
     what: &'static str,
     /// Sub-queries over sharded tables, too, are evaluated once.
     everything: bool,
+    /// The addresses of queries that nothing is asked of.
+    apart: Vec<usize>,
 }
 
 impl<'o> Once<'o> {
     pub(super) fn new(opened: &'o Opened<'o>, what: &'static str) -> Once<'o> {
-        Once { opened, what, everything: false }
+        Once { opened, what, everything: false, apart: Vec::new() }
     }
 
     /// The rows of sharded tables are given to each shard alike.
@@ -38,8 +40,13 @@ impl<'o> Once<'o> {
         Once { everything: true, ..self }
     }
 
+    /// One server answers these queries.
+    pub(super) fn but(self, apart: Vec<usize>) -> Once<'o> {
+        Once { apart, ..self }
+    }
+
     pub(super) fn check(&mut self, part: &impl Visit) -> Result<(), Impossible> {
-        let mut look = Look { once: self, around: Vec::new(), in_from: 0, in_order: Vec::new() };
+        let mut look = Look { once: self, around: Vec::new(), in_from: 0, in_order: Vec::new(), apart: 0 };
         let found = match part.visit(&mut look) {
             ControlFlow::Continue(()) => return Ok(()),
             ControlFlow::Break(found) => found,
@@ -72,6 +79,8 @@ struct Look<'l, 'o> {
     in_from: usize,
     /// Of each select around: its rows come in the same order everywhere.
     in_order: Vec<bool>,
+    /// In how many queries that nothing is asked of.
+    apart: usize,
 }
 
 impl Look<'_, '_> {
@@ -106,12 +115,14 @@ impl Visitor for Look<'_, '_> {
     type Break = Found;
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Found> {
+        self.apart += usize::from(self.apart > 0 || self.once.apart.contains(&address(query)));
         let sharded = !self.once.everything && self.once.opened.sharded.contains(&address(query));
         self.around.push((sharded, std::mem::take(&mut self.in_from)));
-        if sharded { ControlFlow::Continue(()) } else { limited(query) }
+        if sharded || self.apart > 0 { ControlFlow::Continue(()) } else { limited(query) }
     }
 
     fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<Found> {
+        self.apart = self.apart.saturating_sub(1);
         if let Some((_, in_from)) = self.around.pop() {
             self.in_from = in_from;
         }
@@ -120,7 +131,7 @@ impl Visitor for Look<'_, '_> {
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Found> {
         self.in_order.push(self.is_given(select));
-        if self.is_once() { chosen(select) } else { ControlFlow::Continue(()) }
+        if self.is_once() && self.apart == 0 { chosen(select) } else { ControlFlow::Continue(()) }
     }
 
     fn post_visit_select(&mut self, _select: &Select) -> ControlFlow<Found> {
@@ -130,6 +141,9 @@ impl Visitor for Look<'_, '_> {
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Found> {
         self.in_from += 1;
+        if self.apart > 0 {
+            return ControlFlow::Continue(());
+        }
         match factor {
             TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
                 self.called(name)
@@ -149,7 +163,7 @@ impl Visitor for Look<'_, '_> {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Found> {
         let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
-        if !self.is_once() {
+        if !self.is_once() || self.apart > 0 {
             return ControlFlow::Continue(());
         }
         if function.over.is_some() || self.in_order.last() != Some(&true) {

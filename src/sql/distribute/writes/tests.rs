@@ -119,7 +119,11 @@ fn describe(sql: &str) -> String {
             if returning.is_empty() { text } else { format!("{text} ; {}", pieces(&returning)) }
         }
         Some(Ok(Plan::Supply(supply))) => {
-            let reads: Vec<String> = supply.tables.iter().map(|table| format!("{} {:?}", table.fetch, table.source)).collect();
+            let read = |table: &super::super::Supplied| match &table.source {
+                Some(source) => format!("{} {source:?}", table.fetch),
+                None => table.fetch.clone(),
+            };
+            let reads: Vec<String> = supply.tables.iter().map(read).collect();
             format!("supply {:?} [{}] {}", supply.writers, reads.join("; "), supply.sql)
         }
         Some(Ok(Plan::Transfer(transfer))) => {
@@ -233,7 +237,6 @@ fn each_owner_does_its_part() {
         ("WITH a AS (DELETE FROM jobs), b AS (DELETE FROM old_jobs) SELECT 1", "no: by each shard alone", "one row"),
         ("MERGE INTO jobs j USING users u ON j.user_id = u.id WHEN MATCHED THEN UPDATE SET name = u.email WHEN NOT MATCHED THEN INSERT (user_id, name) VALUES (u.id, u.email)", "each", "joined on the keys"),
         ("MERGE INTO jobs j USING plans p ON j.priority = p.id WHEN MATCHED THEN DELETE", "each", "joined with a copy"),
-        ("DELETE FROM jobs WHERE id IN (SELECT id FROM jobs ORDER BY priority LIMIT 10)", "no: LIMIT", "ten of all shards"),
         ("UPDATE jobs SET priority = (SELECT id FROM plans LIMIT 1)", "no: LIMIT", "one choice for all rows"),
         ("UPDATE jobs SET priority = (SELECT id FROM one_plan)", "no: a view", "one choice for all rows"),
         ("UPDATE jobs SET name = (SELECT string_agg(name, ',') FROM plans)", "no: order of rows", "copies may lie in another order"),
@@ -318,9 +321,11 @@ fn rows_that_other_shards_have_are_given() {
         ("DELETE FROM plans WHERE id IN (SELECT id FROM users)", &format!("supply Copies [{}] DELETE FROM plans WHERE id IN (SELECT id FROM {id} AS users)", users("\"id\"", "users")), "every copy by the same rows"),
         ("UPDATE plans SET name = u.email FROM users u WHERE u.id = plans.id", "no: every copy", "several rows may match one"),
         ("UPDATE tags SET made = now() WHERE id IN (SELECT id FROM users)", "no: every copy", "another moment on each shard"),
-        ("DELETE FROM jobs WHERE id IN (SELECT id FROM users ORDER BY email LIMIT 10)", "no: LIMIT", "ties may be cut elsewhere"),
-        ("UPDATE jobs SET name = (SELECT string_agg(u.email, '') FROM users u JOIN plans p ON p.id = u.plan_id)", "no: depends on the order", "an order that each shard chooses"),
-        ("UPDATE jobs SET priority = (SELECT count(*) FROM users WHERE random() < 0.5)", "no: random()", "other rows on each shard"),
+        ("DELETE FROM jobs WHERE id IN (SELECT id FROM jobs ORDER BY priority LIMIT 10)", "supply Owners [SELECT id FROM jobs ORDER BY priority LIMIT 10] DELETE FROM jobs WHERE id IN (SELECT pgring_given.c1 FROM pg_catalog.unnest($1) AS pgring_given (c1))", "ten of all shards"),
+        ("DELETE FROM jobs USING users WHERE users.id = jobs.id AND (jobs.id, 1) IN (SELECT u.id, 1 FROM users u LIMIT 3)", &format!("supply Owners [{}; SELECT u.id, 1 FROM users u LIMIT 3] DELETE FROM jobs USING {id} AS users WHERE users.id = jobs.id AND (jobs.id, 1) IN (SELECT pgring_given.c1, pgring_given.c2 FROM unnest($2, $3) AS pgring_given (c1, c2))", users("\"id\"", "users")), "tables and a sub-query"),
+        ("DELETE FROM jobs USING (SELECT id FROM users LIMIT 3) u WHERE u.id = jobs.id", "no: LIMIT", "in FROM"),
+        ("DELETE FROM jobs WHERE id IN (SELECT * FROM users ORDER BY email LIMIT 10)", "no: LIMIT", "its columns are not counted"),
+        ("UPDATE jobs SET priority = (SELECT count(*) FROM users WHERE random() < 0.5)", "supply Owners [SELECT count(*) FROM users WHERE random() < 0.5] UPDATE jobs SET priority = (SELECT pgring_given.c1 FROM pg_catalog.unnest($1) AS pgring_given (c1))", "once for all rows"),
         ("MERGE INTO jobs j USING users u ON u.plan_id = j.priority WHEN MATCHED THEN DELETE", &format!("supply Owners [{}] MERGE INTO jobs j USING {} u ON u.plan_id = j.priority WHEN MATCHED THEN DELETE", users("\"plan_id\"", "u"), given("pgring_given.c1::integer AS \"plan_id\"", "$1", "c1")), "each shard its own matches"),
         ("MERGE INTO jobs j USING users u ON u.plan_id = j.priority WHEN NOT MATCHED THEN INSERT (user_id) VALUES (u.id)", "no: no match", "no match here is no match at all"),
         ("WITH d AS (DELETE FROM old_jobs) DELETE FROM jobs USING users WHERE users.id = jobs.id", "no: by each shard alone", "two changes"),

@@ -164,3 +164,18 @@ SELECT max(at) - min(at) AS width FROM readings
 SELECT sum(x ORDER BY x) FROM lonely
 
 SELECT sum(amount), avg(amount), count(memo) FROM ledger
+
+SELECT stddev(n), variance(n), stddev_pop(n), var_pop(n), var_samp(big), stddev_samp(big) FROM readings
+
+SELECT mood, stddev(price) FILTER (WHERE i4 > 0), var_pop(i8 + 1), stddev(i2) * 2 + count(*) FROM readings GROUP BY mood ORDER BY mood
+
+SELECT flag, variance(CASE WHEN id % 7 = 0 THEN 'NaN'::numeric ELSE price END), stddev_pop(CASE WHEN id % 9 = 0 THEN 'Infinity'::numeric END) FROM readings GROUP BY flag ORDER BY flag
+
+SELECT variance(i4 * 0), stddev(i4 * 0), var_pop(1.50), stddev_pop(share) FROM readings
+
+SELECT status, stddev(priority) FROM jobs GROUP BY status HAVING stddev(priority) > 1 ORDER BY stddev(priority) DESC, status
+
+SELECT code, stddev(n * 10000000), var_samp(n / 3) FROM readings GROUP BY code ORDER BY code
+
+-- about
+SELECT user_id % 10, stddev(DISTINCT i4), stddev(f8), var_pop(f4) FROM readings WHERE user_id < 50 GROUP BY 1 ORDER BY 1

@@ -43,14 +43,17 @@ INSERT INTO items (user_id, id, sku) VALUES (extract(epoch FROM now())::bigint, 
 -- refused another type
 INSERT INTO empties (user_id, x) SELECT avg(id), 1 FROM users GROUP BY plan_id
 
+-- refused cannot be answered once
+UPDATE items SET qty = 1 WHERE price > (SELECT u.plan_id FROM users u WHERE u.plan_id = items.id ORDER BY u.id LIMIT 1)
+
 -- refused LIMIT
-DELETE FROM items WHERE (user_id, id) IN (SELECT user_id, id FROM items ORDER BY qty LIMIT 5)
+WITH u AS (SELECT id FROM users) DELETE FROM items WHERE qty IN (SELECT id FROM u ORDER BY id LIMIT 5)
 
 -- refused random()
-UPDATE items SET qty = 1 WHERE price > (SELECT avg(price) * random() FROM items)
+DELETE FROM items USING (SELECT avg(price) * random() AS p FROM items) a WHERE a.p > items.price
 
--- refused order of rows
-UPDATE items SET note = (SELECT string_agg(u.name, ',') FROM users u JOIN jobs j ON j.id = u.id)
+-- refused DISTINCT ON
+UPDATE items SET note = u.name FROM (SELECT DISTINCT ON (plan_id) plan_id, name FROM users) u WHERE u.plan_id = items.id
 
 -- refused no match
 MERGE INTO items i USING jobs j ON j.id = i.id WHEN NOT MATCHED THEN INSERT (user_id, id, sku) VALUES (j.user_id, j.id, 'x')

@@ -115,3 +115,16 @@ WITH d AS (DELETE FROM products WHERE cost < 3 RETURNING sku, cost) SELECT count
 
 -- error 22012
 WITH d AS (DELETE FROM items RETURNING qty) SELECT sum(1 / (qty - qty)) FROM d
+
+DELETE FROM items WHERE (user_id, id) IN (SELECT user_id, id FROM items ORDER BY qty, user_id, id LIMIT 5) RETURNING user_id, id
+
+UPDATE items SET note = 'taken' WHERE qty > $1{2} AND user_id IN (SELECT id FROM users WHERE plan_id = $2{2} ORDER BY name, id LIMIT $3{6}) RETURNING user_id, id, note
+
+UPDATE items SET note = (SELECT string_agg(u.name, ',' ORDER BY u.id) FROM users u JOIN jobs j ON j.id = u.id WHERE u.id < 9), qty = (SELECT max(r) FROM (SELECT rank() OVER (ORDER BY plan_id) AS r FROM users) x)
+
+DELETE FROM items WHERE user_id IN (SELECT id FROM users ORDER BY id OFFSET 20) AND qty < (SELECT avg(priority) FROM jobs)
+
+UPDATE items SET qty = 3 WHERE user_id = ANY (SELECT id FROM memos ORDER BY id LIMIT 4)
+
+-- error 21000
+UPDATE items SET qty = (SELECT id FROM users ORDER BY id LIMIT 2)
