@@ -22,7 +22,7 @@ const ROUTINES: &str = "SELECT p.proname, l.lanname, p.provolatile,
        CASE WHEN l.lanname NOT IN ('sql', 'plpgsql') THEN ''
             WHEN p.prosrc = '' THEN pg_catalog.pg_get_functiondef(p.oid) ELSE p.prosrc END
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
- WHERE p.oid >= 16384 AND p.prokind IN ('f', 'p') AND NOT pg_catalog.pg_is_other_temp_schema(p.pronamespace)";
+ WHERE p.oid >= 16384 AND p.prokind IN ('f', 'p')";
 
 /// What depends on a function, as the relation or function it belongs to; and which relations are
 /// touched through others. A foreign key passes a change on unless it only forbids it.
@@ -63,7 +63,8 @@ UNION SELECT 'passes', c.relname, p.relname
 UNION SELECT 'passes', c.relname, p.relname
   FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
   JOIN pg_catalog.pg_class p ON p.oid = k.confrelid
- WHERE k.contype = 'f' AND (k.confdeltype NOT IN ('a', 'r') OR k.confupdtype NOT IN ('a', 'r'))";
+ WHERE k.contype = 'f' AND (k.confdeltype NOT IN ('a', 'r') OR k.confupdtype NOT IN ('a', 'r'))
+ ORDER BY 1, 2, 3";
 
 /// What is known of a database's suspects.
 #[derive(Default)]
@@ -71,6 +72,7 @@ pub(super) struct Watched {
     /// Of which the sources are.
     fingerprint: Option<Vec<Option<String>>>,
     routines: Vec<Routine>,
+    edges: Vec<(Edge, String, String)>,
     found: Arc<Suspects>,
 }
 
@@ -83,15 +85,16 @@ impl Watched {
         if self.fingerprint.as_ref() != Some(&fingerprint) {
             self.routines = rows(client, ROUTINES).await?.iter().map(routine).collect::<Result<_, _>>()?;
             self.fingerprint = Some(fingerprint);
+            self.edges.clear();
             self.found = Arc::new(Suspects::find(&self.routines, &[]));
         }
         if self.found.is_empty() {
             return Ok(Arc::clone(&self.found));
         }
         let edges = rows(client, EDGES).await?.iter().map(edge).collect::<Result<Vec<_>, _>>()?;
-        let found = Suspects::find(&self.routines, &edges);
-        if *self.found != found {
-            self.found = Arc::new(found);
+        if self.edges != edges {
+            self.found = Arc::new(Suspects::find(&self.routines, &edges));
+            self.edges = edges;
         }
         Ok(Arc::clone(&self.found))
     }

@@ -438,6 +438,7 @@ impl Session {
             let pins = [
                 statement.pin,
                 code.then_some(Pin::Code),
+                changes_code(statement, &source).then_some(Pin::Call),
                 self.pin_unfollowed(statement, &source, values),
                 self.pin_of_executed(shape, statement),
             ];
@@ -488,7 +489,7 @@ impl Session {
             Kind::Begin => Effect::Begin,
             Kind::Commit { .. } => Effect::Commit,
             Kind::Rollback { .. } => Effect::Rollback,
-            Kind::Ddl => Effect::Ddl { code: statement.pin == Some(Pin::Call) },
+            Kind::Ddl => Effect::Ddl { code: changes_code(statement, &source) },
             Kind::SetTransaction if !self.database.is_one_shard() => Effect::Note(source),
             Kind::Deallocate(Some(name)) => Effect::Deallocate(name.clone()),
             Kind::Deallocate(None) => Effect::ForgetPrepared,
@@ -573,6 +574,19 @@ fn refuse_own_among_others(shape: &Shape) -> Result<(), ClientError> {
         ));
     }
     Ok(())
+}
+
+/// Does it make or alter functions, or what calls them? A temporary one may do what others do.
+fn changes_code(statement: &Statement, source: &str) -> bool {
+    let names = |word: &str| {
+        source.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+    };
+    statement.kind == Kind::Ddl
+        && match statement.pin {
+            Some(Pin::Call) => true,
+            Some(Pin::TemporaryTable) => names("function") || names("procedure"),
+            _ => false,
+        }
 }
 
 fn has_effect(kind: &Kind) -> bool {

@@ -564,6 +564,11 @@ fn code_and_odd_spellings_leave_nothing_for_the_next_client() {
             "DROP FUNCTION late",
             "COMMIT",
         ],
+        &[
+            "CREATE FUNCTION pg_temp.f() RETURNS text LANGUAGE sql AS 'SELECT set_config(''work_mem'', ''9MB'', false)'",
+            "SELECT pg_temp.f()",
+            "DROP FUNCTION pg_temp.f",
+        ],
         &["SELECT setter('TimeZone', 'Asia/Tokyo')"],
         &["SET TimeZone = 'UTC'", "SELECT setter('TimeZone', 'Asia/Tokyo')"],
         &["SET work_mem = '9MB'; CALL plain()"],

@@ -130,6 +130,9 @@ fn lone(statement: Statement) -> Shape {
     Shape { statements: vec![statement], mentions: Mentions::default() }
 }
 
+/// Words in DDL that makes or alters functions.
+const CODE: &[&str] = &["function", "procedure", "routine", "aggregate", "extension", "operator"];
+
 /// Words that begin what sqlparser reads.
 const QUERIES: &[&str] = &["select", "with", "values", "table", "insert", "update", "delete", "merge"];
 
@@ -152,20 +155,17 @@ impl Reader<'_> {
         } else if statement.kind == Kind::TwoPhase {
             statement.target = refused(Refusal::server_wide("a prepared transaction"));
         }
-        if may_call(&statement.kind) && self.calls_suspects(&range, &statement.kind) {
+        if may_call(&statement.kind) && self.cx.schema.suspects().are_called(self.tokens, range.clone()) {
             statement.pin = functions::stronger(statement.pin, Some(Pin::Call));
+        }
+        if statement.kind == Kind::Ddl && range.clone().any(|at| self.tokens.is_one_of(at, CODE)) {
+            // The same transaction may call it.
+            statement.pin = statement.pin.or(Some(Pin::Call));
         }
         if self.tokens.has_unread_identifier(range) {
             statement.pin = functions::stronger(statement.pin, Some(Pin::Unread));
         }
         statement
-    }
-
-    /// Might it call a function that leaves something on its server, or make one?
-    fn calls_suspects(&self, range: &Range<usize>, kind: &Kind) -> bool {
-        const CODE: [&str; 6] = ["function", "procedure", "routine", "aggregate", "extension", "operator"];
-        (*kind == Kind::Ddl && range.clone().any(|at| self.tokens.is_one_of(at, &CODE)))
-            || self.cx.schema.suspects().are_called(self.tokens, range.clone())
     }
 
     fn meaning(&self, range: &Range<usize>) -> Statement {
@@ -210,7 +210,7 @@ impl Reader<'_> {
             "prepare" => {
                 let body = prepared::body(tokens, range)?;
                 let mut inner = self.carried(body.clone());
-                if self.calls_suspects(&body, &inner.kind) {
+                if self.cx.schema.suspects().are_called(tokens, body.clone()) {
                     inner.pin = functions::stronger(inner.pin, Some(Pin::Call));
                 }
                 if self.cx.schema.is_one_shard() {
