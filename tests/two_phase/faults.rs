@@ -1,5 +1,8 @@
 //! Servers that are lost, or cannot take part, while a transaction over several shards ends.
 
+use std::fs::File;
+use std::io::Write;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -20,6 +23,15 @@ struct Own {
 impl Own {
     fn new() -> Own {
         Own { servers: support::own_servers(2) }
+    }
+
+    /// Of the second server; it starts again.
+    fn set_prepared_transactions(&mut self, count: u32) {
+        let server = &mut self.servers[1];
+        let set = format!("ALTER SYSTEM SET max_prepared_transactions = {count}");
+        server.psql(SUPERUSER, "postgres", &set).unwrap();
+        server.stop().unwrap();
+        server.restart().unwrap();
     }
 
     fn bank(&self) -> Bank<'_> {
@@ -163,8 +175,7 @@ fn a_participant_that_is_lost_before_the_decision_aborts() {
 #[test]
 fn a_server_that_cannot_prepare_is_known() {
     let mut own = Own::new();
-    own.servers[1].psql(SUPERUSER, "postgres", "ALTER SYSTEM SET max_prepared_transactions = 0").unwrap();
-    own.servers[1].restart().unwrap();
+    own.set_prepared_transactions(0);
     let bank = own.bank();
     let proxy = Proxy::start(bank.config());
     let mut raw = Raw::login(&proxy.address(), APP, &bank.name);
@@ -183,12 +194,100 @@ fn a_server_that_cannot_prepare_is_known() {
     assert!(proxy.log().contains("max_prepared_transactions is 0"));
 }
 
+/// A place for files that is soon full. Only root can make one.
+struct SmallDisk {
+    at: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn mount(megabytes: u32) -> Option<SmallDisk> {
+        let at = tempfile::tempdir().unwrap();
+        let size = format!("size={megabytes}m,mode=0777");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at.path()).status();
+        mounted.is_ok_and(|status| status.success()).then_some(SmallDisk { at })
+    }
+
+    /// Leaves no room.
+    fn fill(&self) {
+        let mut file = File::create(self.at.path().join("ballast")).unwrap();
+        while file.write_all(&[0; 65536]).is_ok() {}
+    }
+
+    fn empty(&self) {
+        std::fs::remove_file(self.at.path().join("ballast")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Whoever has files open there keeps it a little longer.
+        let _ = Command::new("umount").arg("--lazy").arg(self.at.path()).status();
+    }
+}
+
+/// A shard that cannot write its log any more dies with what it was doing; nothing is half done.
+#[test]
+fn a_disk_runs_full() {
+    let Some(disk) = SmallDisk::mount(80) else {
+        println!("not tried: only root can mount a small disk");
+        return;
+    };
+    let mut own = Own::new();
+    let (log, moved) = (own.servers[1].data().join("pg_wal"), disk.at.path().join("pg_wal"));
+    own.servers[1].crash().unwrap();
+    for (program, arguments) in [("mv", [&log, &moved]), ("ln", [&moved, &log])] {
+        let flag = if program == "ln" { "-sT" } else { "-T" };
+        assert!(Command::new(program).arg(flag).args(arguments).status().unwrap().success());
+    }
+    own.servers[1].restart().unwrap();
+    let bank = own.bank();
+    bank.on(1, "CREATE TABLE ballast (user_id bigint, filler text)");
+    bank.on(0, "CREATE TABLE ballast (user_id bigint, filler text)");
+    let (name, keys) = (bank.name.clone(), bank.keys);
+    let proxy = Proxy::start(bank.config());
+    let mut raw = Raw::login(&proxy.address(), APP, &name);
+    raw.set_patience(PATIENCE);
+    disk.fill();
+    let ballast = format!(
+        "INSERT INTO ballast SELECT {}, string_agg(md5(n::text), '') FROM generate_series(1, 60000) n",
+        bank.keys[1]
+    );
+    let transfer = ["BEGIN", &bank.update(0, -1), &bank.update(1, 1), &ballast, "COMMIT"].map(str::to_owned);
+    let (mut least, mut unknown) = (0, 0);
+    'full: for _ in 0..100 {
+        for sql in &transfer {
+            raw.send(&query(sql));
+            let answer = told(&raw.until(b'Z', 1));
+            match (sql.as_str(), answer.as_str()) {
+                ("COMMIT", "COMMIT") => least += 1,
+                ("COMMIT", "08007") => {
+                    unknown = 1;
+                    break 'full;
+                }
+                (_, answer) if answer.len() == 5 && answer != "BEGIN" => break 'full,
+                _ => {}
+            }
+        }
+    }
+    assert!(least < 100, "it is not full");
+    disk.empty();
+    let alive = own.servers[1].psql(SUPERUSER, "postgres", "SELECT 1").is_ok();
+    if !alive {
+        own.servers[1].crash().unwrap();
+        own.servers[1].restart().unwrap();
+    }
+    let bank = Bank { servers: own.servers.iter().collect(), name, keys };
+    eventually_within(PATIENCE, "nothing is in doubt", || bank.prepared() == 0);
+    let [left, right] = bank.balances();
+    assert_eq!(left + right, 200);
+    assert!((least..=least + unknown).contains(&(100 - left)), "{least} {unknown}: {left}");
+}
+
 /// All places are taken: an error, and nothing is left.
 #[test]
 fn prepared_transactions_may_be_exhausted() {
     let mut own = Own::new();
-    own.servers[1].psql(SUPERUSER, "postgres", "ALTER SYSTEM SET max_prepared_transactions = 1").unwrap();
-    own.servers[1].restart().unwrap();
+    own.set_prepared_transactions(1);
     let bank = own.bank();
     bank.on(
         1,
