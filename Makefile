@@ -45,6 +45,7 @@ bench:
 	cargo build --release --locked
 	benches/side_by_side.py $(ARGS)
 	benches/several_shards.py
+	benches/two_phase.py
 	cargo bench --locked
 
 lint:

@@ -3,7 +3,7 @@
 use super::{Decision, Route, ShardSet};
 use crate::error::{ClientError, SqlState};
 use crate::ring::{ShardId, Topology};
-use crate::sql::distribute::{self, Each, Plan, Replicate, Source};
+use crate::sql::distribute::{self, Each, Plan, Replicate, Source, Writers};
 use crate::sql::{Context, Kind, Shape, Target};
 use std::fmt;
 
@@ -245,10 +245,31 @@ fn steps_of(plan: &Plan) -> Vec<String> {
             let (first, count) = (split.text([0]), split.rows.len());
             vec![format!("split: each of the {count} rows goes to its owner"), format!("as in: {first}")]
         }
+        Plan::Supply(supply) => {
+            let mut steps = vec![step("supplied: who changes rows is given what other shards have")];
+            steps.extend(supply.tables.iter().map(|table| format!("read first: {}", table.fetch)));
+            steps.push(format!("{}: {}", writers(supply.writers), supply.sql));
+            steps
+        }
+        Plan::Transfer(transfer) => vec![
+            step("transferred: the query is answered, then its rows are inserted where they belong"),
+            format!("read first: {}", transfer.query),
+        ],
+        Plan::Fold(fold) => vec![
+            step("folded: a change is made, then one shard runs the query over what it returns"),
+            format!("changed first: {}", fold.change),
+        ],
         Plan::Replicate(Replicate::Insert { first, .. }) => vec![
             step("replicated: one shard inserts, the others are given its rows"),
             format!("one shard runs: {first}"),
         ],
+    }
+}
+
+fn writers(writers: Writers) -> &'static str {
+    match writers {
+        Writers::Owners | Writers::Copies => "each shard runs",
+        Writers::Home => "the home shard runs",
     }
 }
 

@@ -239,7 +239,8 @@ pub enum Target {
         /// Tables of the home shard stand beside the sharded ones.
         home: bool,
     },
-    /// A sharded table's key is not known.
+    /// A sharded table's key is not known; or a reference table is written by rows of other tables,
+    /// which no key says anything of: then the names are empty.
     Everywhere {
         /// The table whose key is missing, for the hint.
         table: String,
@@ -254,6 +255,13 @@ pub enum Target {
     EachShard,
     /// Not to be run without a hint: (message, hint).
     Refused(String, String),
+}
+
+impl Target {
+    /// Every copy of a reference table is written, by rows of other tables.
+    pub(super) fn copies(home: bool) -> Target {
+        Target::Everywhere { table: String::new(), column: String::new(), colocated: false, home }
+    }
 }
 
 /// Where a key's value comes from.

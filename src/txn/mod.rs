@@ -1,11 +1,12 @@
 //! What a client's transaction is before and beside any server's: its lazy beginning, what has
-//! to be replayed on a shard that joins, and which settings stand if it commits; and how one over
-//! several shards ends, whatever dies meanwhile.
+//! to be replayed on a shard that joins, and which settings stand if it commits; its end over
+//! several shards, two-phase commit, and what recovery makes of what that leaves behind; and which
+//! transactions wait for each other across shards.
 //!
-//! Pure state. [`commit`] is what the client's proxy does, [`recovery`] what any proxy does about
-//! what was left. Deadlocks across shards will stand here too.
+//! Pure state: whoever drives it does the talking.
 
 pub mod commit;
+pub mod deadlock;
 mod gid;
 mod lazy;
 pub mod recovery;
@@ -13,4 +14,4 @@ pub mod recovery;
 mod simulator;
 
 pub use gid::{Gid, Participant, Xid};
-pub use lazy::{Change, Phase, Transaction};
+pub use lazy::{Change, Decision, Phase, Transaction};

@@ -12,11 +12,6 @@ const FIRST_OF_USERS: u32 = 16384;
 /// `record` and `regclass`: their binary forms hold numbers of types and tables.
 const WITH_NUMBERS: [u32; 2] = [2249, 2205];
 
-/// A prepared statement over home and sharded tables is described by any shard, which may not know the
-/// home table. No answer, but not an honest refusal either: to go when such statements are described
-/// at home.
-const ELSEWHERE: &str = "42P01";
-
 /// How a statement is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mode {
@@ -73,9 +68,7 @@ pub(crate) struct Answer {
 impl Answer {
     /// pgring's own refusal: it says what to do instead.
     pub(crate) fn is_refusal(&self) -> bool {
-        self.failure.as_ref().is_some_and(|failure| {
-            failure.code == "0A000" && !failure.hint.is_empty() || failure.code == ELSEWHERE
-        })
+        self.failure.as_ref().is_some_and(|failure| failure.code == "0A000" && !failure.hint.is_empty())
     }
 
     fn of(frames: &[Frame]) -> Answer {

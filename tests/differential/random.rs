@@ -17,7 +17,7 @@ const STATEMENTS: u64 = 3000;
 /// What is not asked by then is left to the next run.
 const PATIENCE: Duration = Duration::from_secs(75);
 /// How many of a hundred statements may be refused. To be lowered with every tier.
-const MOST_REFUSED: f64 = 10.0;
+const MOST_REFUSED: f64 = 2.0;
 /// So many are made small.
 const SHRUNK: usize = 5;
 /// Ended by its time limit.

@@ -7,6 +7,7 @@
 //!   order in which rows are added up;
 //! - `-- error 22012`: this is what PostgreSQL says;
 //! - `-- ignore id, created_at`: what these columns of the tables hold depends on sequences or clocks;
+//! - `-- refused a row may not move`: pgring refuses it, and says this;
 //! - `-- any rows`: which rows of those without its `LIMIT` come is PostgreSQL's choice. (Understood
 //!   without saying where there is no `ORDER BY`.)
 
@@ -26,6 +27,7 @@ pub(crate) struct Statement {
     pub(crate) about: bool,
     pub(crate) any_rows: bool,
     pub(crate) error: Option<String>,
+    pub(crate) refused: Option<String>,
     pub(crate) ignore: Vec<String>,
 }
 
@@ -79,6 +81,7 @@ fn read(lines: &[&str], place: &str) -> Option<Statement> {
             "about" => statement.about = true,
             "any" => statement.any_rows = true,
             "error" => statement.error = Some(rest.to_owned()),
+            "refused" => statement.refused = Some(rest.to_owned()),
             "ignore" => statement.ignore = rest.split(", ").map(str::to_owned).collect(),
             _ => {}
         }

@@ -160,6 +160,9 @@ impl Session {
             Plan::Gather(_) => Node::titled(format!("Gather on shard {}", name(Some(&topology.home)))),
             Plan::Each(_) => Node::titled(format!("Each ({count} shards)")),
             Plan::Split(_) => Node::titled("Split by the owners of the rows"),
+            Plan::Supply(_) => Node::titled(format!("Supply ({count} shards)")),
+            Plan::Transfer(_) => Node::titled("Transfer to the owners of the rows"),
+            Plan::Fold(_) => Node::titled(format!("Fold what {count} shards return")),
             Plan::Replicate(Replicate::Same(_)) => Node::titled(format!("Replicate ({count} shards)")),
             Plan::Replicate(Replicate::Insert { .. }) => {
                 Node::titled(format!("Insert on shard {}, copy to the others", name(shards.first())))
@@ -197,6 +200,13 @@ impl Session {
             Plan::Split(split) => {
                 let (shards, _, texts) = self.known_split_texts(shape, inner, split)?;
                 vec![Round { title: None, parts: shards.into_iter().zip(texts).collect() }]
+            }
+            Plan::Supply(_) | Plan::Transfer(_) | Plan::Fold(_) => {
+                return Err(ClientError::refused(
+                    "EXPLAIN of a change for which rows are read first is not possible",
+                    "Explain the query that reads them: pgring explain shows it.",
+                )
+                .into());
             }
             Plan::Replicate(Replicate::Insert { .. }) if explain.analyze => {
                 return Err(ClientError::refused(
@@ -312,7 +322,7 @@ impl Session {
                 let sql = format!("{} {}", explain.prefix, gather.sql);
                 self.gather(&kept, &Gather { sql, tables: gather.tables.clone() }, shards).await?;
             }
-            Plan::Each(_) | Plan::Split(_) | Plan::Replicate(_) => return Ok(()),
+            _ => return Ok(()),
         }
         let opened = keep.take().ok_or_else(misdescribed)?;
         let mut lines = Lines::of(1);

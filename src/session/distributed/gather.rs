@@ -29,7 +29,7 @@ const TO_SINK_HIGH: usize = 256 * 1024;
 const WORTH_ANALYZING: u64 = 5_000;
 /// The tables of a server are read one after the other, but as they were at one moment: that of the
 /// first query.
-const SNAPSHOT: [&str; 2] = ["BEGIN ISOLATION LEVEL REPEATABLE READ", "SELECT"];
+pub(super) const SNAPSHOT: [&str; 2] = ["BEGIN ISOLATION LEVEL REPEATABLE READ", "SELECT"];
 /// The server that takes the copies may wait for its own session's locks: no deadlock that
 /// PostgreSQL would see.
 const OWN_LOCKS_MS: u32 = 2_000;
@@ -177,7 +177,11 @@ impl Session {
     }
 
     /// Runs statements on each of these servers, for nobody to see.
-    async fn run_on_each(&mut self, members: &mut Vec<Member>, statements: &[&str]) -> Result<(), Fault> {
+    pub(super) async fn run_on_each(
+        &mut self,
+        members: &mut Vec<Member>,
+        statements: &[&str],
+    ) -> Result<(), Fault> {
         for member in members.iter_mut() {
             let mut branch = std::mem::take(&mut member.branch);
             let mut asking = super::ask::Asking::new(&mut member.held.lease);

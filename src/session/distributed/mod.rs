@@ -4,21 +4,25 @@
 //! brought together ([`team`]), asked ([`ask`]), and their answers driven through the plan
 //! ([`drive`]): rows of the answer ([`rows`]), partial results ([`combine`]), copies for one
 //! PostgreSQL to work over ([`gather`]), changes ([`write`]), for which keys may have to be computed
-//! first ([`computed`]); or one portion of it after the other ([`portion`], [`cursor`]), or only
+//! first ([`computed`]) or rows read ([`beyond`]); or one portion of it after the other ([`portion`], [`cursor`]), or only
 //! described ([`explain`]). `BEGIN` to `COMMIT` over several servers
-//! is [`control`]'s.
+//! is [`control`]'s, and how that ends [`commit`]'s.
 //!
 //! When anything fails, every server is waited for before the client is told, so that none is left
 //! in the middle of something; a server that is lost is closed.
 
 mod ask;
+mod beyond;
 mod combine;
+mod commit;
 mod computed;
 mod control;
 mod copy;
 mod cursor;
 mod drive;
 mod explain;
+#[cfg(debug_assertions)]
+mod fail_point;
 mod gather;
 mod portal;
 mod portion;
@@ -40,9 +44,11 @@ use crate::wire::{self, TxStatus};
 use std::rc::Rc;
 
 pub(super) use ask::Asked;
+pub(super) use commit::Ending;
 pub(super) use copy::Copying;
 pub(super) use cursor::Cursor;
 pub(super) use portal::{AwaitsSync, Bound};
+pub(super) use team::Member;
 
 /// Why a statement of several servers has failed.
 pub(super) enum Fault {
@@ -173,9 +179,11 @@ impl Session {
             .into());
         };
         self.refuse_if_failed_there()?;
+        self.registration.control.says(asked.text);
         if !shards.is_empty() {
             self.refuse_unknown_beginning()?;
             refuse_state(statement)?;
+            self.in_doubt |= statement.pin == Some(Pin::Call);
             self.refuse_temporary(asked.text).await?;
         }
         if let Some(explain) = distribute::explain(asked.text, self.standard_conforming_strings)
@@ -226,6 +234,9 @@ impl Session {
             }
             Plan::Split(split) => self.split(shape, asked, &split).await,
             Plan::Replicate(replicate) => self.replicate(asked, &replicate, &shards).await,
+            Plan::Supply(supply) => self.supply(asked, &supply, &shards).await,
+            Plan::Transfer(transfer) => self.transfer(asked, &transfer).await,
+            Plan::Fold(fold) => self.fold(asked, &fold).await,
             query => self.run_query(asked, &query, &shards).await,
         };
         self.count_distributed(&shards, statement.access);
@@ -238,7 +249,7 @@ impl Session {
             Plan::Merge(merge) => self.merge(asked, merge, shards).await?,
             Plan::Combine(combine) => self.combine(asked, combine, shards).await?,
             Plan::Gather(gather) => return self.gather(asked, gather, shards).await,
-            Plan::Each(_) | Plan::Split(_) | Plan::Replicate(_) => return Err(rows::misdescribed().into()),
+            _ => return Err(rows::misdescribed().into()),
         };
         if inexact.is_none() {
             return Ok(());
@@ -348,9 +359,8 @@ impl Session {
         if self.tx.phase() != Phase::Idle {
             // Counted at its end.
         } else if access == Access::Read {
+            // A change is counted when it is committed.
             metrics.transactions.multi_read.inc();
-        } else {
-            metrics.transactions.two_phase.inc();
         }
     }
 }
@@ -385,6 +395,10 @@ fn temporary_named(text: &[u8], strings: bool) -> String {
 fn refuse_state(statement: &Statement) -> Result<(), ClientError> {
     let what = match (&statement.kind, statement.pin) {
         (Kind::Prepare(_), _) => "PREPARE",
+        // What functions leave that are called so is undone when the servers are given back.
+        (Kind::Query | Kind::Write | Kind::CopyIn | Kind::CopyOut | Kind::Ddl, Some(Pin::Call)) => {
+            return Ok(());
+        }
         (Kind::Declare(_), Some(Pin::HoldCursor)) | (_, None) => match statement.kind {
             Kind::Query | Kind::Write | Kind::CopyIn | Kind::CopyOut | Kind::Declare(_) => return Ok(()),
             Kind::Ddl | Kind::Maintenance | Kind::Other => return Ok(()),

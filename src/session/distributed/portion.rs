@@ -26,12 +26,19 @@ const PORTION: u32 = 1024;
 pub(super) struct Keep {
     /// How many rows are wanted first; 0: none yet.
     portion: u64,
+    /// All rows are read at once.
+    pub(super) whole: bool,
     opened: RefCell<Option<Opened>>,
 }
 
 impl Keep {
     pub(super) fn new(portion: u64) -> Keep {
-        Keep { portion, opened: RefCell::default() }
+        Keep { portion, whole: false, opened: RefCell::default() }
+    }
+
+    /// Of all rows.
+    pub(super) fn whole() -> Keep {
+        Keep { portion: 0, whole: true, opened: RefCell::default() }
     }
 
     pub(super) fn put(&self, opened: Opened) {
@@ -236,11 +243,24 @@ impl Session {
             self.drive(members, &mut rows, false).await?;
             return Ok(Some(rows));
         };
+        self.keep_rows(keep, rows, fields, members, false).await?;
+        Ok(None)
+    }
+
+    /// Keeps all rows that the servers have been asked for.
+    pub(super) async fn keep_rows(
+        &mut self,
+        keep: &Keep,
+        rows: Rows,
+        fields: &[Field],
+        members: &mut Vec<Member>,
+        hasty: bool,
+    ) -> Result<(), Fault> {
         let limit = self.directory.routing.gather_memory_bytes;
         let mut kept = Kept { rows, frames: Buffer::new(), limit };
-        self.drive(members, &mut kept, false).await?;
+        self.drive(members, &mut kept, hasty).await?;
         keep.put(Opened::whole(kept.frames, fields.to_vec(), None));
-        Ok(None)
+        Ok(())
     }
 }
 

@@ -159,7 +159,7 @@ impl Session {
         let formats: Vec<Format> = formats.chain((0..hidden).map(|_| Format::Binary)).collect();
         put_formats(&mut bound, formats.iter().copied());
         let mut rows = Rows::new(keys, members.len(), offset, limit);
-        if let Some(keep) = asked.keep {
+        if let Some(keep) = asked.keep.filter(|keep| !keep.whole) {
             let asked_for = (&*merge.sql, &*original.parameters, &bound);
             self.open_portals(keep, asked_for, (rows, original.fields), members).await?;
             return Ok(None);
@@ -175,6 +175,10 @@ impl Session {
         }
         // Within a transaction a cancel would fail it.
         let hasty = self.tx.phase() == crate::txn::Phase::Idle;
+        if let Some(keep) = asked.keep {
+            self.keep_rows(keep, rows, &original.fields, members, hasty).await?;
+            return Ok(None);
+        }
         self.drive(members, &mut rows, hasty).await?;
         self.pass_all_asides_on(members, false);
         rows.complete(&mut self.outbox);

@@ -3,7 +3,7 @@
 use super::Fault;
 use super::ask::{Asked, put_formats, type_bytes};
 use super::drive::{Discard, Flow, Wants, tags};
-use super::rows::{Rows, misdescribed};
+use super::rows::{Described, Rows, misdescribed};
 use super::team::Member;
 use crate::error::{ClientError, SqlState};
 use crate::execute::{Branch, put_description};
@@ -13,7 +13,7 @@ use crate::session::state::Session;
 use crate::sql::distribute::{Combine, Each, Replicate, RowKey, Split, array_type, tells_the_time};
 use crate::sql::{Kind, Lexed, Shape, Statement};
 use crate::txn::Phase;
-use crate::wire::{self, Buffer, Format, TxStatus};
+use crate::wire::{self, Buffer, Format};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
@@ -32,6 +32,15 @@ impl Texts<'_> {
             Texts::Own(texts) => texts.get(member).map_or("", String::as_str),
         }
     }
+}
+
+/// What one server runs.
+pub(super) struct Part<'p> {
+    pub text: &'p str,
+    /// The types of its parameters.
+    pub types: &'p [u8],
+    /// What its `Bind` has behind its names.
+    pub bound: &'p Buffer,
 }
 
 /// Who takes part in a split `INSERT`, who owns each row, and what each of the first runs.
@@ -82,7 +91,7 @@ impl Session {
         let members = if split.returns && split.returns_each {
             let at = |owner: &ShardId| shards.iter().position(|shard| shard == owner).unwrap_or_default();
             let order = owners.iter().map(at).collect();
-            self.change(asked, &texts, &mut InOrder { order, next: 0 }, &shards).await?
+            self.change(asked, &texts, &mut InOrder::of(order), &shards).await?
         } else {
             self.change(asked, &texts, &mut Rows::unordered(), &shards).await?
         };
@@ -93,7 +102,7 @@ impl Session {
     }
 
     /// The shards that have a part in it, the owner of each row, and what each of the shards runs.
-    async fn split_texts(
+    pub(super) async fn split_texts(
         &mut self,
         shape: &Rc<Shape>,
         asked: &Asked<'_>,
@@ -181,15 +190,7 @@ impl Session {
                 let mut members = self.change(asked, &Texts::Same(&each.sql), &mut rows, shards).await?;
                 self.pass_all_asides_on(&mut members, true);
                 let tag = tags(&members).next().unwrap_or_default().to_owned();
-                let alike = tags(&members).all(|other| other == tag);
-                if !alike {
-                    self.undo_change(members).await?;
-                    return Err(ClientError::refused(
-                        "the shards' copies of the reference table are not alike",
-                        "Compare the table's rows on each shard, with a hint /* pgring: shard=NAME */.",
-                    )
-                    .into());
-                }
+                let members = self.undo_unless_alike(members, &tag).await?;
                 self.end_change(members).await?;
                 tag
             }
@@ -209,6 +210,23 @@ impl Session {
         };
         wire::put_complete(&mut self.outbox, &tag);
         Ok(())
+    }
+
+    /// The copies of a reference table have all been changed in the same way: each has this tag.
+    pub(super) async fn undo_unless_alike(
+        &mut self,
+        members: Vec<Member>,
+        tag: &str,
+    ) -> Result<Vec<Member>, Fault> {
+        if tags(&members).all(|other| other == tag) {
+            return Ok(members);
+        }
+        self.undo_change(members).await?;
+        Err(ClientError::refused(
+            "the shards' copies of the reference table are not alike",
+            "Compare the table's rows on each shard, with a hint /* pgring: shard=NAME */.",
+        )
+        .into())
     }
 
     /// One server inserts, the others are given its rows.
@@ -297,15 +315,25 @@ impl Session {
         let formats: Vec<Format> = (0..described.fields.len()).map(|column| asked.format(column)).collect();
         put_formats(&mut bound, formats.iter().copied());
         let types = type_bytes(&described.parameters);
-        let implicit = self.tx.phase() == Phase::Idle;
-        for (at, member) in members.iter_mut().enumerate() {
+        let part = |at| Part { text: texts.of(at), types: &types, bound: &bound };
+        let parts: Vec<Part<'_>> = (0..members.len()).map(part).collect();
+        self.run_parts(asked, &described, &parts, flow, members).await
+    }
+
+    /// Has each of the servers run its part, in a transaction each.
+    pub(super) async fn run_parts(
+        &mut self,
+        asked: &Asked<'_>,
+        described: &Described,
+        parts: &[Part<'_>],
+        flow: &mut dyn Flow,
+        members: &mut Vec<Member>,
+    ) -> Result<(), Fault> {
+        self.enlist(members).await?;
+        for (member, part) in members.iter_mut().zip(parts) {
             let mut branch = std::mem::take(&mut member.branch);
-            let begins = implicit && member.held.lease.status == TxStatus::Idle;
-            let mut asking = self.asking(member);
-            if begins {
-                asking.hidden("BEGIN");
-            }
-            asking.execute(texts.of(at).as_bytes(), &types, &bound).sync(&mut branch);
+            let mut asking = self.asking_to_change(member);
+            asking.execute(part.text.as_bytes(), part.types, part.bound).sync(&mut branch);
             member.branch = branch;
         }
         if asked.describes && !described.fields.is_empty() {
@@ -314,17 +342,12 @@ impl Session {
         self.drive(members, flow, false).await
     }
 
-    /// Opens a transaction on each of the servers, if the client has none.
+    /// Opens a transaction on each of the servers, if the client has none, for what changes them all.
     async fn begin_implicitly(&mut self, members: &mut Vec<Member>) -> Result<(), Fault> {
-        let implicit = self.tx.phase() == Phase::Idle;
+        self.enlist(members).await?;
         for member in members.iter_mut() {
             let mut branch = std::mem::take(&mut member.branch);
-            let begins = implicit && member.held.lease.status == TxStatus::Idle;
-            let mut asking = self.asking(member);
-            if begins {
-                asking.hidden("BEGIN");
-            }
-            asking.sync(&mut branch);
+            self.asking_to_change(member).sync(&mut branch);
             member.branch = branch;
         }
         self.drive(members, &mut Discard, false).await
@@ -353,7 +376,7 @@ impl Session {
         outcome
     }
 
-    async fn undo_if_failed<T>(
+    pub(super) async fn undo_if_failed<T>(
         &mut self,
         members: Vec<Member>,
         outcome: &Result<T, Fault>,
@@ -477,10 +500,17 @@ pub(super) fn refuse_clocks(
 }
 
 /// Rows that `INSERT … RETURNING` gives back, in the order of `VALUES`.
-struct InOrder {
+pub(super) struct InOrder {
     /// Whose each row is.
     order: Vec<usize>,
     next: usize,
+}
+
+impl InOrder {
+    /// By the members whose each row is.
+    pub(super) fn of(order: Vec<usize>) -> InOrder {
+        InOrder { order, next: 0 }
+    }
 }
 
 impl Flow for InOrder {
@@ -512,7 +542,7 @@ impl Flow for InOrder {
 }
 
 /// Every shard returns the same rows.
-struct FirstOnly;
+pub(super) struct FirstOnly;
 
 impl Flow for FirstOnly {
     fn wants(&self) -> Wants {

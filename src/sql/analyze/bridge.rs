@@ -156,7 +156,8 @@ fn begins_table_query(tokens: &Tokens<'_>, statement: &Range<usize>, at: usize) 
     tokens.is_word(at, "table")
         && (at == statement.start
             || tokens.is_mark(at - 1, "(")
-            || tokens.is_one_of(at - 1, &["union", "intersect", "except", "all", "distinct"]))
+            || tokens.is_one_of(at - 1, &["union", "intersect", "except", "all", "distinct"])
+            || tokens.is_word(statement.start, "insert") && !tokens.is_word(at - 1, "into"))
 }
 
 /// `FROM ONLY name`: sqlparser takes the word for the table and the table for its alias. It is

@@ -93,6 +93,22 @@ pub fn analyze(text: &[u8], lexed: &Lexed, cx: &Context<'_>) -> Shape {
     Shape { statements, mentions }
 }
 
+/// Statements in which functions may be called.
+fn may_call(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Query
+            | Kind::Write
+            | Kind::CopyIn
+            | Kind::CopyOut
+            | Kind::Declare(_)
+            | Kind::Execute(_)
+            | Kind::Ddl
+            | Kind::Maintenance
+            | Kind::Other
+    )
+}
+
 fn sets_path(kind: &Kind) -> bool {
     match kind {
         Kind::Set { name, .. } => name == "search_path",
@@ -136,10 +152,20 @@ impl Reader<'_> {
         } else if statement.kind == Kind::TwoPhase {
             statement.target = refused(Refusal::server_wide("a prepared transaction"));
         }
+        if may_call(&statement.kind) && self.calls_suspects(&range, &statement.kind) {
+            statement.pin = functions::stronger(statement.pin, Some(Pin::Call));
+        }
         if self.tokens.has_unread_identifier(range) {
             statement.pin = functions::stronger(statement.pin, Some(Pin::Unread));
         }
         statement
+    }
+
+    /// Might it call a function that leaves something on its server, or make one?
+    fn calls_suspects(&self, range: &Range<usize>, kind: &Kind) -> bool {
+        const CODE: [&str; 6] = ["function", "procedure", "routine", "aggregate", "extension", "operator"];
+        (*kind == Kind::Ddl && range.clone().any(|at| self.tokens.is_one_of(at, &CODE)))
+            || self.cx.schema.suspects().are_called(self.tokens, range.clone())
     }
 
     fn meaning(&self, range: &Range<usize>) -> Statement {
@@ -184,6 +210,9 @@ impl Reader<'_> {
             "prepare" => {
                 let body = prepared::body(tokens, range)?;
                 let mut inner = self.carried(body.clone());
+                if self.calls_suspects(&body, &inner.kind) {
+                    inner.pin = functions::stronger(inner.pin, Some(Pin::Call));
+                }
                 if self.cx.schema.is_one_shard() {
                     inner.target = Target::Nothing;
                 }

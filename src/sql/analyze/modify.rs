@@ -34,6 +34,7 @@ impl<'a> Analyzer<'a> {
     pub(super) fn modification(&mut self, statement: &Statement, env: &Env<'_>) -> Output {
         self.writes = true;
         self.changes = true;
+        self.modifications += 1;
         let output = match statement {
             Statement::Insert(insert) => self.insert(insert, env),
             Statement::Update(update) => self.update(update, env),
@@ -177,7 +178,8 @@ impl<'a> Analyzer<'a> {
                 let copied = columns.as_ref().and_then(|columns| columns.get(position)?.node);
                 self.key_selected(select, position, copied, target);
             }
-            _ => self.refusals.push(Refusal::key_not_constant(target.table, target.column)),
+            // Whose its rows are turns out when it has run.
+            _ => self.apart = true,
         }
     }
 
@@ -243,7 +245,8 @@ impl<'a> Analyzer<'a> {
                 self.facts.edge(node, target.node);
                 self.facts.equal(node, target.node);
             }
-            (None, None) => self.refusals.push(Refusal::key_not_constant(target.table, target.column)),
+            // Whose its rows are turns out when the query has run.
+            (None, None) => {}
         }
     }
 

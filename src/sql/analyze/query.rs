@@ -120,6 +120,8 @@ pub(in crate::sql) struct Analyzer<'a> {
     pub(super) writes: bool,
     /// Rows are modified or locked.
     pub(super) changes: bool,
+    /// How many parts modify rows.
+    pub(super) modifications: usize,
     pub(super) met: HashMap<usize, Met<'a>>,
     pub(super) pin: Option<Pin>,
     /// `SELECT … INTO`: is the table temporary?
@@ -156,6 +158,7 @@ impl<'a> Analyzer<'a> {
             outermost_sharded: false,
             writes: false,
             changes: false,
+            modifications: 0,
             met: HashMap::new(),
             pin: None,
             into: None,
@@ -230,23 +233,22 @@ impl<'a> Analyzer<'a> {
             return Target::Refused(message, hint);
         }
         let touched = self.touched;
+        if touched.reference_written && self.modifications > 1 && touched.home {
+            let refusal = Refusal::home_into_reference();
+            return Target::Refused(refusal.message, refusal.hint);
+        }
         match self.facts.outcome() {
-            Outcome::Unsharded if touched.reference_written && touched.home => {
-                let refusal = Refusal::home_into_reference();
-                Target::Refused(refusal.message, refusal.hint)
-            }
+            // Whatever is read, every shard has a copy to write.
+            Outcome::Unsharded if touched.reference_written && touched.home => Target::copies(true),
             Outcome::Unsharded if touched.home => Target::Home,
             Outcome::Unsharded if touched.reference => Target::Reference,
             Outcome::Unsharded if touched.catalog => Target::Catalog,
             Outcome::Unsharded => Target::Nothing,
-            _ if touched.reference_written => {
+            _ if touched.reference_written && self.modifications > 1 => {
                 let refusal = Refusal::sharded_into_reference();
                 Target::Refused(refusal.message, refusal.hint)
             }
-            Outcome::Missing { table, column, .. } if touched.home && self.changes => {
-                let refusal = Refusal::home_beside_unknown(&table, &column);
-                Target::Refused(refusal.message, refusal.hint)
-            }
+            _ if touched.reference_written => Target::copies(touched.home),
             Outcome::Missing { table, column, connected } => Target::Everywhere {
                 table,
                 column,

@@ -84,13 +84,6 @@ impl Refusal {
         )
     }
 
-    pub(super) fn home_beside_unknown(table: &str, column: &str) -> Refusal {
-        Refusal::new(
-            format!("table \"{table}\", whose key is not known, stands beside tables of the home shard"),
-            format!("Add a condition on {table}.{column}, or read the two apart."),
-        )
-    }
-
     pub(super) fn key_missing(table: &str, column: &str) -> Refusal {
         Refusal::new(
             format!("INSERT into \"{table}\" does not give its key, column \"{column}\""),

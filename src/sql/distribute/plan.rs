@@ -17,6 +17,12 @@ pub enum Plan {
     Split(Split),
     /// Every shard's copy of a reference table is changed alike.
     Replicate(Replicate),
+    /// Each shard changes its own rows, by rows of others that it is given.
+    Supply(Supply),
+    /// Rows are read, and inserted where they belong.
+    Transfer(Transfer),
+    /// Rows that a change returns are worked on by a query.
+    Fold(Fold),
 }
 
 /// Why there is no plan: what the client is told, with `0A000`.
@@ -243,4 +249,115 @@ pub enum Replicate {
         /// it returns nothing.
         returning: Vec<Piece>,
     },
+}
+
+/// Which shards make a change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Writers {
+    /// Those that own the rows: each its own.
+    Owners,
+    /// The home shard.
+    Home,
+    /// All of them alike: it is a reference table.
+    Copies,
+}
+
+/// An `UPDATE`, `DELETE` or `MERGE` in which tables that its shards do not have, or not all of, are
+/// replaced by their rows. These are parameters, not temporary tables: a transaction that has touched
+/// one cannot be prepared.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Supply {
+    /// What is read first.
+    pub tables: Vec<Supplied>,
+    /// The statement: behind the client's parameters come the columns of the tables, an array each.
+    pub sql: String,
+    /// How many parameters the client's own statement has.
+    pub parameters: u16,
+    /// Who runs it.
+    pub writers: Writers,
+    /// It returns rows.
+    pub returns: bool,
+}
+
+/// A table whose rows are read for a [`Supply`].
+#[derive(Clone, PartialEq, Debug)]
+pub struct Supplied {
+    /// What each source runs; its parameters are the client's.
+    pub fetch: String,
+    /// How many columns that has.
+    pub columns: usize,
+    /// Where the rows are.
+    pub source: Source,
+}
+
+/// An `INSERT` of what a query yields.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Transfer {
+    /// The query, in the client's own words; its parameters are the client's.
+    pub query: String,
+    /// What stands before it: `INSERT INTO t (a, b)`.
+    pub head: String,
+    /// What stands behind it: `ON CONFLICT`, `RETURNING`.
+    pub tail: String,
+    /// Who inserts.
+    pub writers: Writers,
+    /// Of an `INSERT` by owners: the place of the key in the query's columns, and how it is typed.
+    pub key: Option<(usize, KeyType)>,
+    /// What a column has to be cast to, as it is a constant without a type: by the column's place.
+    pub casts: Vec<(usize, String)>,
+    /// It returns rows.
+    pub returns: bool,
+    /// Each row of the query returns exactly one.
+    pub returns_each: bool,
+}
+
+impl Transfer {
+    /// What a shard runs, where the query has so many columns and the client's statement so many
+    /// parameters: behind these comes an array of each column's values.
+    pub fn text(&self, columns: usize, parameters: usize) -> String {
+        let cast = |at: usize| self.casts.iter().find(|(cast, _)| *cast == at).map(|(_, name)| name);
+        let selected: Vec<String> = (0..columns)
+            .map(|at| match cast(at) {
+                Some(name) => format!("pgring_given.c{}::{name}", at + 1),
+                None => format!("pgring_given.c{}", at + 1),
+            })
+            .collect();
+        let given = given("pgring_given", columns, parameters);
+        format!("{} SELECT {} FROM {given} {}", self.head, selected.join(", "), self.tail)
+    }
+}
+
+/// A query over the rows that a change in its `WITH` returns.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Fold {
+    /// The change; its parameters are the client's.
+    pub change: String,
+    /// The query up to the change.
+    pub before: String,
+    /// The query behind it.
+    pub behind: String,
+}
+
+impl Fold {
+    /// The query over rows whose columns have these names, where the client's statement has so many
+    /// parameters: behind these comes an array of each column's values.
+    pub fn text(&self, names: &[String], parameters: usize) -> String {
+        let quoted = |name: &String| format!("\"{}\"", name.replace('"', "\"\""));
+        let column = |(at, name): (usize, &String)| format!("pgring_given.c{} AS {}", at + 1, quoted(name));
+        let columns: Vec<String> = names.iter().enumerate().map(column).collect();
+        let given = given("pgring_given", names.len(), parameters);
+        format!("{} SELECT {} FROM {given} {}", self.before, columns.join(", "), self.behind)
+    }
+}
+
+/// Rows as a relation of this name with the columns `c1`, `c2` …: an array parameter each, behind so
+/// many others.
+pub(super) fn given(name: &str, columns: usize, parameters: usize) -> String {
+    let list = |start: &str, from: usize| {
+        let names: Vec<String> = (1..=columns).map(|number| format!("{start}{}", from + number)).collect();
+        names.join(", ")
+    };
+    // With several arguments it is a form of syntax, not a name that is looked up.
+    let function = if columns == 1 { "pg_catalog.unnest" } else { "unnest" };
+    format!("{function}({}) AS {name} ({})", list("$", parameters), list("c", 0))
 }

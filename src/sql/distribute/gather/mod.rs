@@ -20,6 +20,7 @@
 //! Whatever is not proven is [`Impossible`].
 
 mod conditions;
+mod supply;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,8 @@ use super::super::schema::{Carriage, Table, TableKind};
 use super::super::shape::{KeySlot, KeySource, KeyType};
 use super::{Gather, Impossible, Shadow, Source};
 use survey::{Reference, Survey};
+
+pub(super) use supply::supplied;
 
 /// What pgring's own copies are called, with a number behind it.
 const COPY: &str = "pgring_";

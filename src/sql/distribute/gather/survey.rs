@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::ops::{ControlFlow, Range};
 
 use sqlparser::ast::{
-    Expr, GroupByExpr, Ident, JoinConstraint, JoinOperator, ObjectName, Select, SelectItem, SetExpr,
-    TableAlias, TableFactor, TableWithJoins, Visit as _, Visitor,
+    Expr, FromTable, GroupByExpr, Ident, JoinConstraint, JoinOperator, ObjectName, Select, SelectItem,
+    SetExpr, Statement, TableAlias, TableFactor, TableWithJoins, UpdateTableFromKind, Visit as _, Visitor,
 };
 
 use super::super::super::analyze::Context;
@@ -171,6 +171,58 @@ impl<'s, 'a> Survey<'s, 'a> {
             looks_at_types: false,
             idle: HashSet::new(),
         }
+    }
+
+    /// The tables that a change reads beside the one that it changes, which stays what it is.
+    pub(super) fn modification(&mut self, tree: &Statement) -> Result<(), Impossible> {
+        let changed = match tree {
+            Statement::Query(query) => match &*query.body {
+                SetExpr::Update(statement) | SetExpr::Delete(statement) | SetExpr::Merge(statement) => {
+                    statement
+                }
+                _ => return Ok(()),
+            },
+            other => other,
+        };
+        let (target, from, selection, returned) = match changed {
+            Statement::Update(update) => {
+                let from = match &update.from {
+                    Some(UpdateTableFromKind::AfterSet(from)) => from.as_slice(),
+                    _ => &[],
+                };
+                (&update.table.relation, from, &update.selection, update.returning.as_deref())
+            }
+            Statement::Delete(delete) => {
+                let (FromTable::WithFromKeyword(targets) | FromTable::WithoutKeyword(targets)) = &delete.from;
+                let Some(target) = targets.first() else { return Ok(()) };
+                let using = delete.using.as_deref().unwrap_or_default();
+                (&target.relation, using, &delete.selection, delete.returning.as_deref())
+            }
+            Statement::Merge(merge) => (&merge.table, [].as_slice(), &None, None),
+            _ => return Ok(()),
+        };
+        let mut items = Vec::new();
+        if let TableFactor::Table { name, alias, .. } = target {
+            let known = alias.as_ref().map(|alias| ident(&alias.name));
+            let known = known.or_else(|| object(name).map(|name| name.name));
+            // Its schema stays before its columns, unless another table is known by that name.
+            self.exposed.extend(known.clone().map(|known| (known, None)));
+            items.push(Item { name: known, reference: None, nullable: false });
+        }
+        for from in from {
+            items.extend(self.joined(from)?);
+        }
+        if let Statement::Merge(merge) = changed {
+            items.extend(self.factor(&merge.source)?);
+        }
+        self.same_names(&items)?;
+        if let Some(condition) = selection {
+            self.condition(condition, "where", &items, &|_, _| true);
+        }
+        if returned.into_iter().flatten().any(|item| matches!(item, SelectItem::Wildcard(_))) {
+            self.every_column(&items);
+        }
+        Ok(())
     }
 
     /// What follows from all of it together.

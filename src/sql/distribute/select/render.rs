@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::super::plan::given;
 use super::super::{Combine, Partial, Piece};
 
 /// PostgreSQL's own types that have no subtypes, and what arrays of them are called by number.
@@ -87,23 +88,13 @@ impl Combine {
         for piece in &self.finish {
             match piece {
                 Piece::Text(text) => sql += text,
-                Piece::Source => sql += &source(types.len(), parameters),
+                Piece::Source => sql += &given("pgring_partial", types.len(), parameters),
                 Piece::SumOf(column) => sql += &sum(*column, *types.get(*column)?)?,
                 Piece::Quotient { sum, count } => sql += &quotient(*sum, *count, *types.get(*sum)?)?,
             }
         }
         Some(sql)
     }
-}
-
-fn source(columns: usize, parameters: usize) -> String {
-    let list = |start: &str, from: usize| {
-        let names: Vec<String> = (1..=columns).map(|number| format!("{start}{}", from + number)).collect();
-        names.join(", ")
-    };
-    // With several arguments it is a form of syntax, not a name that is looked up.
-    let function = if columns == 1 { "pg_catalog.unnest" } else { "unnest" };
-    format!("{function}({}) AS pgring_partial ({})", list("$", parameters), list("c", 0))
 }
 
 fn sum(column: usize, type_oid: u32) -> Option<String> {

@@ -4,6 +4,9 @@
 //! - [`split`]: the rows of an `INSERT … VALUES`;
 //! - [`each`]: statements of which every owner can do its own part;
 //! - [`replicate`]: reference tables;
+//! - [`supply`]: changes that need rows of other shards;
+//! - [`transfer`]: `INSERT … SELECT` of rows that go to other shards;
+//! - [`fold`]: queries over what a change returns;
 //! - [`steady`]: what would come out differently on two servers.
 //!
 //! The measure is one PostgreSQL that holds all rows. What it evaluates once, but would be evaluated
@@ -11,9 +14,12 @@
 //! volatile, as each row is on one shard. Which rows are changed must be for each shard to say alone.
 
 mod each;
+mod fold;
 mod replicate;
 mod split;
 mod steady;
+mod supply;
+mod transfer;
 #[cfg(test)]
 #[rustfmt::skip]
 mod tests;
@@ -48,26 +54,45 @@ fn planned(opened: &Opened<'_>) -> Option<Result<Plan, Impossible>> {
     }
     Some(match opened.target {
         Target::Refused(message, hint) => Err(Impossible::new(message, hint)),
-        Target::Reference => replicate::plan(opened).map(Plan::Replicate),
-        Target::Keys { home: true, .. } | Target::Everywhere { home: true, .. } => Err(Impossible::new(
-            "rows of several shards cannot be changed by what stands on the home shard",
-            "Read the tables of the home shard first, and give their values as parameters.",
-        )),
-        Target::Keys { colocated, .. } | Target::Everywhere { colocated, .. } => {
-            match split::insert(opened) {
-                Some(insert) => split::plan(opened, insert).map(Plan::Split),
-                None if *colocated => each::plan(opened).map(Plan::Each),
-                None => Err(Impossible::new(
+        Target::Reference => or_fold(opened, replicate::plan(opened).map(Plan::Replicate)),
+        Target::Keys { home: true, .. } | Target::Everywhere { home: true, .. } => beyond(opened)
+            .unwrap_or_else(|| {
+                Err(Impossible::new(
+                    "rows of several shards cannot be changed by what stands on the home shard",
+                    "Read the tables of the home shard first, and give their values as parameters.",
+                ))
+            }),
+        Target::Keys { colocated, .. } | Target::Everywhere { colocated, .. } => match split::insert(opened) {
+            Some(insert) => split::plan(opened, insert).map(Plan::Split),
+            None if *colocated => or_fold(opened, each::plan(opened).map(Plan::Each)),
+            None => beyond(opened).unwrap_or_else(|| {
+                Err(Impossible::new(
                     "which rows change cannot be told by each shard alone",
                     "Join the tables on their keys, or read the rows first and change them by their keys.",
-                )),
-            }
-        }
+                ))
+            }),
+        },
         Target::Nothing | Target::Catalog | Target::Home | Target::EachShard => Err(Impossible::new(
             "the statement changes no rows of several shards",
             "Leave out the hint that sends it to several.",
         )),
     })
+}
+
+/// What no shard can do with its own rows alone.
+fn beyond(opened: &Opened<'_>) -> Option<Result<Plan, Impossible>> {
+    let fold = || fold::plan(opened).map(|planned| planned.map(Plan::Fold));
+    let transfer = || transfer::plan(opened).map(|planned| planned.map(Plan::Transfer));
+    let supply = || supply::plan(opened).map(|planned| planned.map(Plan::Supply));
+    fold().or_else(transfer).or_else(supply)
+}
+
+/// What one part of a statement can do may still have to be folded by another.
+fn or_fold(opened: &Opened<'_>, planned: Result<Plan, Impossible>) -> Result<Plan, Impossible> {
+    match planned {
+        Err(why) => fold::plan(opened).map_or(Err(why), |planned| planned.map(Plan::Fold)),
+        planned => planned,
+    }
 }
 
 /// How many `INSERT`s, `UPDATE`s, `DELETE`s and `MERGE`s a tree has.

@@ -24,15 +24,22 @@ pub(super) struct Once<'o> {
     opened: &'o Opened<'o>,
     /// What is being looked at, for the message.
     what: &'static str,
+    /// Sub-queries over sharded tables, too, are evaluated once.
+    everything: bool,
 }
 
 impl<'o> Once<'o> {
     pub(super) fn new(opened: &'o Opened<'o>, what: &'static str) -> Once<'o> {
-        Once { opened, what }
+        Once { opened, what, everything: false }
+    }
+
+    /// The rows of sharded tables are given to each shard alike.
+    pub(super) fn of_everything(self) -> Once<'o> {
+        Once { everything: true, ..self }
     }
 
     pub(super) fn check(&mut self, part: &impl Visit) -> Result<(), Impossible> {
-        let mut look = Look { once: self, around: Vec::new(), in_from: 0 };
+        let mut look = Look { once: self, around: Vec::new(), in_from: 0, in_order: Vec::new() };
         let found = match part.visit(&mut look) {
             ControlFlow::Continue(()) => return Ok(()),
             ControlFlow::Break(found) => found,
@@ -63,6 +70,8 @@ struct Look<'l, 'o> {
     /// Of each query around: it reads a sharded table; and how deep in `FROM` it stands.
     around: Vec<(bool, usize)>,
     in_from: usize,
+    /// Of each select around: its rows come in the same order everywhere.
+    in_order: Vec<bool>,
 }
 
 impl Look<'_, '_> {
@@ -73,6 +82,15 @@ impl Look<'_, '_> {
 
     fn schema(&self) -> &Schema {
         self.once.opened.context().schema
+    }
+
+    /// Its rows are those of one table that is given to each shard alike.
+    fn is_given(&self, select: &Select) -> bool {
+        let [from] = select.from.as_slice() else { return false };
+        let TableFactor::Table { name, args: None, .. } = &from.relation else { return false };
+        let kind = self.once.opened.table(name).map(|table| &table.kind);
+        let given = matches!(kind, Some(TableKind::Sharded { .. } | TableKind::Home));
+        self.once.everything && given && from.joins.is_empty()
     }
 
     fn called(&self, name: &ObjectName) -> ControlFlow<Found> {
@@ -88,7 +106,7 @@ impl Visitor for Look<'_, '_> {
     type Break = Found;
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Found> {
-        let sharded = self.once.opened.sharded.contains(&address(query));
+        let sharded = !self.once.everything && self.once.opened.sharded.contains(&address(query));
         self.around.push((sharded, std::mem::take(&mut self.in_from)));
         if sharded { ControlFlow::Continue(()) } else { limited(query) }
     }
@@ -101,7 +119,13 @@ impl Visitor for Look<'_, '_> {
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Found> {
+        self.in_order.push(self.is_given(select));
         if self.is_once() { chosen(select) } else { ControlFlow::Continue(()) }
+    }
+
+    fn post_visit_select(&mut self, _select: &Select) -> ControlFlow<Found> {
+        self.in_order.pop();
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Found> {
@@ -128,7 +152,9 @@ impl Visitor for Look<'_, '_> {
         if !self.is_once() {
             return ControlFlow::Continue(());
         }
-        ordered(function)?;
+        if function.over.is_some() || self.in_order.last() != Some(&true) {
+            ordered(function)?;
+        }
         self.called(&function.name)
     }
 }

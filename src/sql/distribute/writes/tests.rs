@@ -118,6 +118,17 @@ fn describe(sql: &str) -> String {
             let text = format!("{first} ; {others_head}/{columns}{others_tail}");
             if returning.is_empty() { text } else { format!("{text} ; {}", pieces(&returning)) }
         }
+        Some(Ok(Plan::Supply(supply))) => {
+            let reads: Vec<String> = supply.tables.iter().map(|table| format!("{} {:?}", table.fetch, table.source)).collect();
+            format!("supply {:?} [{}] {}", supply.writers, reads.join("; "), supply.sql)
+        }
+        Some(Ok(Plan::Transfer(transfer))) => {
+            let key = transfer.key.map(|(at, _)| format!(" by {at}")).unwrap_or_default();
+            let casts: String = transfer.casts.iter().map(|(at, name)| format!(" {at}::{name}")).collect();
+            let order = if transfer.returns_each { " ; in order" } else { "" };
+            format!("transfer {:?}{key}{casts} [{}] {}{order}", transfer.writers, transfer.query, transfer.text(2, 1))
+        }
+        Some(Ok(Plan::Fold(fold))) => format!("fold [{}] {}", fold.change, fold.text(&["a".to_owned(), "b".to_owned()], 1)),
         Some(Ok(other)) => format!("{other:?}"),
     }
 }
@@ -218,26 +229,18 @@ fn each_owner_does_its_part() {
         ("WITH gone AS (DELETE FROM jobs WHERE priority > 3 RETURNING *) INSERT INTO old_jobs SELECT * FROM gone", "each", "rows move to another table"),
         ("WITH gone AS (DELETE FROM jobs RETURNING *) SELECT id, name FROM gone", "each returning", "what is returned"),
         ("WITH x AS (SELECT user_id FROM jobs WHERE priority > 3) DELETE FROM old_jobs USING x WHERE x.user_id = old_jobs.user_id", "each", "a query that is read once, joined on the keys"),
-        ("WITH x AS (SELECT user_id FROM jobs ORDER BY priority LIMIT 3) DELETE FROM old_jobs USING x WHERE x.user_id = old_jobs.user_id", "no: by each shard alone", "three of all shards"),
-        ("WITH x AS (SELECT user_id FROM jobs) DELETE FROM old_jobs USING x WHERE x.user_id = old_jobs.user_id AND (SELECT count(*) FROM x) > 3", "no: by each shard alone", "counted over all shards"),
+        ("WITH x AS (SELECT user_id FROM jobs ORDER BY priority LIMIT 3) DELETE FROM old_jobs USING x WHERE x.user_id = old_jobs.user_id", "no: LIMIT", "three of all shards"),
         ("WITH a AS (DELETE FROM jobs), b AS (DELETE FROM old_jobs) SELECT 1", "no: by each shard alone", "one row"),
         ("MERGE INTO jobs j USING users u ON j.user_id = u.id WHEN MATCHED THEN UPDATE SET name = u.email WHEN NOT MATCHED THEN INSERT (user_id, name) VALUES (u.id, u.email)", "each", "joined on the keys"),
         ("MERGE INTO jobs j USING plans p ON j.priority = p.id WHEN MATCHED THEN DELETE", "each", "joined with a copy"),
-        ("DELETE FROM jobs WHERE id IN (SELECT id FROM jobs ORDER BY priority LIMIT 10)", "no: by each shard alone", "ten of all shards"),
-        ("DELETE FROM jobs WHERE user_id NOT IN (SELECT id FROM users)", "no: by each shard alone", "all keys of all shards"),
-        ("UPDATE jobs SET name = u.email FROM users u WHERE u.plan_id = jobs.priority", "no: by each shard alone", "not joined on the keys"),
-        ("UPDATE jobs SET priority = (SELECT count(*) FROM users)", "no: by each shard alone", "counted over all shards"),
+        ("DELETE FROM jobs WHERE id IN (SELECT id FROM jobs ORDER BY priority LIMIT 10)", "no: LIMIT", "ten of all shards"),
         ("UPDATE jobs SET priority = (SELECT id FROM plans LIMIT 1)", "no: LIMIT", "one choice for all rows"),
         ("UPDATE jobs SET priority = (SELECT id FROM one_plan)", "no: a view", "one choice for all rows"),
         ("UPDATE jobs SET name = (SELECT string_agg(name, ',') FROM plans)", "no: order of rows", "copies may lie in another order"),
         ("UPDATE jobs SET priority = (SELECT random() * 9)", "no: random()", "one value for all rows"),
         ("UPDATE jobs SET priority = r FROM generate_series(1, (random() * 9)::int) r WHERE r = jobs.id", "no: random()", "one series for all rows"),
         ("UPDATE jobs SET created_at = (SELECT now())", "each", "as now() itself"),
-        ("WITH gone AS (DELETE FROM jobs RETURNING *) SELECT count(*) FROM gone", "no: folded", "one count of all shards"),
-        ("WITH gone AS (DELETE FROM jobs RETURNING *) SELECT * FROM gone ORDER BY id", "no: sorted", "one order of all shards"),
         ("DELETE FROM jobs WHERE ctid = '(0,1)'", "no: ctid", "a place on one shard"),
-        ("INSERT INTO old_jobs (user_id) SELECT user_id FROM jobs LIMIT 5", "no: by each shard alone", "five of all shards"),
-        ("INSERT INTO old_jobs (user_id) SELECT id FROM jobs", "no: not a constant", "another column"),
         ("UPDATE jobs SET user_id = 8", "no: cannot be changed", "rows would move"),
         ("MERGE INTO jobs j USING plans p ON j.priority = p.id WHEN NOT MATCHED THEN INSERT (user_id) VALUES (7)", "no: by each shard alone", "no match here is no match at all"),
         ("UPDATE jobs SET name = 'x' WHERE CURRENT OF c", "no: ", "a cursor's row"),
@@ -259,8 +262,6 @@ fn copies_that_come_out_the_same() {
         ("DELETE FROM plans USING tags WHERE tags.id = plans.id", "same", "a match is a match"),
         ("MERGE INTO plans p USING tags t ON p.id = t.id WHEN MATCHED THEN UPDATE SET name = t.name WHEN NOT MATCHED THEN INSERT (id, name) VALUES (t.id, t.name)", "same", "constant defaults"),
         ("MERGE INTO tags t USING plans p ON p.id = t.id WHEN NOT MATCHED THEN INSERT (name) VALUES (p.name)", "no: proven", "a sequence"),
-        ("WITH x AS (DELETE FROM plans RETURNING *) SELECT * FROM x", "no: in WITH", "not looked at"),
-        ("INSERT INTO plans SELECT id, email FROM users", "no: sharded table", "other rows on each shard"),
     ]);
 }
 
@@ -295,4 +296,68 @@ fn clocks() {
     for (text, expect) in [("now", true), (" TODAY 12:00", true), ("yesterday", true), ("2026-01-01", false), ("snow", false), ("", false)] {
         assert_eq!(tells_the_time(text.as_bytes()), expect, "{text}");
     }
+}
+
+#[test]
+fn rows_that_other_shards_have_are_given() {
+    const ALL: &str = "EachShard";
+    let given = |columns: &str, arrays: &str, names: &str| format!("(SELECT {columns} FROM {} AS pgring_given ({names}))", if names.contains(',') { format!("unnest({arrays})") } else { format!("pg_catalog.unnest({arrays})") });
+    let users = |columns: &str, condition: &str| format!("SELECT {columns} FROM \"public\".\"users\" AS {condition} {ALL}");
+    let id = given("pgring_given.c1::bigint AS \"id\"", "$1", "c1");
+    let behind = given("pgring_given.c1::bigint AS \"id\"", "$2", "c1");
+    let both = given("pgring_given.c1::text AS \"email\", pgring_given.c2::integer AS \"plan_id\"", "$1, $2", "c1, c2");
+    let settings = given("pgring_given.c1::text AS \"value\"", "$1", "c1");
+    check(&[
+        ("DELETE FROM jobs WHERE user_id NOT IN (SELECT id FROM users)", &format!("supply Owners [{}] DELETE FROM jobs WHERE user_id NOT IN (SELECT id FROM {id} AS users)", users("\"id\"", "users")), "all keys of all shards"),
+        ("UPDATE jobs SET priority = (SELECT count(*) FROM users)", &format!("supply Owners [{}] UPDATE jobs SET priority = (SELECT count(*) FROM {id} AS users)", users("\"id\"", "users")), "counted over all shards"),
+        ("UPDATE jobs SET priority = $1 WHERE id IN (SELECT u.id FROM users u WHERE u.plan_id = 3)", &format!("supply Owners [{}] UPDATE jobs SET priority = $1 WHERE id IN (SELECT u.id FROM {} u WHERE u.plan_id = 3)", users("\"id\", \"plan_id\"", "u WHERE (u.plan_id = 3)"), given("pgring_given.c1::bigint AS \"id\", pgring_given.c2::integer AS \"plan_id\"", "$2, $3", "c1, c2")), "behind the client's own parameter"),
+        ("UPDATE jobs SET name = u.email FROM users u WHERE u.plan_id = jobs.priority", &format!("supply Owners [{}] UPDATE jobs SET name = u.email FROM {both} u WHERE u.plan_id = jobs.priority", users("\"email\", \"plan_id\"", "u")), "not joined on the keys"),
+        ("DELETE FROM jobs USING users WHERE users.id = jobs.id AND jobs.user_id = $1", &format!("supply Owners [{}] DELETE FROM jobs USING {behind} AS users WHERE users.id = jobs.id AND jobs.user_id = $1", users("\"id\"", "users")), "only the joined table is given"),
+        ("UPDATE jobs SET name = (SELECT value FROM app_settings)", &format!("supply Owners [SELECT \"value\" FROM \"public\".\"app_settings\" AS app_settings Home] UPDATE jobs SET name = (SELECT value FROM {settings} AS app_settings)"), "other shards lack it"),
+        ("UPDATE app_settings SET value = u.email FROM users u WHERE u.plan_id = 3", &format!("supply Home [{}] UPDATE app_settings SET value = u.email FROM {both} u WHERE u.plan_id = 3", users("\"email\", \"plan_id\"", "u WHERE (u.plan_id = 3)")), "the home shard's own table stays"),
+        ("DELETE FROM plans WHERE id IN (SELECT id FROM users)", &format!("supply Copies [{}] DELETE FROM plans WHERE id IN (SELECT id FROM {id} AS users)", users("\"id\"", "users")), "every copy by the same rows"),
+        ("UPDATE plans SET name = u.email FROM users u WHERE u.id = plans.id", "no: every copy", "several rows may match one"),
+        ("UPDATE tags SET made = now() WHERE id IN (SELECT id FROM users)", "no: every copy", "another moment on each shard"),
+        ("DELETE FROM jobs WHERE id IN (SELECT id FROM users ORDER BY email LIMIT 10)", "no: LIMIT", "ties may be cut elsewhere"),
+        ("UPDATE jobs SET name = (SELECT string_agg(u.email, '') FROM users u JOIN plans p ON p.id = u.plan_id)", "no: depends on the order", "an order that each shard chooses"),
+        ("UPDATE jobs SET priority = (SELECT count(*) FROM users WHERE random() < 0.5)", "no: random()", "other rows on each shard"),
+        ("MERGE INTO jobs j USING users u ON u.plan_id = j.priority WHEN MATCHED THEN DELETE", &format!("supply Owners [{}] MERGE INTO jobs j USING {} u ON u.plan_id = j.priority WHEN MATCHED THEN DELETE", users("\"plan_id\"", "u"), given("pgring_given.c1::integer AS \"plan_id\"", "$1", "c1")), "each shard its own matches"),
+        ("MERGE INTO jobs j USING users u ON u.plan_id = j.priority WHEN NOT MATCHED THEN INSERT (user_id) VALUES (u.id)", "no: no match", "no match here is no match at all"),
+        ("WITH d AS (DELETE FROM old_jobs) DELETE FROM jobs USING users WHERE users.id = jobs.id", "no: by each shard alone", "two changes"),
+    ]);
+}
+
+#[test]
+fn rows_of_a_query_go_to_their_owners() {
+    let into = |head: &str, columns: &str, tail: &str| format!("{head} SELECT {columns} FROM unnest($2, $3) AS pgring_given (c1, c2) {tail}");
+    let plain = "pgring_given.c1, pgring_given.c2";
+    check(&[
+        ("INSERT INTO old_jobs (user_id) SELECT user_id FROM jobs LIMIT 5", &format!("transfer Owners by 0 [SELECT user_id FROM jobs LIMIT 5] {}", into("INSERT INTO old_jobs (user_id) ", plain, "")), "five of all shards"),
+        ("INSERT INTO old_jobs (name, user_id) SELECT name, id FROM jobs RETURNING user_id", &format!("transfer Owners by 1 [SELECT name, id FROM jobs] {} ; in order", into("INSERT INTO old_jobs (name, user_id) ", plain, "RETURNING user_id")), "another column is the key"),
+        ("INSERT INTO old_jobs AS o (user_id, name) SELECT id, 'x' FROM jobs ON CONFLICT (user_id) DO NOTHING", &format!("transfer Owners by 0 1::pg_catalog.text [SELECT id, 'x' FROM jobs] {}", into("INSERT INTO old_jobs AS o (user_id, name) ", "pgring_given.c1, pgring_given.c2::pg_catalog.text", "ON CONFLICT (user_id) DO NOTHING")), "a constant takes its column's type"),
+        ("INSERT INTO old_jobs (user_id, created_at) SELECT id, '2024-01-01' FROM jobs", &format!("transfer Owners by 0 1::timestamp with time zone [SELECT id, '2024-01-01' FROM jobs] {}", into("INSERT INTO old_jobs (user_id, created_at) ", "pgring_given.c1, pgring_given.c2::timestamp with time zone", "")), "not as a text"),
+        ("WITH a AS (SELECT id FROM users) INSERT INTO old_jobs (user_id) SELECT id + 1 FROM a", &format!("transfer Owners by 0 [WITH a AS (SELECT id FROM users) (SELECT id + 1 FROM a)] {}", into("INSERT INTO old_jobs (user_id) ", plain, "")), "WITH belongs to the query"),
+        ("INSERT INTO app_settings SELECT name, name FROM jobs", &format!("transfer Home [SELECT name, name FROM jobs] {}", into("INSERT INTO app_settings ", plain, "")), "into the home shard"),
+        ("INSERT INTO plans SELECT id, email FROM users", &format!("transfer Copies [SELECT id, email FROM users] {}", into("INSERT INTO plans ", plain, "")), "into every copy"),
+        ("INSERT INTO tags (id, name) SELECT id, email FROM users", "no: might not come out the same", "a default that differs"),
+        ("INSERT INTO old_jobs (user_id) SELECT id FROM jobs FOR UPDATE", "no: locked", "locks stay with their statement"),
+        ("INSERT INTO old_jobs (user_id, name) SELECT id, name FROM jobs RETURNING (SELECT count(*) FROM plans)", "no: sub-query", "counted after the rows are there"),
+        ("INSERT INTO old_jobs SELECT *, 'x' FROM jobs j LIMIT 3", "no: told apart", "which column is not seen"),
+    ]);
+}
+
+#[test]
+fn what_changes_return_is_folded() {
+    let over = |before: &str, behind: &str| format!("{before} SELECT pgring_given.c1 AS \"a\", pgring_given.c2 AS \"b\" FROM unnest($2, $3) AS pgring_given (c1, c2) {behind}");
+    check(&[
+        ("WITH gone AS (DELETE FROM jobs RETURNING *) SELECT count(*) FROM gone", &format!("fold [DELETE FROM jobs RETURNING *] {}", over("WITH gone AS (", ") SELECT count(*) FROM gone")), "one count of all shards"),
+        ("WITH gone (x, y) AS MATERIALIZED (DELETE FROM jobs RETURNING id, name) SELECT * FROM gone ORDER BY x", &format!("fold [DELETE FROM jobs RETURNING id, name] {}", over("WITH gone (x, y) AS MATERIALIZED (", ") SELECT * FROM gone ORDER BY x")), "one order of all shards"),
+        ("WITH gone AS (DELETE FROM jobs RETURNING *), n AS (SELECT count(*) FROM gone) SELECT * FROM n, plans", &format!("fold [DELETE FROM jobs RETURNING *] {}", over("WITH gone AS (", "), n AS (SELECT count(*) FROM gone) SELECT * FROM n, plans")), "a reference table is as it was"),
+        ("WITH x AS (DELETE FROM plans RETURNING *) SELECT * FROM x", &format!("fold [DELETE FROM plans RETURNING *] {}", over("WITH x AS (", ") SELECT * FROM x")), "of every copy the same"),
+        ("WITH x AS (DELETE FROM plans RETURNING *) SELECT count(*) FROM x, plans", "no: other tables", "it is read as it was before"),
+        ("WITH gone AS (DELETE FROM jobs RETURNING *) SELECT count(*) FROM gone, jobs", "no: other tables", "rows of other shards, as they were"),
+        ("WITH a AS (SELECT 1), gone AS (DELETE FROM jobs RETURNING *) SELECT count(*) FROM gone", "no: folded", "the change may read what stands before it"),
+        ("WITH gone AS (DELETE FROM jobs RETURNING *), more AS (DELETE FROM old_jobs) SELECT count(*) FROM gone", "no: by each shard alone", "two changes"),
+        ("WITH gone AS (DELETE FROM jobs) SELECT 1", "no: by each shard alone", "it returns nothing"),
+    ]);
 }

@@ -58,10 +58,6 @@ UPDATE items SET qty = 50 WHERE price > (SELECT avg(price) FROM items)
 
 UPDATE items SET qty = 50 WHERE id IN (SELECT id FROM memos)
 
-UPDATE items SET user_id = 1 WHERE user_id = 2
-
-UPDATE items SET user_id = user_id + 1000
-
 -- error 23514
 UPDATE items SET qty = qty - 11
 
