@@ -6,12 +6,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use pgring::demo::cluster::{Cluster, SUPERUSER};
+use pgring::demo::cluster::{Cluster, SUPERUSER, Settings};
 use pgring::demo::sample::APP;
 
 use crate::stage::{Bank, said};
 use crate::support::raw::{Frame, Raw, query};
-use crate::support::{self, Proxy, eventually_within};
+use crate::support::{self, Config, Proxy, eventually_within};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -203,7 +203,8 @@ impl SmallDisk {
     fn mount(megabytes: u32) -> Option<SmallDisk> {
         let at = tempfile::tempdir().unwrap();
         let size = format!("size={megabytes}m,mode=0777");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at.path()).status();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at.path()).status();
         mounted.is_ok_and(|status| status.success()).then_some(SmallDisk { at })
     }
 
@@ -304,4 +305,56 @@ fn prepared_transactions_may_be_exhausted() {
     bank.begin_transfer(&mut raw, 30);
     assert_eq!(said(&mut raw, "COMMIT"), "COMMIT I");
     assert_eq!((bank.balances(), bank.prepared()), ([70, 130], 0));
+}
+
+/// A shard fails over while something is in doubt: what was prepared, and what was decided, is its successor's.
+#[test]
+fn a_shard_fails_over_in_doubt() {
+    let cases = [
+        ("prepare:after", 0, [100, 100]),
+        ("prepare:after", 1, [100, 100]),
+        ("commit:after", 0, [70, 130]),
+        ("commit:after", 1, [70, 130]),
+    ];
+    std::thread::scope(|scope| {
+        for (step, shard, balances) in cases {
+            scope.spawn(move || {
+                let mut own = Own::new();
+                let bank = own.bank();
+                let (name, keys) = (bank.name.clone(), bank.keys);
+                let standby = synchronous_standby(&own.servers[shard]);
+                let mut endpoints: Vec<Vec<String>> = own.servers.iter().map(|s| vec![s.address()]).collect();
+                endpoints[shard].push(standby.address());
+                let config = || Config::new().database_at(&name, &endpoints);
+                let proxy = Proxy::start_to_fail(config(), &format!("{step}:kill"));
+                let other = Proxy::start(config());
+                let mut raw = Raw::login(&proxy.address(), APP, &name);
+                bank.begin_transfer(&mut raw, 30);
+                raw.send(&query("COMMIT"));
+                raw.rest();
+                own.servers[shard].crash().unwrap();
+                standby.psql(SUPERUSER, "postgres", "SELECT pg_promote(true)").unwrap();
+                let mut servers: Vec<&Cluster> = own.servers.iter().collect();
+                servers[shard] = &standby;
+                let bank = Bank { servers, name: name.clone(), keys };
+                eventually_within(PATIENCE, "nothing is in doubt", || bank.prepared() == 0);
+                assert_eq!(bank.balances(), balances, "{step} {shard}");
+                let mut raw = Raw::login(&other.address(), APP, &name);
+                raw.set_patience(PATIENCE);
+                assert_eq!(said(&mut raw, "UPDATE accounts SET balance = balance + 1"), "UPDATE 2 I");
+            });
+        }
+    });
+}
+
+/// A standby that has whatever its primary has acknowledged.
+fn synchronous_standby(primary: &Cluster) -> Cluster {
+    let data = primary.data().with_file_name(support::unique_name("standby"));
+    let standby = primary.replica(&data, Settings { disposable: true, ..Settings::default() }).unwrap();
+    let on_primary = |sql: &str| primary.psql(SUPERUSER, "postgres", sql).unwrap().trim().to_owned();
+    on_primary("ALTER SYSTEM SET synchronous_standby_names = '*'");
+    on_primary("SELECT pg_reload_conf()");
+    let is_sync = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+    eventually_within(PATIENCE, "the standby is synchronous", || on_primary(is_sync) == "1");
+    standby
 }
