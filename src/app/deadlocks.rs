@@ -33,6 +33,8 @@ use tokio_postgres::{Client, Row};
 const PAUSE: Duration = Duration::from_millis(250);
 /// Before the look that confirms what one has found.
 const RECHECK: Duration = Duration::from_millis(100);
+/// For so long after the limit other proxies may be just about to say who waits there.
+const FRESH: Duration = Duration::from_secs(1);
 /// What a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Before one that could not be reached is tried again.
@@ -151,14 +153,19 @@ impl Deadlocks {
             let is_due = own.iter().any(|wait| wait.since.elapsed() >= limit);
             pause = PAUSE;
             if is_due {
-                let graph = self.look(&database, &own, limit).await;
-                self.judge(&app, &database, &own, &graph.0, &graph.1);
-                if !graph.0.deadlocks().is_empty() {
+                let (graph, known) = self.look(&database, &own, limit).await;
+                self.judge(&app, &database, &own, &graph, &known);
+                let is_fresh = |wait: &Arc<Wait>| (limit..limit + FRESH).contains(&wait.since.elapsed());
+                if !graph.deadlocks().is_empty() || self.sharing && own.iter().any(is_fresh) {
                     pause = RECHECK;
                 }
-                self.earlier = graph.0;
-            } else {
-                self.rest(&database).await;
+                self.earlier = graph;
+                continue;
+            }
+            self.rest(&database).await;
+            for wait in own.iter().filter(|wait| wait.since.elapsed() >= limit / 2) {
+                // So that no time goes by with that when it counts.
+                self.known(&database, wait).await;
             }
         }
     }
