@@ -372,10 +372,7 @@ impl Deadlocks {
     /// Has the victims among this proxy's transactions give way.
     fn judge(&self, app: &App, database: &Database, own: &[Arc<Wait>], graph: &Graph, known: &[Known]) {
         for deadlock in graph.persistent(&self.earlier).deadlocks() {
-            let is_victim = |process| graph.owner(process).is_some_and(|owner| owner.id == deadlock.victim);
-            // One that waits for itself only is copying what it has locked, and gives up by itself.
-            let alone = deadlock.hops.iter().all(|hop| is_victim(&hop.waiter) && is_victim(&hop.blocker));
-            if deadlock.victim.proxy != self.proxy || alone {
+            if deadlock.victim.proxy != self.proxy {
                 continue;
             }
             let Some(wait) = own.iter().find(|wait| wait.session == deadlock.victim.session) else {
