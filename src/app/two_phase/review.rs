@@ -122,6 +122,15 @@ impl Cursor {
                 }
             }
         }
+        if !stale.is_empty() {
+            // A failover may have brought them back; or their decision was lost when nobody could look.
+            tracing::info!(
+                database = database.name,
+                shard = database.shards[shard].name,
+                "{} witnesses of commits that no shard remembers are removed",
+                stale.len()
+            );
+        }
         forget_witnesses(client, &stale).await?;
         Ok(())
     }
