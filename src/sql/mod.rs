@@ -10,7 +10,7 @@ mod lexer;
 mod schema;
 mod shape;
 
-pub use analyze::{Context, analyze};
+pub use analyze::{Context, analyze, is_readable};
 pub use cache::PlanCache;
 pub use hints::{Hints, ReadHint};
 pub use lexer::{LexError, LexFault, Lexed, Literal, Token, TokenKind, tokenize};
