@@ -4,12 +4,13 @@ ARGS ?=
 # rustup's directory is not on PATH in a shell that was open when it was installed.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help demo test soak regress driver-suites bench lint install-deps
+.PHONY: help demo test soak soak-bank regress driver-suites bench lint install-deps
 
 help:
 	@echo "make demo          a local cluster with pgring in front of it (ARGS=\"--shards 5\")"
 	@echo "make test          the whole suite, against real PostgreSQL servers"
 	@echo "make soak          random statements through pgring and on one PostgreSQL, compared (STATEMENTS=100000)"
+	@echo "make soak-bank     transfers between shards while proxies and servers die (SECONDS=3600)"
 	@echo "make regress       PostgreSQL's regression suite through pgring and directly, compared"
 	@echo "make driver-suites the drivers' own test-suites, the same way (ARGS=\"--suite asyncpg\")"
 	@echo "make bench         side by side with PgBouncer and HAProxy, in one run"
@@ -32,6 +33,13 @@ soak:
 	PGRING_SEED=$(SEED) PGRING_STATEMENTS=$(STATEMENTS) \
 		cargo test --locked --test differential random -- --nocapture
 
+# An hour of transfers between shards while everything dies.
+SECONDS ?= 3600
+
+soak-bank:
+	scripts/install.sh build servers
+	PGRING_SECONDS=$(SECONDS) cargo test --locked --test two_phase bank -- --nocapture
+
 regress:
 	scripts/install.sh build servers
 	scripts/regression-suite.py $(ARGS)
@@ -45,6 +53,7 @@ bench:
 	cargo build --release --locked
 	benches/side_by_side.py $(ARGS)
 	benches/several_shards.py
+	benches/two_phase.py
 	cargo bench --locked
 
 lint:

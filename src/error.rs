@@ -58,6 +58,8 @@ impl SqlState {
     pub const PRIVILEGE: SqlState = SqlState("42501");
     /// `syntax_error`.
     pub const SYNTAX: SqlState = SqlState("42601");
+    /// `deadlock_detected`.
+    pub const DEADLOCK: SqlState = SqlState("40P01");
     /// `query_canceled`.
     pub const CANCELED: SqlState = SqlState("57014");
     /// `idle_in_transaction_session_timeout`.

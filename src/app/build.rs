@@ -1,8 +1,10 @@
 //! From validated settings to what sessions look things up in.
 
+use super::deadlocks::Deadlocks;
 use super::ids::Ids;
 use super::schemas::Schemas;
 use super::serve::App;
+use super::two_phase;
 use crate::auth::{Keyring, ServerLoginError, ServerSecret, Verifier, VerifierError};
 use crate::backend::tls::{TlsError, client_config};
 use crate::config::{self, ListenTls, Settings};
@@ -11,6 +13,7 @@ use crate::pool::health::{EndpointSpec, HealthSettings, Login, Tls};
 use crate::pool::{Shard, ShardUser};
 use crate::ring::{ShardId, Topology};
 use crate::session::tls::{ServerTls, server_config};
+use crate::session::two_phase::TwoPhase;
 use crate::session::{Database, Directory, User};
 use crate::telemetry::metrics::EndpointLabel;
 use std::collections::{BTreeSet, HashMap};
@@ -184,6 +187,8 @@ impl App {
             })
         });
         let (schema_reads, _) = watch::channel(0);
+        let lost = self.metrics.two_phase.lost.clone();
+        let (two_phase, asked) = TwoPhase::new(&settings.cluster, database.shards.len(), lost);
         let made = Arc::new(Database {
             name: database.name.clone(),
             shard_names: database.shards.iter().map(|shard| Arc::from(shard.name.as_str())).collect(),
@@ -196,11 +201,13 @@ impl App {
             shards: shards.collect(),
             topology: Arc::new(topology),
             key: database.key.clone().unwrap_or_default(),
+            waiting: Arc::default(),
             schema: Default::default(),
             schema_stale: Notify::new(),
             schema_wanted: AtomicU64::new(1),
             schema_changes: AtomicU64::new(0),
             schema_reads,
+            two_phase,
             greetings: Default::default(),
         });
         if let Some(earlier) =
@@ -210,6 +217,8 @@ impl App {
         }
         Schemas::watch(self, settings, database, &made);
         Ids::install(self, settings, database, &made);
+        two_phase::start(self, settings, database, &made, asked);
+        Deadlocks::watch(self, settings, database, &made);
         made
     }
 
@@ -305,11 +314,13 @@ pub(super) fn console_database(metrics: &crate::telemetry::Metrics) -> Arc<Datab
         metrics: Vec::new(),
         counters: metrics.database(config::CONSOLE_DATABASE),
         key: String::new(),
+        waiting: Arc::default(),
         schema: Default::default(),
         schema_stale: Notify::new(),
         schema_wanted: AtomicU64::new(1),
         schema_changes: AtomicU64::new(0),
         schema_reads,
+        two_phase: TwoPhase::new("", 0, metrics.two_phase.lost.clone()).0,
         greetings: Default::default(),
     })
 }

@@ -17,6 +17,7 @@
 //! and everything else works as ever.
 
 use super::serve::App;
+use super::two_phase::objects::LOCK;
 use crate::config::{self, Settings};
 use crate::pool::health::{ControlConnection, Login, Tls};
 use crate::session::Database;
@@ -32,10 +33,6 @@ const VERSION: i32 = 1;
 const AGAIN: Duration = Duration::from_secs(5);
 /// Numbers have 10 bits.
 const NUMBERS: i32 = 1024;
-
-/// Several proxies may do the same at once.
-const LOCK: &str =
-    "BEGIN; SET LOCAL client_min_messages = warning; SELECT pg_advisory_xact_lock(8099004086716137473)";
 
 /// What every shard has; it may be there already, of this version or an earlier one.
 const TABLES: &str = r"

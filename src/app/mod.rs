@@ -10,6 +10,7 @@ mod build;
 pub mod check;
 pub mod cli;
 mod console;
+mod deadlocks;
 mod handover;
 mod ids;
 mod listeners;
@@ -22,6 +23,8 @@ mod rows;
 pub mod schema;
 mod schemas;
 mod serve;
+mod suspects;
 mod threads;
+mod two_phase;
 
 pub use cli::{Cli, run};

@@ -153,6 +153,13 @@ impl App {
             servers.push(ServerCount { at, role, state: "idle", count: use_of.idle });
         }
         self.metrics.set_servers(&servers);
+        let doubts: Vec<f64> = {
+            let state = self.state();
+            let all = state.running.values().flat_map(|running| running.database.two_phase.in_doubt());
+            all.map(|row| row.age_seconds).collect()
+        };
+        self.metrics.two_phase.in_doubt.set(i64::try_from(doubts.len()).unwrap_or(i64::MAX));
+        self.metrics.two_phase.oldest_seconds.set(doubts.into_iter().fold(0.0, f64::max));
     }
 
     fn role_of(&self, pool: &Pool) -> &'static str {
@@ -187,6 +194,7 @@ impl App {
             let running = &state.running[name];
             all.shards.extend(rows::shard_rows(running));
             all.ring.extend(rows::ring_rows(name, running, state.pending.get(name)));
+            all.transactions.extend(running.database.two_phase.in_doubt());
             all.databases.push(servers.database_row(name, running, &state.settings));
             let averages = self.averages.lock().unwrap_or_else(PoisonError::into_inner);
             all.stats.push(StatsRow {

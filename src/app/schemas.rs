@@ -3,15 +3,17 @@
 //! A task a database reads the catalogs of the home shard, or of another one while the schema is
 //! not known and the home shard is down: at the start, when a session says that
 //! DDL has run, and every few seconds in case it ran elsewhere. Only a change is published, so
-//! that the plan caches stay warm.
+//! that the plan caches stay warm. Of a database with one shard only the functions are read that may
+//! leave something on their server ([`Suspects`]); until they are, any statement may call one.
 
 use super::schema::{DatabaseRules, discover};
 use super::serve::App;
+use super::suspects::Watched;
 use crate::backend::tls::client_config;
 use crate::config::{self, Settings};
 use crate::pool::health::{ControlConnection, Login, Tls};
 use crate::session::Database;
-use crate::sql::Schema;
+use crate::sql::{Schema, Suspects};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -36,16 +38,18 @@ pub(super) struct Schemas {
     /// Where the connection leads, and what is published came from.
     shard: usize,
     complained: Option<String>,
+    watched: Watched,
+    /// Those published last.
+    suspects: Option<Arc<Suspects>>,
 }
 
 impl Schemas {
     /// Starts the task, which ends with the database.
     pub(super) fn watch(app: &App, settings: &Settings, database: &config::Database, made: &Arc<Database>) {
         if database.shards.len() == 1 {
-            let mut schema = Schema::one_shard();
+            let mut schema = Schema::one_shard().with_suspects(Arc::new(Suspects::unread()));
             schema.epoch = EPOCH.fetch_add(1, Ordering::Relaxed);
             made.schema.store(Some(Arc::new(schema)));
-            return;
         }
         let tls = made.shards.iter().map(|shard| Tls { mode: shard.tls, config: shard.tls_config.clone() });
         let schemas = Schemas {
@@ -58,6 +62,8 @@ impl Schemas {
             connection: None,
             shard: made.topology.home.index(),
             complained: None,
+            watched: Watched::default(),
+            suspects: None,
         };
         app.runtime.spawn(schemas.run());
     }
@@ -108,13 +114,26 @@ impl Schemas {
         }
         let Some(connection) = &self.connection else { return Err("no connection".to_owned()) };
         let epoch = EPOCH.fetch_add(1, Ordering::Relaxed);
-        let reading = discover(connection.client(), &self.rules, epoch);
-        let found = tokio::time::timeout(self.timeout, reading)
-            .await
-            .map_err(|_| format!("no answer within {:?}", self.timeout))?
-            .map_err(|error| error.to_string())?;
+        let (client, timeout) = (connection.client(), self.timeout);
+        let late = |_| format!("no answer within {timeout:?}");
+        let looking = self.watched.look(client);
+        let suspects = tokio::time::timeout(timeout, looking).await.map_err(late)?;
+        let suspects = suspects.map_err(|error| error.to_string())?;
+        let same_suspects = self.suspects.as_ref() == Some(&suspects);
+        if database.is_one_shard() {
+            if !same_suspects {
+                let mut schema = Schema::one_shard().with_suspects(Arc::clone(&suspects));
+                schema.epoch = epoch;
+                database.schema.store(Some(Arc::new(schema)));
+                self.suspects = Some(suspects);
+            }
+            return Ok(());
+        }
+        let reading = discover(client, &self.rules, epoch);
+        let found = tokio::time::timeout(timeout, reading).await.map_err(late)?;
+        let found = found.map_err(|error| error.to_string())?;
         let fingerprint = found.catalog.fingerprint();
-        if self.fingerprint == Some(fingerprint) {
+        if self.fingerprint == Some(fingerprint) && same_suspects {
             return Ok(());
         }
         for warning in &found.warnings {
@@ -128,7 +147,8 @@ impl Schemas {
             "{}",
             if first { "schema read" } else { "schema has changed" }
         );
-        database.schema.store(Some(Arc::new(found.schema)));
+        database.schema.store(Some(Arc::new(found.schema.with_suspects(Arc::clone(&suspects)))));
+        self.suspects = Some(suspects);
         Ok(())
     }
 

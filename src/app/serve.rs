@@ -341,7 +341,7 @@ async fn first_probes(app: &App, settings: &Settings) {
         for database in &databases {
             let mut reads = database.schema_reads.subscribe();
             let any_up = database.shards.iter().any(|shard| shard.board.load().roles.primary.is_ok());
-            if !database.is_one_shard() && any_up {
+            if any_up {
                 // The sender lives in the database, which is held here.
                 let _ = reads.wait_for(|reads| *reads > 0).await;
             }

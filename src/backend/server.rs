@@ -73,6 +73,8 @@ pub struct Server {
     /// has been reported since.
     compared: (Arc<Settings>, BTreeMap<String, String>),
     is_news: bool,
+    /// It has been asked something ([`Server::ask_ahead`]) and the answer has not been read.
+    owes: bool,
 }
 
 impl Server {
@@ -95,6 +97,7 @@ impl Server {
             used: now,
             compared: Default::default(),
             is_news: false,
+            owes: false,
         }
     }
 
@@ -201,6 +204,7 @@ impl Server {
     /// The first one the server refuses; the later ones have run all the same. Not cancel safe:
     /// a connection on which this was dropped is in an unknown state and must be closed.
     pub async fn run(&mut self, statements: &[String]) -> Result<(), ServerError> {
+        self.settle().await?;
         for statement in statements {
             wire::put_query(&mut self.outbox, statement.as_bytes());
         }
@@ -240,33 +244,31 @@ impl Server {
     /// # Errors
     /// As [`Server::run`].
     pub async fn ask(&mut self, statement: &str) -> Result<Option<String>, ServerError> {
+        Ok(self.ask_all(statement).await?.into_iter().next().flatten())
+    }
+
+    /// Asks as [`Server::ask`] does, without waiting for the answer: whatever is asked next has to
+    /// [settle](Server::settle) that first. Nothing may be outstanding.
+    pub async fn ask_ahead(&mut self, statement: &str) {
+        self.owes = true;
         wire::put_query(&mut self.outbox, statement.as_bytes());
-        std::future::poll_fn(|cx| self.poll_drain(cx)).await?;
-        let mut value = None;
-        let mut refused = None;
-        loop {
-            let head = self.frame().await?;
-            let body = &self.inbox.filled()[wire::HEADER_LEN..head.len];
-            match head.tag {
-                b'D' if value.is_none() => value = wire::first_value(body).map(lossy),
-                b'E' => {
-                    refused = Some(ServerError::Refused { line: wire::error_line(body), body: body.to_vec() })
-                }
-                b'A' => self.asides.put(&self.inbox.filled()[..head.len]),
-                b'S' => {
-                    let (name, value) = wire::parameter_status(body)?;
-                    let (name, value) = (lossy(name), lossy(value));
-                    self.report(name, value);
-                }
-                b'Z' => {
-                    self.status = TxStatus::read(body)?;
-                    self.inbox.consume(head.len);
-                    return refused.map_or(Ok(value), Err);
-                }
-                _ => {}
-            }
-            self.inbox.consume(head.len);
+        // What does not leave now, and what has failed, is seen when the answer is read.
+        std::future::poll_fn(|cx| {
+            let _ = self.poll_drain(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Reads the answer to what was asked ahead.
+    ///
+    /// # Errors
+    /// As [`Server::ask`].
+    pub async fn settle(&mut self) -> Result<(), ServerError> {
+        if std::mem::take(&mut self.owes) {
+            self.answers().await?;
         }
+        Ok(())
     }
 
     /// Brings the settings in line with a session's, in one round trip of its own; none when
@@ -302,6 +304,57 @@ impl Server {
         self.unnamed = 0;
         self.asides.clear();
         Ok(())
+    }
+
+    /// Forgets all settings, those included that nobody knows of, and whom it is.
+    ///
+    /// # Errors
+    /// As [`Server::run`]; the connection must then be closed.
+    pub async fn forget_settings(&mut self) -> Result<(), ServerError> {
+        self.run(&["RESET SESSION AUTHORIZATION".to_owned(), "RESET ROLE; RESET ALL".to_owned()]).await?;
+        self.unnamed = 0;
+        self.settings = Arc::default();
+        self.take_as_given();
+        Ok(())
+    }
+
+    /// Runs several statements of pgring's own as one message and gives each row's first column.
+    ///
+    /// # Errors
+    /// As [`Server::run`].
+    pub async fn ask_all(&mut self, statements: &str) -> Result<Vec<Option<String>>, ServerError> {
+        self.settle().await?;
+        wire::put_query(&mut self.outbox, statements.as_bytes());
+        self.answers().await
+    }
+
+    async fn answers(&mut self) -> Result<Vec<Option<String>>, ServerError> {
+        std::future::poll_fn(|cx| self.poll_drain(cx)).await?;
+        let mut values = Vec::new();
+        let mut refused = None;
+        loop {
+            let head = self.frame().await?;
+            let body = &self.inbox.filled()[wire::HEADER_LEN..head.len];
+            match head.tag {
+                b'D' => values.push(wire::first_value(body).map(lossy)),
+                b'E' => {
+                    refused = Some(ServerError::Refused { line: wire::error_line(body), body: body.to_vec() })
+                }
+                b'A' => self.asides.put(&self.inbox.filled()[..head.len]),
+                b'S' => {
+                    let (name, value) = wire::parameter_status(body)?;
+                    let (name, value) = (lossy(name), lossy(value));
+                    self.report(name, value);
+                }
+                b'Z' => {
+                    self.status = TxStatus::read(body)?;
+                    self.inbox.consume(head.len);
+                    return refused.map_or(Ok(values), Err);
+                }
+                _ => {}
+            }
+            self.inbox.consume(head.len);
+        }
     }
 
     /// Tells the server that nobody will speak again, if that can be done without waiting.

@@ -70,8 +70,12 @@ pub struct Branch {
     pub copying_in: bool,
     /// That is being sent.
     pub feeds: bool,
+    /// Its answer has to wait for another server's.
+    pub stalled: bool,
     /// `CopyInResponse` or `CopyOutResponse`, the whole message.
     pub copy_response: Option<Box<[u8]>>,
+    /// The first value that a statement whose answer nobody is to see has yielded.
+    said: Option<String>,
     /// Notices, notifications and parameter changes for the client, whole messages.
     pub asides: Buffer,
 }
@@ -80,6 +84,11 @@ impl Branch {
     /// Of a server that has been asked for `hidden` statements first.
     pub fn new(hidden: usize) -> Branch {
         Branch { hidden, ..Branch::default() }
+    }
+
+    /// Are statements under way that nobody is to see the answer of?
+    pub fn has_hidden(&self) -> bool {
+        self.hidden > 0
     }
 
     /// The server has been asked for something else after a [`Step::Ready`].
@@ -148,6 +157,9 @@ impl Branch {
         let frame = &server.inbox.filled()[..head.len];
         let body = &frame[wire::HEADER_LEN..];
         match head.tag {
+            b'D' if self.said.is_none() => {
+                self.said = wire::first_value(body).map(|value| String::from_utf8_lossy(value).into_owned());
+            }
             b'1' | b'2' | b'3' | b'D' | b'c' => {}
             b'H' => self.copy_response = Some(frame.into()),
             b'n' => self.fields.push(Vec::new()),
@@ -194,6 +206,11 @@ impl Branch {
             }
         }
         Ok(())
+    }
+
+    /// What a statement before the one that matters has said: the first value of the first row.
+    pub fn take_said(&mut self) -> Option<String> {
+        self.said.take()
     }
 
     /// Has it failed?

@@ -169,8 +169,13 @@ impl Session {
         if self.relay.awaits_ready() && !stays {
             return Err(Unattached::Later);
         }
-        if decision.access == Access::Write && matches!(outcome, Ok(Destination::One(_))) {
+        if decision.access == Access::Write
+            && let Ok(Destination::One(shard)) = outcome
+        {
             self.may_write_in_company()?;
+            if self.tx.phase() != Phase::Idle && !self.database.is_one_shard() {
+                self.tx.wrote(shard);
+            }
         }
         // Of several that are under way together each counts.
         if !(self.relay.is_busy() && self.access_kind == Access::Write) {

@@ -1,7 +1,7 @@
 //! Getting a shard's server for a statement, and letting go of it.
 
 use super::pins::Pins;
-use super::state::{End, Held, Session};
+use super::state::{Doubt, End, Held, Session};
 use super::waiting::{Until, interrupted};
 use crate::backend::ServerError;
 use crate::config::PoolMode;
@@ -48,6 +48,9 @@ impl Session {
             return self.stay_attached(shard);
         }
         self.refuse_beside_aimed()?;
+        if self.tx.wants_decision() && self.held.as_ref().is_none_or(|held| held.shard == shard) {
+            Box::pin(self.join_writers()).await?;
+        }
         if let Some(held) = &self.held {
             if held.shard == shard {
                 let joins = self.joins();
@@ -60,6 +63,9 @@ impl Session {
                 }
             } else {
                 Box::pin(self.let_go_for(shard)).await?;
+                if self.tx.wants_decision() {
+                    Box::pin(self.join_writers()).await?;
+                }
             }
         }
         if self.held.is_none() {
@@ -124,13 +130,16 @@ impl Session {
     pub(super) async fn take(&mut self, shard: ShardId) -> Result<(), Unattached> {
         let parked = self.parked.iter().position(|held| held.shard == shard);
         let held = match parked {
-            Some(at) => self.parked.swap_remove(at),
+            Some(at) => {
+                self.settle_parked(at).await?;
+                self.parked.swap_remove(at)
+            }
             None => {
                 let lease = match self.checkout_at_once(shard) {
                     Some(lease) => lease,
                     None => Box::pin(self.checkout_waiting(shard)).await?,
                 };
-                Held { shard, lease, pins: Pins::default() }
+                Held { shard, lease, pins: Pins::default(), doubt: Doubt::None }
             }
         };
         self.batch.shard = shard;
@@ -142,6 +151,22 @@ impl Session {
             self.keep_sequences().await?;
         }
         Ok(())
+    }
+
+    /// Reads what a parked server still has to answer.
+    async fn settle_parked(&mut self, at: usize) -> Result<(), Unattached> {
+        let Some(held) = self.parked.get_mut(at) else { return Ok(()) };
+        let Err(error) = held.lease.settle().await else { return Ok(()) };
+        let shard = held.shard;
+        if let ServerError::Refused { body, .. } = &error
+            && held.lease.status != TxStatus::Idle
+        {
+            return Err(server_refusal(body).into());
+        }
+        self.parked.swap_remove(at);
+        self.undone();
+        self.tx.lost();
+        Err(self.server_error_of(shard, &error, false).into())
     }
 
     fn checkout_at_once(&mut self, shard: ShardId) -> Option<Lease> {
@@ -415,11 +440,24 @@ impl Session {
             wire::put_notifications(&mut self.outbox, held.lease.asides.filled(), server, pid);
             held.lease.asides.clear();
         }
-        if control.is_being_cancelled() {
+        let cancelled = control.is_being_cancelled();
+        if cancelled || held.doubt != Doubt::None {
             let (control, worker) = (Rc::clone(control), Rc::clone(&self.worker));
             tokio::task::spawn_local(async move {
-                control.cancels_done().await;
-                worker.local.give_back(held.lease);
+                if cancelled {
+                    control.cancels_done().await;
+                }
+                // Whoever has it next must not meet what nobody knows of.
+                let cleaning = async {
+                    match held.doubt {
+                        Doubt::None => Ok(()),
+                        Doubt::Settings => held.lease.forget_settings().await,
+                        Doubt::Anything => held.lease.discard_all().await,
+                    }
+                };
+                if matches!(tokio::time::timeout(CLEANING, cleaning).await, Ok(Ok(()))) {
+                    worker.local.give_back(held.lease);
+                }
             });
             return;
         }
@@ -484,7 +522,7 @@ impl Session {
         self.batch.is_sure();
         self.began = None;
         self.transaction_began = None;
-        self.registration.control.running.set(false);
+        self.registration.control.rests();
         self.registration.control.active.set(false);
         if pinned || (in_transaction && !awaited && !in_batch) {
             // Its state is gone, and there is no statement to fail: as PostgreSQL does.
@@ -594,7 +632,7 @@ impl Session {
         }
         // What is not in the list is closed here, and PostgreSQL rolls back.
         for mut held in leases {
-            if held.pins.is_empty() && held.lease.changed_unasked().is_none() {
+            if held.pins.is_empty() && held.doubt == Doubt::None && held.lease.changed_unasked().is_none() {
                 self.worker.local.give_back(held.lease);
                 continue;
             }

@@ -7,10 +7,11 @@
 //! ([`Session::postpone`]). So a batch is counted twice: as the one being sent, and as the one
 //! being answered.
 
-use super::prepared::Prepared;
+use super::prepared::{Prepared, Statements};
 use super::ready::Effect;
 use super::state::Session;
 use crate::backend::Settings;
+use crate::execute::ClientNames;
 use crate::ring::ShardId;
 use crate::sql::{Kind, Shape};
 use crate::txn::Phase;
@@ -52,6 +53,8 @@ pub(super) struct Batch {
     pub(super) committed: bool,
     /// The schema has been changed by what ran.
     pub(super) schema_changed: bool,
+    /// Functions, or what calls them.
+    pub(super) code_changed: bool,
     /// The shard it went to last.
     pub(super) shard: ShardId,
 }
@@ -85,6 +88,25 @@ struct Unconfirmed {
     before: Option<(Rc<Prepared>, u64)>,
 }
 
+/// What a client calls its statements, those included that it has closed or given up meanwhile: the
+/// error may be of what it asked before.
+pub(super) struct Names<'s> {
+    pub(super) statements: &'s Statements,
+    pub(super) batch: &'s Batch,
+}
+
+impl ClientNames for Names<'_> {
+    fn client_name(&self, id: u64) -> Option<&[u8]> {
+        let now = self.statements.iter();
+        let before = self
+            .batch
+            .unconfirmed
+            .iter()
+            .filter_map(|entry| entry.before.as_ref().map(|(statement, _)| (&entry.name, statement)));
+        now.chain(before).find(|(_, statement)| statement.id == id).map(|(name, _)| &**name)
+    }
+}
+
 impl Default for Batch {
     fn default() -> Batch {
         Batch {
@@ -106,6 +128,7 @@ impl Default for Batch {
             aligned: false,
             committed: false,
             schema_changed: false,
+            code_changed: false,
             shard: ShardId(0),
         }
     }

@@ -5,6 +5,7 @@
 //! ([`Control::cancels_done`]): PostgreSQL ignores a cancel that finds it idle, and the request's
 //! connection is closed only after the signal has been sent.
 
+use super::company::Company;
 use super::pins::Pins;
 use super::worker::{ClientInfo, ServerInUse, Worker};
 use crate::backend::{self, CancelKey, Ends, Facts};
@@ -41,6 +42,10 @@ pub(super) struct Control {
     server: RefCell<Option<InUse>>,
     /// Servers that run a statement together.
     team: RefCell<Vec<(Arc<CancelKey>, Arc<str>)>>,
+    /// Of a session that has had a transaction on several servers.
+    pub(super) company: RefCell<Option<Box<Company>>>,
+    /// It is the victim of a deadlock.
+    pub(super) judged: Cell<bool>,
     cancels: Cell<u32>,
     cancelled: Notify,
     /// Ends the wait for a server.
@@ -98,6 +103,8 @@ impl Control {
             active: Cell::new(false),
             server: RefCell::new(None),
             team: RefCell::default(),
+            company: RefCell::default(),
+            judged: Cell::new(false),
             cancels: Cell::new(0),
             cancelled: Notify::new(),
             wait_ended: Notify::new(),
@@ -127,10 +134,14 @@ impl Control {
     /// It uses none.
     pub(super) fn detached(&self) {
         *self.server.borrow_mut() = None;
+        self.waits_no_more();
     }
 
     /// These servers run a statement of the session's together; none do any more if it is empty.
     pub(super) fn teams_up(&self, team: Vec<(Arc<CancelKey>, Arc<str>)>) {
+        if team.is_empty() {
+            self.disbands();
+        }
         *self.team.borrow_mut() = team;
     }
 

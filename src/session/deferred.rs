@@ -163,6 +163,23 @@ impl Session {
         Ok(())
     }
 
+    /// Has the held server parse a text for what is wrong with it. The client's unnamed statement stays.
+    fn check_on_held(&mut self, statement: &Rc<Prepared>) -> Result<(), Unattached> {
+        self.bring_names(&statement.shape.mentions)?;
+        let behind = self.read_as_first(statement)?;
+        let id = self.worker.new_number();
+        let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
+        let server = &mut *held.lease;
+        let name = PreparedNames::name(id);
+        self.tally.server_parses.inc();
+        wire::put_parse(&mut server.outbox, name.as_bytes(), &statement.text, &statement.types);
+        self.relay.expect(Expect::Parse { id, shown: false });
+        super::sql_prepared::put_close(server, &mut self.relay, name.as_bytes());
+        self.run_hidden(&behind);
+        self.batch.send();
+        Ok(())
+    }
+
     /// Sends what was put off to the held server.
     pub(super) fn flush_deferred_to_held(&mut self, next: Option<&Rc<Prepared>>) -> Result<(), Unattached> {
         for deferred in std::mem::take(&mut self.batch.deferred) {
@@ -178,10 +195,7 @@ impl Session {
                     self.prepare_on_held(&statement, named, ticket, true)?;
                 }
                 Deferred::Check { statement } if self.is_parsed_elsewhere(&statement) => {}
-                Deferred::Check { statement } => {
-                    let ticket = self.worker.new_number();
-                    self.prepare_on_held(&statement, false, ticket, false)?;
-                }
+                Deferred::Check { statement } => self.check_on_held(&statement)?,
                 Deferred::Describe { named, statement, ticket } => {
                     self.prepare_on_held(&statement, named, ticket, false)?;
                     let name = self.name_on_server(&statement, named);

@@ -1,9 +1,11 @@
 //! What a session looks up by name: databases, users, limits. An immutable snapshot; a reload
 //! publishes a new one, and sessions take it up between transactions.
 
+use super::company::Waiting;
 use super::console::Console;
 use super::lookup::Lookup;
 use super::tls::ServerTls;
+use super::two_phase::TwoPhase;
 use crate::auth::Verifier;
 use crate::config;
 use crate::execute::Reported;
@@ -73,6 +75,8 @@ pub struct Database {
     pub counters: DatabaseMetrics,
     /// The key column's usual name; empty in a database with one shard.
     pub key: String,
+    /// Who waits in a transaction on several shards.
+    pub waiting: Arc<Waiting>,
     /// What is known of its tables; `None` until a shard could be asked.
     pub schema: ArcSwapOption<Schema>,
     /// A client has changed the schema: read it again.
@@ -84,6 +88,8 @@ pub struct Database {
     pub schema_changes: AtomicU64,
     /// The last request that has been served.
     pub schema_reads: watch::Sender<u64>,
+    /// What a change of several shards is committed with.
+    pub two_phase: TwoPhase,
     /// What a session is told at its beginning, by user.
     pub greetings: Mutex<HashMap<String, Arc<Greeting>>>,
 }

@@ -10,6 +10,7 @@
 
 use super::attach::Unattached;
 use super::batch::Deferred;
+use super::company::put_refusal;
 use super::distributed::Destination;
 use super::pins::asks_for_sequences;
 use super::prepared::Prepared;
@@ -19,7 +20,7 @@ use super::simple::lost_at_once;
 use super::state::{End, Session};
 use super::transaction::{Own, failed_transaction};
 use crate::error::{ClientError, SqlState};
-use crate::execute::Expect;
+use crate::execute::{Expect, ResultShape};
 use crate::route::{self, Parameters};
 use crate::sql::{KeySlot, Kind, Statement, Target};
 use crate::txn::Phase;
@@ -109,8 +110,7 @@ impl Session {
             return false;
         }
         let Some(held) = &mut self.held else { return false };
-        // Refused whatever the state of the transaction, and without touching anything.
-        wire::put_describe_portal(&mut held.lease.outbox, b"refused by pgring");
+        put_refusal(&mut held.lease.outbox);
         self.batch.send();
         self.batch.note_unsure();
         let mut words = Buffer::new();
@@ -302,6 +302,8 @@ impl Session {
                 self.flush_deferred_here();
             } else {
                 self.flush_deferred_anywhere().await?;
+                // Nor would there be a portal.
+                self.answers_known().await?;
             }
             self.remember_portal(names.portal, &statement);
             self.say(&wire::BIND_COMPLETE);
@@ -420,6 +422,9 @@ impl Session {
         match named {
             Named::Statement(name) => {
                 let statement = self.statement(name)?;
+                if self.tx.is_failed() && gives_rows(&statement) {
+                    return Err(failed_transaction().into());
+                }
                 if let Some(cursor) = self.fetched_cursor(&statement.shape, &statement.text) {
                     // No server knows it.
                     Box::pin(self.stand_alone()).await?;
@@ -499,6 +504,9 @@ impl Session {
             Err(_) => {
                 self.pass_to_portal(execute.portal, frame).await?;
                 self.relay.expect(Expect::Execute { note: None, shown: true });
+                if !self.parked.is_empty() {
+                    self.waits_in_company(b"");
+                }
                 self.started();
                 return Ok(());
             }
@@ -550,6 +558,9 @@ impl Session {
         let note = self.plan_effects(&statement.shape, &statement.text, &values);
         self.pass_to_portal(execute.portal, frame).await?;
         self.relay.expect(Expect::Execute { note, shown: true });
+        if !self.parked.is_empty() {
+            self.waits_in_company(&statement.text);
+        }
         self.started();
         Ok(())
     }
@@ -682,6 +693,18 @@ fn has_one_key(statement: &Statement) -> bool {
                 && !matches!(keys[0].slot, KeySlot::ParamArray(_) | KeySlot::LiteralArray(_))
         }
         _ => false,
+    }
+}
+
+/// Has it a result that PostgreSQL does not describe in a failed transaction
+/// (`exec_describe_statement_message`)?
+fn gives_rows(statement: &Prepared) -> bool {
+    let returns = || statement.text.windows(9).any(|part| part.eq_ignore_ascii_case(b"returning"));
+    match (statement.result.get(), statement.shape.statements.first().map(|first| &first.kind)) {
+        (Some(result), _) => result != ResultShape::NONE,
+        (None, Some(Kind::Query | Kind::Execute(_) | Kind::SetConfig(_) | Kind::ShowOwn(_))) => true,
+        (None, Some(Kind::Write)) => returns(),
+        (None, _) => false,
     }
 }
 

@@ -5,6 +5,7 @@
 //! by the relay, what waits for a server by [`TO_SERVER_HIGH`], what waits to be looked at by
 //! [`READ_AHEAD`].
 
+use super::batch::Names;
 use super::state::{End, Session};
 use crate::backend::ServerError;
 use crate::error::{ClientError, SqlState};
@@ -247,6 +248,11 @@ impl Session {
     /// for the session to do.
     fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Stop> {
         let Some(held) = &mut self.held else { return Ok(false) };
+        if let Some(error) = self.registration.control.take_verdict() {
+            let mut words = wire::Buffer::new();
+            wire::put_error(&mut words, &error);
+            self.relay.cancelled_with(Some(words.filled().into()));
+        }
         let server = &mut *held.lease;
         if !server.asides.is_empty() && !self.relay.is_mid_frame() {
             let (server_pid, pid) = (server.cancel_key.pid, self.told.pid());
@@ -265,7 +271,7 @@ impl Session {
                 &mut self.outbox,
                 &mut self.events,
                 &mut self.told,
-                &self.statements,
+                &Names { statements: &self.statements, batch: &self.batch },
             );
             match progress.map_err(Stop::Server)? {
                 Progress::Event => return Ok(true),
@@ -309,7 +315,7 @@ impl Session {
                 &mut self.outbox,
                 &mut self.events,
                 &mut self.told,
-                &self.statements,
+                &Names { statements: &self.statements, batch: &self.batch },
             );
             match progress {
                 Ok(Progress::Event) => return Poll::Ready(Ok(())),

@@ -204,6 +204,7 @@ fn make_room(known: &mut HashMap<Key, Entry>, room: usize, now: Instant, cache: 
 mod tests {
     use super::*;
     use crate::ring::{ShardId, Topology};
+    use crate::session::two_phase::TwoPhase;
     use crate::telemetry::Metrics;
     use tokio::sync::Notify;
 
@@ -238,11 +239,13 @@ mod tests {
             metrics: Vec::new(),
             counters: Metrics::new().database("d"),
             key: String::new(),
+            waiting: Arc::default(),
             schema: Default::default(),
             schema_stale: Notify::new(),
             schema_wanted: Default::default(),
             schema_reads: watch::channel(0).0,
             schema_changes: Default::default(),
+            two_phase: TwoPhase::new("test", 0, prometheus::IntCounter::new("lost", "Lost").unwrap()).0,
             greetings: Default::default(),
         })
     }

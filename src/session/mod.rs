@@ -6,7 +6,7 @@
 //! gets the shard's server, `execute`'s relay passes the answer on, and `ready` settles what the
 //! statement did to the session. `batch` is what is under way, `settings` and `own` are the state
 //! that servers do not keep, `pins` the state that they do; `cancel` is how others reach a session
-//! that is busy, `neighbours` how a cancel request finds its process.
+//! that is busy, `company` what they see of one that waits on several shards, `neighbours` how a cancel request finds its process.
 //!
 //! While it has nothing to do, a session is one small future: no buffer, no server.
 
@@ -14,6 +14,7 @@ mod analysis;
 mod attach;
 mod batch;
 mod cancel;
+mod company;
 mod console;
 mod copy;
 mod deferred;
@@ -37,10 +38,12 @@ mod state;
 mod tally;
 pub mod tls;
 mod transaction;
+pub mod two_phase;
 mod waiting;
 mod welcome;
 mod worker;
 
+pub use company::{Part, Verdict, Wait, Waiting};
 pub use console::{Answer, Console, ConsoleColumn, ConsoleCommand, TransactionStep};
 pub use directory::{Database, Directory, Greeting, User};
 pub use lookup::{Answer as LookupAnswer, AskDatabase, Lookup, LookupError, Role};

@@ -6,7 +6,7 @@
 
 use super::attach::Unattached;
 use super::settings::role_of_statement;
-use super::state::{Held, Session};
+use super::state::{Doubt, Held, Session};
 use crate::backend::{Server, ServerError, quoted};
 use crate::config::PoolMode;
 use crate::error::ClientError;
@@ -34,23 +34,22 @@ const ALL: [Pin; 11] = [
 ];
 
 /// What of a session's state is still on its server, in the words of [`asked`], but for its end
-/// ([`question`]). Operators are qualified: the session's `search_path` may hide PostgreSQL's.
+/// ([`question`]). Operators are qualified: the session's `search_path` may hide PostgreSQL's. Whatever
+/// is made in a temporary schema, a table or statistics, depends on it.
 const QUESTION: &str = "SELECT pg_catalog.concat_ws(',', \
     CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_locks \
         WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND locktype OPERATOR(pg_catalog.=) 'advisory') \
         THEN 'lock' END, \
-    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_class \
-        WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) \
-        OR EXISTS (SELECT FROM pg_catalog.pg_type \
-        WHERE typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) \
-        OR EXISTS (SELECT FROM pg_catalog.pg_proc \
-        WHERE pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) THEN 'temporary' END, \
+    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_depend \
+        WHERE refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass \
+        AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) THEN 'temporary' END, \
     CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) THEN 'listen' END, \
     CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) THEN 'cursor' END";
 
 /// The whole question; with `settings` also whether there is one that `server` is not known to have.
-/// Who one is has no place in `pg_settings`.
-fn question(server: &Server, settings: bool) -> String {
+/// Who one is has no place in `pg_settings`, nor have parameters of users' own: of those, `customs` are
+/// looked for.
+fn question(server: &Server, settings: bool, customs: &[String]) -> String {
     if !settings {
         return format!("{QUESTION})");
     }
@@ -60,6 +59,12 @@ fn question(server: &Server, settings: bool) -> String {
          pg_catalog.lower(name) OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.text[]))",
         known.join(", ")
     );
+    for custom in customs.iter().filter(|custom| server.settings.get(custom).is_none()) {
+        let custom = quoted(custom);
+        unknown += &format!(
+            " OR COALESCE(pg_catalog.current_setting({custom}, true), '') OPERATOR(pg_catalog.<>) ''"
+        );
+    }
     let mut compare = |parameter: &str, known: &str| {
         unknown += &format!(
             " OR pg_catalog.current_setting('{parameter}') OPERATOR(pg_catalog.<>) {}",
@@ -77,6 +82,22 @@ fn question(server: &Server, settings: bool) -> String {
         compare("session_authorization", login);
     }
     format!("{QUESTION}, CASE WHEN {unknown} THEN 'setting' END)")
+}
+
+/// What a server answers twice, before it has been told its settings again and after, and forgets: the
+/// values of those that it does not report. `None`: it has none.
+fn comparison(server: &Server) -> Option<String> {
+    let reports = |name: &str| server.reported.keys().any(|reported| reported.eq_ignore_ascii_case(name));
+    let unreported = |name: &&str| !reports(name) && !matches!(*name, "role" | "session_authorization");
+    let names: Vec<&str> = server.settings.names().filter(unreported).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let value = |name: &&str| format!("pg_catalog.current_setting({}, true)", quoted(name));
+    let values: Vec<String> = names.iter().map(value).collect();
+    let ask = format!("SELECT pg_catalog.concat_ws('|', {})", values.join(", "));
+    let again: Vec<&str> = names.iter().filter_map(|name| server.settings.get(name)).collect();
+    Some(format!("BEGIN; {ask}; {}; {ask}; ROLLBACK", again.join("; ")))
 }
 
 /// The reasons a server can be asked about.
@@ -219,13 +240,38 @@ impl Session {
     /// Asks the held server what is still there.
     pub(super) async fn release_pins(&mut self) {
         self.pins_to_check = false;
+        let schema = self.database.schema.load_full();
         let Some(held) = &mut self.held else { return };
-        let question = question(&held.lease, held.pins.has(Pin::Call));
-        let answer = held.lease.ask(&question).await;
+        let called = held.pins.has(Pin::Call);
+        // A parameter whose name only the code knows, and that the server does not list.
+        if called {
+            held.doubt = held.doubt.max(Doubt::Settings);
+        }
+        let customs = schema.as_ref().map_or(&[][..], |schema| schema.suspects().customs());
+        let mut question = question(&held.lease, called, customs);
+        let comparison = if called { comparison(&held.lease) } else { None };
+        if let Some(comparison) = &comparison {
+            question += "; ";
+            question += comparison;
+        }
+        let mut answer = held.lease.ask_all(&question).await;
         held.lease.unnamed = 0;
+        if held.lease.status != TxStatus::Idle
+            && matches!(answer, Err(ServerError::Refused { .. }))
+            && let Err(error) = held.lease.run(&["ROLLBACK".to_owned()]).await
+        {
+            answer = Err(error);
+        }
         match answer {
-            Ok(Some(answer)) => held.pins = held.pins.as_answered(&answer),
-            Ok(None) => tracing::debug!("a pin could not be checked: no answer"),
+            Ok(answers) => match answers.first() {
+                Some(Some(answer)) => {
+                    held.pins = held.pins.as_answered(answer);
+                    if comparison.is_some() && answers.get(1) != answers.last() {
+                        held.pins.add(Pin::Setting);
+                    }
+                }
+                _ => tracing::debug!("a pin could not be checked: no answer"),
+            },
             // It stays pinned, with whatever limit or lack of rights made it say no.
             Err(ServerError::Refused { line, .. }) => tracing::debug!("a pin could not be checked: {line}"),
             // The next statement finds the connection lost, and tells the client so.

@@ -9,7 +9,7 @@ use super::sql_prepared::mixed;
 use super::state::Session;
 use crate::backend::{Reading, Settings};
 use crate::error::{ClientError, SqlState};
-use crate::execute::{ClientNames, ResultShape};
+use crate::execute::ResultShape;
 use crate::sql::{Lexed, Shape};
 use crate::txn::Change;
 use std::cell::Cell;
@@ -85,12 +85,6 @@ impl Prepared {
 
 /// What the session has by each of its names.
 pub(super) type Statements = HashMap<Box<[u8]>, Rc<Prepared>>;
-
-impl ClientNames for Statements {
-    fn client_name(&self, id: u64) -> Option<&[u8]> {
-        self.iter().find(|(_, statement)| statement.id == id).map(|(name, _)| &**name)
-    }
-}
 
 /// The texts of a thread.
 #[derive(Default)]

@@ -24,7 +24,10 @@ pub(super) enum Effect {
     Begin,
     Commit,
     Rollback,
-    Ddl,
+    /// `code`: functions may be others now.
+    Ddl {
+        code: bool,
+    },
     /// A server that joins the transaction has to run this too.
     Note(String),
     Prepare(Rc<Prepared>),
@@ -37,6 +40,9 @@ impl Session {
     /// After [`Session::io`]: takes note of what has happened.
     pub(super) async fn settle(&mut self) -> Result<(), End> {
         self.take_events()?;
+        if self.has_to_fall() {
+            Box::pin(self.fall()).await?;
+        }
         if let Some(told) = self.ready_held.take() {
             if self.may_release() {
                 self.release_pins().await;
@@ -56,7 +62,11 @@ impl Session {
     fn tell_ready(&mut self, told: TxStatus) {
         wire::put_ready(&mut self.outbox, told);
         let more = self.relay.awaits_ready();
-        self.registration.control.running.set(more);
+        if more {
+            self.waits_anew();
+        } else {
+            self.registration.control.rests();
+        }
         self.registration.control.active.set(told != TxStatus::Idle || more);
     }
 
@@ -138,8 +148,9 @@ impl Session {
                 self.ended(Session::committed);
             }
             Effect::Rollback => self.ended(Session::undone),
-            Effect::Ddl => {
+            Effect::Ddl { code } => {
                 self.batch.schema_changed = true;
+                self.batch.code_changed |= code;
                 self.database.schema_changes.fetch_add(1, Ordering::SeqCst);
             }
             Effect::Note(statement) => self.tx.note(statement),
@@ -250,7 +261,7 @@ impl Session {
     }
 
     fn ready(&mut self, status: TxStatus) -> Result<(), End> {
-        let mut schema_changed = false;
+        let (mut schema_changed, mut code_changed) = (false, false);
         // What the client has sent since is under way as well.
         let more = self.relay.awaits_ready();
         let last = !more && !self.batch.is_begun();
@@ -290,6 +301,7 @@ impl Session {
                     self.config_values.clear();
                 }
                 schema_changed = std::mem::take(&mut self.batch.schema_changed);
+                code_changed = std::mem::take(&mut self.batch.code_changed);
                 if schema_changed {
                     // Others have prepared by the old one until now, or it is back.
                     self.database.schema_changes.fetch_add(1, Ordering::SeqCst);
@@ -314,8 +326,10 @@ impl Session {
         }
         self.batch.answered(more);
         let told = self.status();
-        self.reads_schema = schema_changed && !self.database.is_one_shard();
-        if self.reads_schema || (status == TxStatus::Idle && self.may_release()) {
+        // Of a database with one shard only the functions are of interest.
+        self.reads_schema = schema_changed && (code_changed || !self.database.is_one_shard());
+        let judged = self.registration.control.judged.get();
+        if self.reads_schema || judged || (status == TxStatus::Idle && self.may_release()) {
             self.ready_held = Some(told);
         } else {
             self.tell_ready(told);

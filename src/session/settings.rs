@@ -55,65 +55,6 @@ impl ConfigValues {
     }
 }
 
-/// Might the code of a `DO` block leave something on its server that the next client would meet? Its
-/// words are looked at, as PL/pgSQL reads them. What the functions do that it calls cannot be seen:
-/// what they have left is looked for when it has run.
-pub(super) fn may_leave_state(block: &[u8], standard_strings: bool) -> bool {
-    let mut lexed = Lexed::default();
-    let Ok(tokens) = tokenize(block, standard_strings) else { return true };
-    if lexed.lex(block, standard_strings).is_err() {
-        return true;
-    }
-    let slots = 0..u32::try_from(lexed.literals().len()).unwrap_or(u32::MAX);
-    let codes: Option<Vec<_>> = slots.map(|slot| lexed.literal_value(block, slot)).collect();
-    let Some(codes) = codes else { return true };
-    // Of another language nothing is known.
-    let mut words = tokens.iter().map(|token| word(block, token));
-    let names_language = words.any(|word| word == "language");
-    let names_ours = words.any(|word| word == "plpgsql") || codes.iter().any(|code| **code == *b"plpgsql");
-    (names_language && !names_ours) || codes.iter().any(|code| may_set(code, standard_strings))
-}
-
-/// A word or an identifier in lower case; nothing of other tokens.
-fn word(text: &[u8], token: &crate::sql::Token) -> String {
-    let raw = &text[token.span.start as usize..token.span.end as usize];
-    match token.kind {
-        TokenKind::Word | TokenKind::QuotedIdent => {
-            String::from_utf8_lossy(raw).trim_matches('"').to_lowercase()
-        }
-        _ => String::new(),
-    }
-}
-
-fn may_set(code: &[u8], standard_strings: bool) -> bool {
-    const SUSPICIOUS: [&str; 12] = [
-        "set_config",
-        "temp",
-        "temporary",
-        "listen",
-        "load",
-        "setseed",
-        "seed",
-        "prepare",
-        "execute",
-        "pg_settings",
-        "pg_temp",
-        "dblink_connect",
-    ];
-    let Ok(tokens) = tokenize(code, standard_strings) else { return true };
-    let words: Vec<String> = tokens.iter().map(|token| word(code, token)).collect();
-    words.iter().enumerate().any(|(at, word)| match tokens[at].kind {
-        TokenKind::UnicodeIdent => true,
-        // As a statement, not as a part of an UPDATE.
-        TokenKind::Word if matches!(word.as_str(), "set" | "reset") => {
-            at == 0
-                || matches!(words[at - 1].as_str(), "begin" | "then" | "else" | "loop")
-                || matches!(tokens[at - 1].kind, TokenKind::Semicolon | TokenKind::Operator)
-        }
-        _ => SUSPICIOUS.contains(&word.as_str()) || word.contains("advisory"),
-    })
-}
-
 /// The statements of a text, one by one. With `expected` 1 it is the whole text, trimmed.
 pub(super) fn statement_texts(text: &[u8], expected: usize, standard_strings: bool) -> Vec<String> {
     let Ok(tokens) = tokenize(text, standard_strings) else { return Vec::new() };
@@ -321,37 +262,6 @@ mod tests {
         assert_eq!(role_of_statement("SET ROLE \"Bob\""), Some("Bob".to_owned()));
         assert_eq!(role_of_statement("SET SESSION AUTHORIZATION 'al'"), Some("al".to_owned()));
         assert_eq!(path_of_value("\"$user\", public", "bob"), ["bob", "public"]);
-    }
-
-    #[test]
-    fn blocks_that_may_leave_state() {
-        for code in [
-            "DO $$BEGIN SET work_mem = '1MB'; END$$",
-            "DO $$BEGIN PERFORM set_config('a', 'b', false); END$$",
-            "DO $$BEGIN PERFORM pg_catalog.\"set_config\"('a', 'b', false); END$$",
-            "do 'begin create temp table t(); end'",
-            "DO $$BEGIN EXECUTE 'x'; END$$",
-            "DO $$BEGIN NULL;-- why\nSET work_mem = '1MB'; END$$",
-            "DO $$BEGIN NULL; /* x */ RESET work_mem; END$$",
-            "DO $$BEGIN <<l>> SET work_mem = '1MB'; END$$",
-            "DO $$BEGIN IF true THEN SET\nwork_mem = '1MB'; END IF; END$$",
-            "DO LANGUAGE plpgsql E'BEGIN \\x53ET work_mem=''9MB''; END'",
-            "DO LANGUAGE plpgsql U&'BEGIN \\0053ET work_mem=''9MB''; END'",
-            "DO $$BEGIN UPDATE pg_settings SET setting = 1; END$$",
-            "DO $$BEGIN PERFORM U&\"set_confi\\0067\"('a', 'b', false); END$$",
-            "DO LANGUAGE plperl $$spi_exec_query('x')$$",
-            "DO $$BEGIN RAISE NOTICE 'open; END$$",
-        ] {
-            assert!(may_leave_state(code.as_bytes(), true), "{code}");
-        }
-        for code in [
-            "DO $$BEGIN UPDATE t SET a = 1; END$$",
-            "DO $$BEGIN RAISE NOTICE 'set x'; END$$",
-            "DO LANGUAGE plpgsql $$BEGIN ALTER TABLE t ALTER a SET DEFAULT 1; PERFORM f(); END$$",
-            "DO $$BEGIN INSERT INTO t VALUES (1) ON CONFLICT DO UPDATE SET a = 1; END$$ LANGUAGE 'plpgsql'",
-        ] {
-            assert!(!may_leave_state(code.as_bytes(), true), "{code}");
-        }
     }
 
     #[test]

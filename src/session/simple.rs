@@ -4,13 +4,13 @@ use super::attach::Unattached;
 use super::distributed::Destination;
 use super::pins::asks_for_sequences;
 use super::ready::Effect;
-use super::settings::{ConfigValues, may_leave_state, statement_texts};
+use super::settings::{ConfigValues, statement_texts};
 use super::state::{End, Session};
 use super::transaction::{Own, changes, is_characteristic};
 use crate::error::{ClientError, SqlState};
-use crate::execute::Expect;
+use crate::execute::{Event, Expect};
 use crate::route::Parameters;
-use crate::sql::{ConfigCall, Kind, Pin, Shape, Statement, Target};
+use crate::sql::{ConfigCall, Kind, Pin, Shape, Statement, Target, may_leave_state};
 use crate::txn::{Change, Phase};
 use crate::wire::{self, Header, TxStatus};
 use std::rc::Rc;
@@ -211,6 +211,9 @@ impl Session {
             self.batch.note_unsure();
         }
         self.relay.expect(Expect::Query { note });
+        if !self.parked.is_empty() {
+            self.waits_in_company(text);
+        }
         self.started();
         self.batch.is_off();
         Ok(())
@@ -226,6 +229,14 @@ impl Session {
     /// A `ReadyForQuery` of pgring's own.
     pub(super) fn ready_without_server(&mut self) {
         self.relay.emit(&mut self.outbox, &mut self.events);
+        // Of this batch, and not to be taken for those of the next.
+        self.events.retain(|event| {
+            let confirmed = matches!(event, Event::Confirmed);
+            if confirmed {
+                self.batch.confirmed();
+            }
+            !confirmed
+        });
         self.batch.is_off();
         self.batch.answered(false);
         let status = self.status();
@@ -241,7 +252,7 @@ impl Session {
         if status == TxStatus::Idle {
             self.transaction_began = None;
         }
-        self.registration.control.running.set(false);
+        self.registration.control.rests();
         self.registration.control.active.set(status != TxStatus::Idle);
         self.idle_since = Instant::now();
     }
@@ -434,6 +445,7 @@ impl Session {
             let pins = [
                 statement.pin,
                 code.then_some(Pin::Code),
+                changes_code(statement, &source).then_some(Pin::Call),
                 self.pin_unfollowed(statement, &source, values),
                 self.pin_of_executed(shape, statement),
             ];
@@ -484,7 +496,7 @@ impl Session {
             Kind::Begin => Effect::Begin,
             Kind::Commit { .. } => Effect::Commit,
             Kind::Rollback { .. } => Effect::Rollback,
-            Kind::Ddl => Effect::Ddl,
+            Kind::Ddl => Effect::Ddl { code: changes_code(statement, &source) },
             Kind::SetTransaction if !self.database.is_one_shard() => Effect::Note(source),
             Kind::Deallocate(Some(name)) => Effect::Deallocate(name.clone()),
             Kind::Deallocate(None) => Effect::ForgetPrepared,
@@ -569,6 +581,19 @@ fn refuse_own_among_others(shape: &Shape) -> Result<(), ClientError> {
         ));
     }
     Ok(())
+}
+
+/// Does it make or alter functions, or what calls them? A temporary one may do what others do.
+fn changes_code(statement: &Statement, source: &str) -> bool {
+    let names = |word: &str| {
+        source.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+    };
+    statement.kind == Kind::Ddl
+        && match statement.pin {
+            Some(Pin::Call) => true,
+            Some(Pin::TemporaryTable) => names("function") || names("procedure"),
+            _ => false,
+        }
 }
 
 fn has_effect(kind: &Kind) -> bool {

@@ -475,7 +475,7 @@ pub(super) fn put_evicted(server: &mut Server, relay: &mut Relay, evicted: Evict
 }
 
 /// Closes what may be there by a name; PostgreSQL does not mind if nothing is.
-fn put_close(server: &mut Server, relay: &mut Relay, name: &[u8]) {
+pub(super) fn put_close(server: &mut Server, relay: &mut Relay, name: &[u8]) {
     wire::put_close_statement(&mut server.outbox, name);
     relay.expect(Expect::Close { evicted: None, shown: false });
 }

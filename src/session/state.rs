@@ -3,7 +3,7 @@
 use super::batch::Batch;
 use super::cancel::{Control, Registration};
 use super::directory::{Database, Directory};
-use super::distributed::{AwaitsSync, Bound, Copying, Cursor};
+use super::distributed::{AwaitsSync, Bound, Copying, Cursor, Ending};
 use super::own::OwnSettings;
 use super::pins::Pins;
 use super::prepared::{Prepared, Statements};
@@ -89,6 +89,8 @@ pub struct Session {
     pub(super) pins_to_check: bool,
     /// `currval()` and `lastval()` have been asked for: the session keeps its server.
     pub(super) keeps_sequences: bool,
+    /// Such code has run on the servers of a statement of several shards.
+    pub(super) in_doubt: bool,
     /// A server has refused a setting of the session's.
     pub(super) lost_setting: bool,
 
@@ -107,8 +109,8 @@ pub struct Session {
     pub(super) copying: Option<Box<Copying>>,
     /// SQL's cursors, and named portals of transactions, that have to be found again.
     pub(super) cursors: HashMap<Box<[u8]>, Cursor>,
-    /// Several servers are being told to commit.
-    pub(super) committing: bool,
+    /// Several servers are being told to end a transaction.
+    pub(super) ending: Ending,
     /// A change on several servers that is committed with the `Sync` behind it.
     pub(super) awaits_sync: Option<Box<AwaitsSync>>,
     /// Values of `set_config()` that came as parameters, by portal.
@@ -140,6 +142,17 @@ pub(super) struct Held {
     pub(super) lease: Lease,
     /// Why it stays after the transaction.
     pub(super) pins: Pins,
+    pub(super) doubt: Doubt,
+}
+
+/// What code may have left on a server that no question has found.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Doubt {
+    None,
+    /// A parameter of a name that only the code knows.
+    Settings,
+    /// Nothing was asked.
+    Anything,
 }
 
 /// How a session ends.
@@ -209,6 +222,9 @@ impl Session {
                     return Ok(());
                 }
                 self.frame(head).await?;
+            }
+            if self.has_to_fall() {
+                Box::pin(self.fall()).await?;
             }
             self.io().await?;
             self.settle().await?;

@@ -4,6 +4,7 @@
 use super::attach::server_refusal;
 use super::cancel::Registration;
 use super::directory::{Database, Directory, Greeting, User};
+use super::distributed::Ending;
 use super::own::OwnSettings;
 use super::ready::{is_ascii_superset, unreadable_encoding};
 use super::settings::{path_of_statement, path_of_value};
@@ -66,7 +67,7 @@ impl Admitted {
             relay: Default::default(),
             distributed: Default::default(),
             awaits_sync: None,
-            committing: false,
+            ending: Ending::No,
             copying: None,
             cursors: Default::default(),
             told: self.told,
@@ -85,6 +86,7 @@ impl Admitted {
             told_ahead: Default::default(),
             pins_to_check: false,
             keeps_sequences: false,
+            in_doubt: false,
             lost_setting: false,
             ready_held: None,
             reads_schema: false,

@@ -1,6 +1,7 @@
 //! What all sessions of a thread share. Nothing in it is locked: they run one at a time.
 
 use super::cancel::Control;
+use super::company::Verdict;
 use super::directory::Directory;
 use super::neighbours::{Home, Neighbours, cancel_on};
 use super::prepared::Interner;
@@ -84,6 +85,8 @@ pub enum WorkerMessage {
         /// Only sessions of this database.
         database: Option<String>,
     },
+    /// A session gives way in a deadlock.
+    Fall(Verdict),
     /// Closes idle server connections that are of no use any more.
     Tidy,
 }
@@ -274,6 +277,12 @@ impl Worker {
                         if meant {
                             control.kill(ClientError::fatal(SqlState::SHUTTING_DOWN, why));
                         }
+                    }
+                }
+                WorkerMessage::Fall(verdict) => {
+                    let control = self.controls.borrow().get(&verdict.session).cloned();
+                    if let Some(control) = control {
+                        tokio::task::spawn_local(async move { control.fall(verdict).await });
                     }
                 }
                 WorkerMessage::Tidy => {

@@ -4,17 +4,21 @@
 
 mod analyze;
 mod cache;
+mod code;
 pub mod distribute;
 mod hints;
 mod lexer;
 mod schema;
 mod shape;
+mod suspects;
 
 pub use analyze::{Context, analyze, is_readable};
 pub use cache::PlanCache;
+pub use code::may_leave_state;
 pub use hints::{Hints, ReadHint};
 pub use lexer::{LexError, LexFault, Lexed, Literal, Token, TokenKind, tokenize};
 pub use schema::{
     Carriage, ColumnDetail, Function, Giving, Schema, Table, TableDetail, TableKind, TextOrder,
 };
 pub use shape::*;
+pub use suspects::{Edge, Routine, Suspects};

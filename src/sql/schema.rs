@@ -9,7 +9,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::KeyType;
+use super::{KeyType, Suspects};
+use std::sync::Arc;
 
 /// An immutable snapshot of a database's tables and functions.
 #[derive(Debug, Default)]
@@ -21,6 +22,7 @@ pub struct Schema {
     by_name: HashMap<String, Vec<usize>>,
     functions: HashMap<String, Vec<Function>>,
     aggregates: HashSet<String>,
+    suspects: Arc<Suspects>,
 }
 
 /// A table, view or sequence.
@@ -160,13 +162,31 @@ impl Schema {
             by_function.entry(function.name.clone()).or_default().push(function);
         }
         let aggregates = HashSet::new();
-        Schema { epoch, one_shard: false, tables, by_name, functions: by_function, aggregates }
+        Schema {
+            epoch,
+            one_shard: false,
+            tables,
+            by_name,
+            functions: by_function,
+            aggregates,
+            suspects: Arc::default(),
+        }
     }
 
     /// With the names of all aggregates and window functions, PostgreSQL's own and extensions'
     /// included.
     pub fn with_aggregates(self, names: impl IntoIterator<Item = String>) -> Schema {
         Schema { aggregates: names.into_iter().collect(), ..self }
+    }
+
+    /// With what is known of functions that leave something on their server.
+    pub fn with_suspects(self, suspects: Arc<Suspects>) -> Schema {
+        Schema { suspects, ..self }
+    }
+
+    /// Functions that may leave something on their server, and who calls them.
+    pub fn suspects(&self) -> &Suspects {
+        &self.suspects
     }
 
     /// A database with one shard: nothing is sharded and everything may be passed on.

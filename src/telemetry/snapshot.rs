@@ -448,6 +448,10 @@ pub struct TransactionRow {
     pub state: &'static str,
     /// How long it has been prepared.
     pub age_seconds: f64,
+    /// Since when.
+    pub since: Option<SystemTime>,
+    /// What its end waits for.
+    pub waits_for: String,
 }
 
 /// A setting, as in `SHOW CONFIG`. Never a secret.

@@ -4,7 +4,9 @@
 //! that an empty transaction costs no server and the shard is known by then. What the client
 //! did in between (savepoints, `SET LOCAL`) waits in the journal and is replayed there.
 
+use super::Xid;
 use crate::backend::Settings;
+use crate::ring::ShardId;
 
 /// Where the transaction is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -56,6 +58,36 @@ pub struct Transaction {
     savepoints: Vec<Savepoint>,
     /// It has changed the schema on several shards.
     rebuilds: bool,
+    /// Where it may have written, in the order of joining; the first apart, since mostly there is
+    /// no other.
+    writer: Option<Writer>,
+    writers: Vec<Writer>,
+    decision: Option<Decision>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Writer {
+    shard: ShardId,
+    /// How many savepoints there were when it wrote first.
+    savepoints: usize,
+}
+
+/// The row by which a transaction over several shards is decided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Decision {
+    /// The transaction's name.
+    pub xid: Xid,
+    /// In whose transaction the row is.
+    pub decider: ShardId,
+    /// How many savepoints there were when it was inserted; `None`: it has to be, still or again.
+    savepoints: Option<usize>,
+}
+
+impl Decision {
+    /// Has it been inserted, and not been undone since?
+    pub fn stands(&self) -> bool {
+        self.savepoints.is_some()
+    }
 }
 
 #[derive(Debug)]
@@ -165,6 +197,59 @@ impl Transaction {
         self.rebuilds
     }
 
+    /// It may have written there.
+    pub fn wrote(&mut self, shard: ShardId) {
+        let writer = Writer { shard, savepoints: self.savepoints.len() };
+        match self.writer {
+            None => self.writer = Some(writer),
+            Some(_) if self.has_written(shard) => {}
+            Some(_) => self.writers.push(writer),
+        }
+    }
+
+    /// May it have?
+    pub fn has_written(&self, shard: ShardId) -> bool {
+        self.writer.iter().chain(&self.writers).any(|writer| writer.shard == shard)
+    }
+
+    /// What has to be inserted, since several shards have been written to: `name` is asked for a
+    /// transaction that has none yet.
+    pub fn wanted_decision(&mut self, name: impl FnOnce() -> Xid) -> Option<Decision> {
+        let first = self.writer.filter(|_| !self.writers.is_empty())?;
+        let made = || Decision { xid: name(), decider: first.shard, savepoints: None };
+        let decision = self.decision.get_or_insert_with(made);
+        (!decision.stands()).then_some(*decision)
+    }
+
+    /// Would there be one?
+    pub fn wants_decision(&self) -> bool {
+        !self.writers.is_empty() && self.decision.is_none_or(|decision| !decision.stands())
+    }
+
+    /// It has been asked for, or inserted: it stands unless that fails the transaction.
+    pub fn decision_inserted(&mut self) {
+        let savepoints = self.savepoints.len();
+        if let Some(decision) = &mut self.decision {
+            decision.savepoints = Some(savepoints);
+        }
+    }
+
+    /// The decision, whether it stands or not.
+    pub fn decision(&self) -> Option<Decision> {
+        self.decision
+    }
+
+    /// What was implicit is over: nothing has been written.
+    pub fn forget_writers(&mut self) {
+        (self.writer, self.decision) = (None, None);
+        self.writers.clear();
+    }
+
+    /// `BEGIN` and each `SET TRANSACTION`.
+    pub fn characteristics(&self) -> &[String] {
+        &self.characteristics
+    }
+
     /// The changes so far, in order.
     pub fn changes(&self) -> &[Change] {
         &self.changes
@@ -209,6 +294,7 @@ impl Transaction {
         self.changes.truncate(self.savepoints[at].changes);
         self.journal.truncate(self.savepoints[at].journal);
         self.characteristics.truncate(self.savepoints[at].characteristics);
+        self.unwrite(at);
         self.failed = false;
         true
     }
@@ -224,7 +310,23 @@ impl Transaction {
             None => self.note(format!("RELEASE SAVEPOINT {}", quoted(name))),
         }
         self.savepoints.truncate(at);
+        for writer in self.writer.iter_mut().chain(&mut self.writers) {
+            writer.savepoints = writer.savepoints.min(at);
+        }
+        if let Some(decision) = &mut self.decision {
+            decision.savepoints = decision.savepoints.map(|savepoints| savepoints.min(at));
+        }
         true
+    }
+
+    /// All that was written behind so many savepoints is undone.
+    fn unwrite(&mut self, at: usize) {
+        self.writers.retain(|writer| writer.savepoints <= at);
+        if self.writer.is_some_and(|writer| writer.savepoints > at) {
+            self.writer = (!self.writers.is_empty()).then(|| self.writers.remove(0));
+        }
+        // One that does not stand is nobody's: who decides may be another one then.
+        self.decision = self.decision.filter(|decision| decision.savepoints.is_some_and(|made| made <= at));
     }
 
     /// Its end, either way. The settings of one that committed are taken with
@@ -373,6 +475,58 @@ mod tests {
         assert!(tx.release("a", Some("RELEASE a".into())));
         assert!(!tx.release("a", None));
         assert_eq!(tx.open(), ["BEGIN", "SAVEPOINT a", "RELEASE a"]);
+    }
+
+    /// `w`: a writer joins and the decision is inserted where one is wanted; `s`, `t`: savepoints,
+    /// in capitals rolled back to; `r`: the first one is released. Then whether the decision stands, and
+    /// who has written.
+    #[test]
+    fn a_rollback_to_may_undo_the_decision() {
+        let name = || Xid::new(std::time::UNIX_EPOCH, 7);
+        for (story, stands, writers) in [
+            ("w", false, "0"),
+            ("ww", true, "01"),
+            ("sww", true, "01"),
+            ("swwS", false, ""),
+            ("wwsS", true, "01"),
+            ("wswS", false, "0"),
+            ("wswSw", true, "02"),
+            ("swwtT", true, "01"),
+            ("swwtS", false, ""),
+            ("swtwS", false, ""),
+            ("swtwT", false, "0"),
+            ("swtwTw", true, "02"),
+            ("stwwT", false, ""),
+            ("swwSw", false, "2"),
+            ("swwSww", true, "23"),
+            ("swwr", true, "01"),
+            ("swwrtT", true, "01"),
+            ("stwwrS", true, "01"),
+        ] {
+            let mut tx = Transaction::default();
+            tx.begin("BEGIN".into());
+            let mut shard = 0;
+            for letter in story.chars() {
+                match letter {
+                    'w' => {
+                        tx.wrote(ShardId(shard));
+                        shard += 1;
+                        if let Some(wanted) = tx.wanted_decision(name) {
+                            assert!(tx.has_written(wanted.decider), "{story}");
+                            tx.decision_inserted();
+                        }
+                    }
+                    'r' => _ = tx.release("s", None),
+                    's' | 't' => tx.savepoint(letter.into(), None),
+                    other => _ = tx.rollback_to(&other.to_lowercase().to_string()),
+                }
+            }
+            assert_eq!(tx.decision().is_some_and(|decision| decision.stands()), stands, "{story}");
+            assert!(!tx.wants_decision(), "{story}");
+            let wrote: String =
+                (0..shard).filter(|at| tx.has_written(ShardId(*at))).map(|at| at.to_string()).collect();
+            assert_eq!(wrote, writers, "{story}");
+        }
     }
 
     #[test]

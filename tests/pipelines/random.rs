@@ -17,6 +17,12 @@ const SCHEMA: &str = "
 
 const PIPELINES: u64 = 400;
 
+/// Seeds whose pipelines were answered otherwise once: an error about a statement that the client
+/// has closed meanwhile; a portal whose `Bind` the server never came to; a `Describe` in a
+/// transaction that only pgring knew to have failed; a confirmation taken for one of the next batch;
+/// the unnamed statement lost to the check of a text whose name is taken.
+const ONCE_WRONG: [u64; 8] = [5423, 9043, 9286, 9489, 9599, 20564, 20587, 20623];
+
 struct Random(u64);
 
 impl Random {
@@ -233,8 +239,8 @@ fn random_pipelines_are_answered_as_postgresql_does() {
     }
     let mut wrong = Vec::new();
     let (mut answered, mut failed, mut refused) = (0, 0, 0);
-    for number in 0..count {
-        let mut random = Random((seed + number).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    for seed in (seed..seed + count).chain(ONCE_WRONG) {
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let pipeline = Pipeline::random(&mut random);
         let reset = "TRUNCATE t; INSERT INTO t SELECT 4, 'row ' || n FROM generate_series(1, 5) n;";
         for name in [&one, &two, &plain] {
@@ -275,7 +281,7 @@ fn random_pipelines_are_answered_as_postgresql_does() {
             if format!("{got:?}") != format!("{expected:?}") {
                 wrong.push(format!(
                     "seed {}, on {}:\n{}\n{}",
-                    seed + number,
+                    seed,
                     if name == &one { "one shard" } else { "two shards" },
                     pipeline.words.join("; "),
                     difference(&expected, &got),

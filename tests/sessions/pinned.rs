@@ -456,13 +456,26 @@ const BEHIND: &str = "SELECT coalesce((SELECT string_agg(name || '=' || setting,
      coalesce((SELECT string_agg(relname, ',') FROM pg_class WHERE relnamespace = pg_my_temp_schema()), ''),
      coalesce((SELECT string_agg(proname, ',') FROM pg_proc WHERE pronamespace = pg_my_temp_schema()), ''),
      (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),
-     (SELECT count(*) FROM pg_cursors WHERE is_holdable)";
+     (SELECT count(*) FROM pg_cursors WHERE is_holdable),
+     coalesce(current_setting('my.own', true), '')";
 
 const CODE: &str = "CREATE TABLE t (n int);
     CREATE FUNCTION setter(text, text) RETURNS text LANGUAGE sql AS 'SELECT set_config($1, $2, false)';
     CREATE PROCEDURE sets(text, text) LANGUAGE plpgsql AS $$BEGIN PERFORM set_config($1, $2, false); END$$;
     CREATE PROCEDURE makes() LANGUAGE plpgsql AS $$BEGIN CREATE TEMP TABLE made (n int); END$$;
-    CREATE PROCEDURE plain() LANGUAGE plpgsql AS $$BEGIN PERFORM 1; END$$;";
+    CREATE PROCEDURE plain() LANGUAGE plpgsql AS $$BEGIN PERFORM 1; END$$;
+    CREATE FUNCTION harmless() RETURNS int LANGUAGE plpgsql AS
+        $$BEGIN UPDATE t SET n = 1; PERFORM set_config('my.own', 'x', true); RETURN 7; END$$;
+    CREATE FUNCTION own(text) RETURNS text LANGUAGE sql AS $$SELECT set_config('my.own', $1, false)$$;
+    CREATE FUNCTION outer_one() RETURNS text LANGUAGE plpgsql AS
+        $$BEGIN RETURN setter('work_mem', '9MB'); END$$;
+    CREATE FUNCTION runs(text) RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE $1; END$$;
+    CREATE VIEW seen AS SELECT outer_one() AS v;
+    CREATE VIEW seen_again AS SELECT upper(v) FROM seen;
+    CREATE TABLE triggered (n int, v text DEFAULT setter('maintenance_work_mem', '9MB'));
+    CREATE FUNCTION on_insert() RETURNS trigger LANGUAGE plpgsql AS
+        $$BEGIN PERFORM outer_one(); RETURN new; END$$;
+    CREATE TRIGGER on_insert BEFORE INSERT ON triggered FOR EACH ROW EXECUTE FUNCTION on_insert();";
 
 /// A server connection at a time, for whoever needs one.
 fn with_code() -> (support::Proxy, String) {
@@ -520,6 +533,42 @@ fn code_and_odd_spellings_leave_nothing_for_the_next_client() {
         &["CALL sets('role', 'pg_monitor')"],
         &["CALL makes()"],
         &["BEGIN", "CALL sets('work_mem', '9MB')", "COMMIT"],
+        &["SELECT setter('work_mem', '9MB')"],
+        &["SELECT setter('role', 'pg_monitor')"],
+        &["SELECT setter('my.own', 'x')"],
+        &["SELECT own('x')"],
+        &["CALL sets('my.own', 'x')"],
+        &["SELECT outer_one()"],
+        &["SELECT * FROM public.\"seen\""],
+        &["SELECT * FROM seen_again"],
+        &["INSERT INTO triggered (n) VALUES (1)"],
+        &["INSERT INTO triggered VALUES (1, 'x')"],
+        &["SELECT runs('SET work_mem = ''9MB''')"],
+        &["SELECT runs('CREATE TEMP TABLE made (n int)')"],
+        &["BEGIN", "SELECT setter('work_mem', '9MB')", "SELECT 1", "COMMIT"],
+        &["PREPARE p AS SELECT setter('work_mem', '9MB')", "EXECUTE p"],
+        &["SELECT 1; SELECT setter('work_mem', '9MB')"],
+        &["DECLARE c CURSOR WITH HOLD FOR SELECT setter('work_mem', '9MB')"],
+        // Made meanwhile, and in the same transaction.
+        &[
+            "CREATE FUNCTION late() RETURNS text LANGUAGE sql AS 'SELECT set_config(''work_mem'', ''9MB'', false)'",
+            "SELECT late()",
+            "CREATE VIEW later AS SELECT late()",
+            "SELECT * FROM later",
+            "DROP FUNCTION late CASCADE",
+        ],
+        &[
+            "BEGIN",
+            "CREATE FUNCTION late() RETURNS text LANGUAGE sql AS 'SELECT set_config(''work_mem'', ''9MB'', false)'",
+            "SELECT late()",
+            "DROP FUNCTION late",
+            "COMMIT",
+        ],
+        &[
+            "CREATE FUNCTION pg_temp.f() RETURNS text LANGUAGE sql AS 'SELECT set_config(''work_mem'', ''9MB'', false)'",
+            "SELECT pg_temp.f()",
+            "DROP FUNCTION pg_temp.f",
+        ],
         &["SELECT setter('TimeZone', 'Asia/Tokyo')"],
         &["SET TimeZone = 'UTC'", "SELECT setter('TimeZone', 'Asia/Tokyo')"],
         &["SET work_mem = '9MB'; CALL plain()"],
@@ -562,6 +611,8 @@ fn code_that_leaves_nothing_keeps_no_server() {
             "DO $$BEGIN UPDATE t SET n = 1; END$$",
             "SELECT query_to_xml('SELECT 1', true, true, '')",
             "SELECT setter('my.local', 'x') WHERE false",
+            "SELECT harmless()",
+            "SELECT runs('SELECT 1')",
         ] {
             one.query("RESET ROLE");
             let answer = protocol.short(&mut one, sql);
@@ -582,15 +633,119 @@ fn code_that_leaves_nothing_keeps_no_server() {
     }
 }
 
-/// The limit that `docs/compatibility.md` names: of what a function in a query sets, only reported
-/// parameters are seen.
+/// What a function sets that a query calls, or a procedure, is its session's alone, and stays with it.
 #[test]
-fn a_function_in_a_query_may_set_unseen_what_is_not_reported() {
+fn what_a_function_sets_is_its_sessions() {
     let (proxy, name) = with_code();
+    for protocol in BOTH {
+        for (calls, asks, expect, undone) in [
+            (&["SELECT setter('work_mem', '9MB')"][..], "SHOW work_mem", "9MB", "RESET work_mem"),
+            (&["SELECT * FROM seen"], "SHOW work_mem", "9MB", "RESET work_mem"),
+            (&["INSERT INTO triggered VALUES (1, 'x')"], "SHOW work_mem", "9MB", "DISCARD ALL"),
+            (&["SELECT own('mine')"], "SHOW my.own", "mine", "DISCARD ALL"),
+            (&["SELECT setter('role', 'pg_monitor')"], "SELECT current_user", "pg_monitor", "DISCARD ALL"),
+            // It had set these itself.
+            (
+                &["SET work_mem = '5MB'", "CALL sets('work_mem', '9MB')"],
+                "SHOW work_mem",
+                "9MB",
+                "DISCARD ALL",
+            ),
+            (&["SET work_mem = '5MB'", "SELECT outer_one()"], "SHOW work_mem", "9MB", "DISCARD ALL"),
+            (&["SET my.own = 'old'", "CALL sets('my.own', 'new')"], "SHOW my.own", "new", "DISCARD ALL"),
+            (&["SET my.own = 'old'", "SELECT own('new')"], "SHOW my.own", "new", "DISCARD ALL"),
+        ] {
+            let mut one = Raw::login(&proxy.address(), APP, &name);
+            let mut other = Raw::login(&proxy.address(), APP, &name);
+            let clean = short(&other.query(BEHIND));
+            for sql in calls {
+                let answer = protocol.short(&mut one, sql);
+                assert!(!format!("| {answer}").contains("| E "), "{sql}: {answer}");
+            }
+            assert_eq!(one.value(asks), expect, "{calls:?}");
+            assert!(
+                short(&other.query("SELECT 1")).starts_with("E "),
+                "{calls:?}: the other one has to wait"
+            );
+            assert_eq!(one.value(asks), expect, "{calls:?}");
+            let answer = protocol.short(&mut one, undone);
+            assert!(!format!("| {answer}").contains("| E "), "{undone}: {answer}");
+            assert_eq!(short(&other.query(BEHIND)), clean, "{calls:?}");
+        }
+    }
+}
+
+/// Nothing is asked after a function that can set nothing.
+#[test]
+fn a_function_that_sets_nothing_costs_nothing() {
+    let (proxy, name) = with_code();
+    let servers = support::servers(1);
+    let mut one = Raw::login(&proxy.address(), APP, &name);
+    let pid = one.value("SELECT pg_backend_pid()");
+    let last = || {
+        let ask = format!("SELECT query FROM pg_stat_activity WHERE pid = {pid}");
+        servers[0].psql(SUPERUSER, &name, &ask).unwrap().trim().to_owned()
+    };
+    for (sql, alone) in [
+        ("SELECT harmless()", true),
+        ("INSERT INTO t VALUES (1)", true),
+        ("SELECT upper(v) FROM triggered", true),
+        ("SELECT outer_one() WHERE false", false),
+    ] {
+        for protocol in BOTH {
+            protocol.ask(&mut one, sql);
+            assert_eq!(last() == sql, alone, "{sql}: {}", last());
+        }
+    }
+}
+
+/// A statement of several shards may call one as well: nobody else meets what it has left there.
+#[test]
+fn what_a_trigger_sets_on_several_shards_is_forgotten() {
+    let script = "CREATE TABLE t (user_id int PRIMARY KEY, v text);
+        CREATE FUNCTION on_write() RETURNS trigger LANGUAGE plpgsql AS
+            $$BEGIN PERFORM set_config('work_mem', '9MB', false), set_config('my.own', 'x', false),
+                pg_advisory_lock(4711);
+              RETURN new; END$$;
+        CREATE TRIGGER on_write BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION on_write();";
+    let servers = support::servers(2);
+    let name = support::database(&servers, script);
+    let config = Config::new().database(&name, &servers).set("pool", "size", "1");
+    let proxy = support::Proxy::start(config);
     let mut one = Raw::login(&proxy.address(), APP, &name);
     let mut other = Raw::login(&proxy.address(), APP, &name);
-    one.query("SELECT setter('work_mem', '9MB')");
-    assert_eq!(other.value("SHOW work_mem"), "9MB");
-    one.query("SELECT setter('TimeZone', 'Asia/Tokyo')");
-    assert!(short(&other.query("SHOW TimeZone")).starts_with("E "), "the other one has to wait");
+    assert_eq!(short(&one.query("INSERT INTO t VALUES (1, 'a'), (4, 'a')")), "INSERT 0 2 | I");
+    assert_eq!(short(&one.query("UPDATE t SET v = 'b'")), "UPDATE 2 | I");
+    for shard in ["s1", "s2"] {
+        let ask = "SELECT current_setting('work_mem'), coalesce(current_setting('my.own', true), ''),
+            (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())";
+        let seen = short(&other.query(&format!("{ask} /* pgring: shard={shard} */")));
+        assert_eq!(seen, "4MB,,0 | SELECT 1 | I", "{shard}");
+    }
+}
+
+/// Whatever is in the temporary schema, a table or not, keeps its server until it is gone.
+#[test]
+fn what_is_in_the_temporary_schema_keeps_its_server() {
+    let (proxy, name) = with_code();
+    for protocol in BOTH {
+        for (makes, drops) in [
+            ("CREATE STATISTICS pg_temp.s ON n, v FROM triggered", "DROP STATISTICS pg_temp.s"),
+            ("CREATE COLLATION pg_temp.c FROM \"C\"", "DROP COLLATION pg_temp.c"),
+            ("CREATE DOMAIN pg_temp.d AS int", "DROP DOMAIN pg_temp.d"),
+        ] {
+            let mut one = Raw::login(&proxy.address(), APP, &name);
+            let mut other = Raw::login(&proxy.address(), APP, &name);
+            let answers = |session: &mut Raw, sql: &str| {
+                let answer = protocol.short(session, sql);
+                assert!(!format!("| {answer}").contains("| E "), "{sql}: {answer}");
+            };
+            answers(&mut one, makes);
+            // What has it look for what is still there.
+            answers(&mut one, "DROP TABLE IF EXISTS nowhere");
+            assert!(short(&other.query("SELECT 1")).starts_with("E "), "{makes}: the other one has to wait");
+            answers(&mut one, drops);
+            answers(&mut other, "SELECT 1");
+        }
+    }
 }

@@ -51,8 +51,17 @@ impl Proxy {
         proxy
     }
 
+    /// Starts one that ends or stops itself at a step of a commit, as `PGRING_FAIL_POINT` says.
+    pub(crate) fn start_to_fail(config: Config, point: &str) -> Proxy {
+        Proxy::start_in(config, "/readyz", &[("PGRING_FAIL_POINT", point)])
+    }
+
     fn start_until(config: Config, path: &str) -> Proxy {
-        let mut proxy = Proxy::spawn(config, &[]);
+        Proxy::start_in(config, path, &[])
+    }
+
+    fn start_in(config: Config, path: &str, environment: &[(&str, &str)]) -> Proxy {
+        let mut proxy = Proxy::spawn(config, environment);
         eventually_within(START_PATIENCE, "pgring is ready", || {
             if let Some(status) = proxy.watched.ended().unwrap() {
                 panic!("pgring ended while starting ({status}):\n{}", proxy.log());

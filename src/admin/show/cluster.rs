@@ -1,5 +1,6 @@
 //! `SHOW SHARDS`, `RING`, `TRANSACTIONS` and `ROUTES`: what PgBouncer does not have.
 
+use super::super::clock::utc;
 use super::super::table::{Field, int8, is, numeric, text, yes};
 use crate::telemetry::snapshot::{RingRow, RouteRow, ShardRow, TransactionRow};
 
@@ -34,6 +35,8 @@ pub(super) const TRANSACTIONS: &[Field<TransactionRow>] = &[
     text("participants", |row| is(row.participants.join(", "))),
     text("state", |row| is(row.state)),
     numeric("age_seconds", |row| is(format!("{:.3}", row.age_seconds))),
+    text("since", |row| row.since.map(utc)),
+    text("waits_for", |row| is(&row.waits_for)),
 ];
 
 pub(super) const ROUTES: &[Field<RouteRow>] =

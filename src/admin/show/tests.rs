@@ -33,7 +33,7 @@ fn columns_of_each_show() {
                 .into(),
         ),
         (Show::Ring, "| database shard weight virtual_nodes share pending_share pending_moves".into()),
-        (Show::Transactions, "| database gid decider participants state age_seconds".into()),
+        (Show::Transactions, "| database gid decider participants state age_seconds since waits_for".into()),
         (Show::Routes, "| route count".into()),
         (
             Show::Stats,

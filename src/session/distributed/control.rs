@@ -1,16 +1,13 @@
-//! A transaction on several servers: what begins, divides and ends it concerns them all.
-//!
-//! Until two-phase commit takes this over, `COMMIT` is sent to all of them at once, after each has
-//! said that nothing stands in its way (`SET CONSTRAINTS ALL IMMEDIATE`): between that and the
-//! `COMMIT`s a server that dies may leave the transaction in parts, which the client is told
-//! (`08007`).
+//! A transaction on several servers: what begins, divides and ends it concerns them all. How it is
+//! committed is [`super::commit`]'s.
 
 use super::Fault;
 use super::drive::{Discard, tags};
 use super::team::Member;
-use crate::error::{ClientError, SqlState};
-use crate::execute::{Branch, Outcome};
-use crate::session::attach::Unattached;
+use crate::backend::ServerError;
+use crate::error::ClientError;
+use crate::execute::Branch;
+use crate::session::attach::{Unattached, server_refusal};
 use crate::session::ready::Effect;
 use crate::session::reworded::Reworded;
 use crate::session::state::Session;
@@ -72,6 +69,7 @@ impl Session {
             // The servers that are left may know it, but a part of the transaction is lost.
             return Ok(Own::Error(no_savepoint(name)));
         }
+        self.registration.control.says(source.as_bytes());
         let commits = matches!(statement.kind, Kind::Commit { .. }) && !self.tx.is_failed();
         let chain = match statement.kind {
             Kind::Commit { chain } | Kind::Rollback { chain } => chain,
@@ -158,9 +156,6 @@ impl Session {
             self.tx.finish();
         }
         self.forget_portals();
-        if committed {
-            self.metrics().transactions.two_phase.inc();
-        }
         self.tally.transactions.inc();
     }
 
@@ -189,7 +184,28 @@ impl Session {
             .partition(|held| held.lease.status != TxStatus::Idle);
         self.parked = others;
         company.sort_by_key(|held| held.shard.index());
-        company.into_iter().map(|held| Member { held, branch: Branch::default() }).collect()
+        let company: Vec<_> =
+            company.into_iter().map(|held| Member { held, branch: Branch::default() }).collect();
+        self.registration.control.gathers(&company);
+        company
+    }
+
+    /// Reads what the members still have to answer.
+    pub(super) async fn settle_owed(&mut self, members: &mut Vec<Member>) -> Result<(), Fault> {
+        let mut outcome = Ok(());
+        for at in (0..members.len()).rev() {
+            match members[at].held.lease.settle().await {
+                Ok(()) => {}
+                Err(ServerError::Refused { body, .. }) if members[at].held.lease.status != TxStatus::Idle => {
+                    outcome = Err(server_refusal(&body).into());
+                }
+                Err(error) => {
+                    let member = members.remove(at);
+                    outcome = Err(self.member_lost(member, &error).into());
+                }
+            }
+        }
+        outcome
     }
 
     /// Runs a statement on each of the members; the first one's command tag.
@@ -209,20 +225,30 @@ impl Session {
 
     pub(super) async fn on_company(&mut self, statement: &str) -> Result<String, Fault> {
         let mut members = self.gather_company();
-        let outcome = self.on_members(&mut members, statement).await;
+        let outcome = match self.settle_owed(&mut members).await {
+            Ok(()) => self.on_members(&mut members, statement).await,
+            Err(fault) => Err(fault),
+        };
         self.disband(members);
         outcome
     }
 
     pub(super) async fn roll_back_company(&mut self) -> Result<(), Fault> {
         let mut members = self.gather_company();
-        let outcome = self.roll_back(&mut members).await;
+        // What a server has had against the decision does not matter any more.
+        let outcome = match self.settle_owed(&mut members).await {
+            Err(Fault::End(end)) => Err(Fault::End(end)),
+            Ok(()) | Err(_) => self.roll_back(&mut members).await,
+        };
         self.disband(members);
         outcome
     }
 
     /// Rolls the members' transactions back. One that does not answer is closed, which does it too.
     pub(super) async fn roll_back(&mut self, members: &mut Vec<Member>) -> Result<(), Fault> {
+        if self.tx.phase() == Phase::Idle {
+            self.tx.forget_writers();
+        }
         match self.on_members(members, "ROLLBACK").await {
             Err(Fault::End(end)) => Err(Fault::End(end)),
             Ok(_) | Err(_) => {
@@ -234,55 +260,12 @@ impl Session {
 
     pub(super) async fn commit_company(&mut self) -> Result<(), Fault> {
         let mut members = self.gather_company();
-        let outcome = self.commit(&mut members).await;
-        self.keep_changes(&mut members);
+        let outcome = match self.settle_owed(&mut members).await {
+            Ok(()) => self.commit(&mut members).await,
+            Err(fault) => self.roll_back(&mut members).await.and(Err(fault)),
+        };
         self.disband(members);
         outcome
-    }
-
-    /// What the transaction has set stands on the servers that have committed it: before anybody
-    /// else gets them.
-    fn keep_changes(&self, members: &mut [Member]) {
-        if self.tx.changes().is_empty() {
-            return;
-        }
-        for member in members {
-            if !matches!(&member.branch.outcome, Some(Outcome::Complete(tag)) if **tag == *"COMMIT") {
-                continue;
-            }
-            let mut server = (*member.held.lease.settings).clone();
-            self.tx.apply(&self.initial, &mut (*self.settings).clone(), &mut server);
-            member.held.lease.settings = Arc::new(server);
-        }
-    }
-
-    /// Commits the members' transactions.
-    pub(super) async fn commit(&mut self, members: &mut Vec<Member>) -> Result<(), Fault> {
-        if members.len() > 1
-            && let Err(fault) = self.on_members(members, "SET CONSTRAINTS ALL IMMEDIATE").await
-        {
-            self.roll_back(members).await?;
-            return Err(fault);
-        }
-        let all = members.len();
-        self.committing = true;
-        let outcome = self.on_members(members, "COMMIT").await;
-        self.committing = false;
-        let committed = tags(members).filter(|tag| *tag == "COMMIT").count();
-        match outcome {
-            Ok(_) if committed == all => Ok(()),
-            Err(Fault::End(end)) => Err(Fault::End(end)),
-            Err(fault @ Fault::Frame(_)) if committed == 0 && members.len() == all => {
-                self.roll_back(members).await?;
-                Err(fault)
-            }
-            _ => Err(ClientError::error(
-                SqlState::OUTCOME_UNKNOWN,
-                format!("the transaction was committed on {committed} of {all} shards for certain"),
-            )
-            .with_hint("Look at the rows on each shard before you repeat it.")
-            .into()),
-        }
     }
 
     /// A fault as the client is told it.

@@ -25,8 +25,7 @@ use crate::session::attach::Unattached;
 use crate::session::directory::Database;
 use crate::session::state::{End, Session};
 use crate::sql::distribute::{self, CopyFormat, CopyIn, CopyKind, Plan};
-use crate::txn::Phase;
-use crate::wire::{self, Buffer, HEADER_LEN, TxStatus};
+use crate::wire::{self, Buffer, HEADER_LEN};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -269,14 +268,13 @@ impl Session {
         let mut bound = Buffer::new();
         bound.put(asked.parameters);
         put_formats(&mut bound, asked.formats.iter().copied());
-        let implicit = self.tx.phase() == Phase::Idle;
+        if let Err(fault) = self.enlist(&members).await {
+            self.disband(members);
+            return Err(fault);
+        }
         for member in &mut members {
             let mut branch = std::mem::take(&mut member.branch);
-            let begins = implicit && member.held.lease.status == TxStatus::Idle;
-            let mut asking = self.asking(member);
-            if begins {
-                asking.hidden("BEGIN");
-            }
+            let mut asking = self.asking_to_change(member);
             asking.copy_in(asked.text, asked.types, &bound, &mut branch);
             member.branch = branch;
         }
@@ -375,7 +373,10 @@ impl Session {
             News::Failed(at) => {
                 let Some(member) = copying.members.get(at) else { return Err(misdescribed().into()) };
                 let frame = member.branch.error().ok_or_else(misdescribed)?;
-                Err(Fault::Frame(copying.in_clients_lines(frame, member.held.shard)))
+                match self.registration.control.verdict_on(frame) {
+                    Some(error) => Err(error.into()),
+                    None => Err(Fault::Frame(copying.in_clients_lines(frame, member.held.shard))),
+                }
             }
             News::Bad(Bad { error, line: None }) => Err((*error).into()),
             News::Bad(Bad { error, line: Some(line) }) => {

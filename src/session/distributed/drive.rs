@@ -4,6 +4,7 @@
 //! does not take stops them all.
 
 use super::Fault;
+use super::commit::Ending;
 use super::team::Member;
 use crate::backend::ServerError;
 use crate::error::{ClientError, SqlState};
@@ -108,7 +109,9 @@ impl Session {
         flow: &mut dyn Flow,
         hasty: bool,
     ) -> Result<(), Fault> {
-        self.team_up(members);
+        if self.ending != Ending::Settled {
+            self.team_up(members);
+        }
         let limit = self.directory.pool.query_timeout;
         let deadline = limit.map(|limit| self.asked_since.unwrap_or_else(Instant::now) + limit);
         let mut fault = None;
@@ -130,13 +133,15 @@ impl Session {
             match halt {
                 Halt::Done => break,
                 Halt::Failed(at) => {
-                    let frame = members[at].branch.error().unwrap_or_default().into();
-                    fault.get_or_insert(Fault::Frame(frame));
+                    let frame = members[at].branch.error().unwrap_or_default();
+                    fault.get_or_insert_with(|| self.failure(frame));
                 }
                 Halt::Lost(at, error) => {
                     let lost = self.member_lost(members.remove(at), &error);
                     fault.get_or_insert(Fault::Own(lost));
-                    self.team_up(members);
+                    if self.ending != Ending::Settled {
+                        self.team_up(members);
+                    }
                 }
                 Halt::Enough => {
                     over = true;
@@ -186,9 +191,17 @@ impl Session {
         }
     }
 
+    /// What is told of a server's error.
+    pub(super) fn failure(&self, frame: &[u8]) -> Fault {
+        match self.registration.control.verdict_on(frame) {
+            Some(error) => Fault::Own(error),
+            None => Fault::Frame(frame.into()),
+        }
+    }
+
     async fn cancel_members(&self, members: &[Member]) {
-        if self.committing {
-            // What is committed on one has to be on the others.
+        if self.ending != Ending::No {
+            // What one has done is undone, or has to be done by the others, by what follows.
             return;
         }
         let running = members.iter().filter(|member| member.branch.ready.is_none());
@@ -208,7 +221,10 @@ impl Session {
         );
         self.database.metrics[shard].server_lost.inc();
         self.database.shards[shard].board.probe_now();
-        if self.tx.phase() == Phase::Open && member.held.lease.status != TxStatus::Idle {
+        if self.ending == Ending::No
+            && self.tx.phase() == Phase::Open
+            && member.held.lease.status != TxStatus::Idle
+        {
             // Its part is gone, whatever the client goes back to: only the end is left for the others.
             self.undone();
             self.tx.lost();
@@ -237,6 +253,15 @@ impl Session {
         }
         if let Err(end) = self.poll_client(cx) {
             return Poll::Ready(Halt::Client(end));
+        }
+        let wanted = flow.wants();
+        for (at, member) in members.iter_mut().enumerate() {
+            let comes_later = matches!(wanted, Wants::Of(other) if other != at);
+            let stalled = comes_later && member.held.lease.inbox.len() >= AHEAD;
+            if stalled != member.branch.stalled {
+                member.branch.stalled = stalled;
+                self.note_stalled(member);
+            }
         }
         Poll::Pending
     }
@@ -295,7 +320,7 @@ impl Session {
 
     /// The client may go away meanwhile, or be sent away; what it has been given leaves.
     pub(super) fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
-        if self.committing {
+        if self.ending != Ending::No {
             // Whoever goes away now has said what is to be done.
             return Ok(());
         }

@@ -5,8 +5,8 @@
 //! ([`drive`]): rows of the answer ([`rows`]), partial results ([`combine`]), copies for one
 //! PostgreSQL to work over ([`gather`]), changes ([`write`]), for which keys may have to be computed
 //! first ([`computed`]) or rows read ([`beyond`]); or one portion of it after the other ([`portion`], [`cursor`]), or only
-//! described ([`explain`]). Several statements of one message take turns ([`turns`]). `BEGIN` to `COMMIT` over several servers
-//! is [`control`]'s.
+//! described ([`explain`]). Several statements of one message take turns ([`turns`]). `BEGIN` to `COMMIT`
+//! over several servers is [`control`]'s, and how that ends [`commit`]'s.
 //!
 //! When anything fails, every server is waited for before the client is told, so that none is left
 //! in the middle of something; a server that is lost is closed.
@@ -14,6 +14,7 @@
 mod ask;
 mod beyond;
 mod combine;
+mod commit;
 mod computed;
 mod control;
 mod copy;
@@ -21,6 +22,8 @@ mod cursor;
 mod drive;
 mod execute;
 mod explain;
+#[cfg(debug_assertions)]
+mod fail_point;
 mod gather;
 mod portal;
 mod portion;
@@ -45,9 +48,11 @@ use std::rc::Rc;
 use ask::type_bytes;
 
 pub(super) use ask::Asked;
+pub(super) use commit::Ending;
 pub(super) use copy::Copying;
 pub(super) use cursor::Cursor;
 pub(super) use portal::{AwaitsSync, Bound};
+pub(super) use team::Member;
 
 /// Why a statement of several servers has failed.
 pub(super) enum Fault {
@@ -178,10 +183,12 @@ impl Session {
             .into());
         };
         self.refuse_if_failed_there()?;
+        self.registration.control.says(asked.text);
         if !shards.is_empty() {
             self.refuse_unknown_beginning()?;
             self.refuse_unplanned(shape)?;
             refuse_state(statement)?;
+            self.in_doubt |= statement.pin == Some(Pin::Call);
             self.refuse_temporary(asked.text).await?;
         }
         // One that takes its turn on one shard says what that shard says.
@@ -358,9 +365,8 @@ impl Session {
         if self.tx.phase() != Phase::Idle {
             // Counted at its end.
         } else if access == Access::Read {
+            // A change is counted when it is committed.
             metrics.transactions.multi_read.inc();
-        } else {
-            metrics.transactions.two_phase.inc();
         }
     }
 }
@@ -395,6 +401,10 @@ fn temporary_named(text: &[u8], strings: bool) -> String {
 fn refuse_state(statement: &Statement) -> Result<(), ClientError> {
     let what = match (&statement.kind, statement.pin) {
         (Kind::Prepare(_), _) => "PREPARE",
+        // What functions leave that are called so is undone when the servers are given back.
+        (Kind::Query | Kind::Write | Kind::CopyIn | Kind::CopyOut | Kind::Ddl, Some(Pin::Call)) => {
+            return Ok(());
+        }
         (Kind::Declare(_), Some(Pin::HoldCursor)) | (_, None) => match statement.kind {
             Kind::Query | Kind::Write | Kind::CopyIn | Kind::CopyOut | Kind::Declare(_) => return Ok(()),
             Kind::Ddl | Kind::Maintenance | Kind::Other => return Ok(()),

@@ -204,6 +204,7 @@ impl Session {
             self.ran_here.push(portal);
             return Ok(());
         };
+        self.registration.control.says(&bound.statement.text);
         self.started();
         let (count, tag) = ((most > 0).then_some(most), opened.tag);
         match Box::pin(self.portion(opened, count, true)).await {

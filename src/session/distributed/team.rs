@@ -2,11 +2,13 @@
 
 use super::Fault;
 use super::ask::Asking;
+use super::drive::Discard;
 use crate::config::PoolMode;
 use crate::execute::Branch;
 use crate::ring::ShardId;
 use crate::session::attach::Unattached;
-use crate::session::state::{End, Held, Session};
+use crate::session::company::put_refusal;
+use crate::session::state::{Doubt, End, Held, Session};
 use crate::txn::Phase;
 use crate::wire::{self, TxStatus};
 use std::sync::Arc;
@@ -33,6 +35,9 @@ impl Session {
                 return Err(error.into());
             }
         }
+        if members.len() > 1 {
+            self.registration.control.gathers(&members);
+        }
         Ok(members)
     }
 
@@ -52,7 +57,9 @@ impl Session {
         self.registration.control.teams_up(Vec::new());
         let session_mode = self.directory.pool.mode == PoolMode::Session;
         let mut own = self.held.take();
-        for Member { held, mut branch } in members {
+        let in_doubt = std::mem::take(&mut self.in_doubt);
+        for Member { mut held, mut branch } in members {
+            held.doubt = held.doubt.max(if in_doubt { Doubt::Anything } else { Doubt::None });
             self.pass_asides_on(&held, &mut branch);
             let busy = held.lease.status != TxStatus::Idle;
             if busy || !held.pins.is_empty() || session_mode {
@@ -142,5 +149,29 @@ impl Session {
         let name = |held: &Held| Arc::clone(&self.database.shard_names[held.shard.index()]);
         let team = members.iter().map(|m| (Arc::clone(&m.held.lease.cancel_key), name(&m.held)));
         self.registration.control.teams_up(team.collect());
+        self.waits_for_members(members);
+    }
+
+    /// Has the transactions of these servers fail: what they have locked since their last savepoint,
+    /// or their beginning, is free again.
+    pub(in crate::session) async fn fail_members(&mut self, held: Vec<Held>) -> Result<(), End> {
+        let mut members: Vec<Member> =
+            held.into_iter().map(|held| Member { held, branch: Branch::default() }).collect();
+        // What a server has had against the decision fails it just as well.
+        if let Err(Fault::End(end)) = self.settle_owed(&mut members).await {
+            return Err(end);
+        }
+        for Member { held, branch } in &mut members {
+            let mut asking = Asking::new(&mut held.lease);
+            put_refusal(&mut asking.server.outbox);
+            asking.sync(branch);
+        }
+        // The refusal is what is expected.
+        let outcome = self.drive(&mut members, &mut Discard, false).await;
+        self.disband(members);
+        match outcome {
+            Err(Fault::End(end)) => Err(end),
+            _ => Ok(()),
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::session::state::Session;
 use crate::sql::distribute::{Combine, Each, Replicate, RowKey, Split, array_type, tells_the_time};
 use crate::sql::{Kind, Lexed, Shape, Statement};
 use crate::txn::Phase;
-use crate::wire::{self, Buffer, Format, TxStatus};
+use crate::wire::{self, Buffer, Format};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
@@ -312,14 +312,10 @@ impl Session {
         flow: &mut dyn Flow,
         members: &mut Vec<Member>,
     ) -> Result<(), Fault> {
-        let implicit = self.tx.phase() == Phase::Idle;
+        self.enlist(members).await?;
         for (member, part) in members.iter_mut().zip(parts) {
             let mut branch = std::mem::take(&mut member.branch);
-            let begins = implicit && member.held.lease.status == TxStatus::Idle;
-            let mut asking = self.asking(member);
-            if begins {
-                asking.hidden("BEGIN");
-            }
+            let mut asking = self.asking_to_change(member);
             asking.execute(part.text.as_bytes(), part.types, part.bound).sync(&mut branch);
             member.branch = branch;
         }
@@ -329,17 +325,12 @@ impl Session {
         self.drive(members, flow, false).await
     }
 
-    /// Opens a transaction on each of the servers, if the client has none.
+    /// Opens a transaction on each of the servers, if the client has none, for what changes them all.
     async fn begin_implicitly(&mut self, members: &mut Vec<Member>) -> Result<(), Fault> {
-        let implicit = self.tx.phase() == Phase::Idle;
+        self.enlist(members).await?;
         for member in members.iter_mut() {
             let mut branch = std::mem::take(&mut member.branch);
-            let begins = implicit && member.held.lease.status == TxStatus::Idle;
-            let mut asking = self.asking(member);
-            if begins {
-                asking.hidden("BEGIN");
-            }
-            asking.sync(&mut branch);
+            self.asking_to_change(member).sync(&mut branch);
             member.branch = branch;
         }
         self.drive(members, &mut Discard, false).await

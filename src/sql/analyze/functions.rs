@@ -200,7 +200,7 @@ pub(super) fn may_fold(schema: &Schema, qualifier: Option<&str>, name: &str) -> 
 
 /// Why a session must keep its connection after a call of this, as far as the name tells.
 /// For texts nobody parses.
-pub(super) fn pin_by_name(name: &str) -> Option<Pin> {
+pub(in crate::sql) fn pin_by_name(name: &str) -> Option<Pin> {
     match builtin(name) {
         Effect::Home(pin) => pin,
         Effect::SetConfig => Some(Pin::Setting),

@@ -103,6 +103,22 @@ pub fn is_readable(text: &[u8], strings: bool) -> bool {
     !depth.is_too_deep() && bridge::with_stack(depth, || bridge::parse(&tokens, range.clone(), &[]).is_ok())
 }
 
+/// Statements in which functions may be called.
+fn may_call(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Query
+            | Kind::Write
+            | Kind::CopyIn
+            | Kind::CopyOut
+            | Kind::Declare(_)
+            | Kind::Execute(_)
+            | Kind::Ddl
+            | Kind::Maintenance
+            | Kind::Other
+    )
+}
+
 fn sets_path(kind: &Kind) -> bool {
     match kind {
         Kind::Set { name, .. } => name == "search_path",
@@ -123,6 +139,9 @@ fn is_seed(kind: &Kind) -> bool {
 fn lone(statement: Statement) -> Shape {
     Shape { statements: vec![statement], mentions: Mentions::default() }
 }
+
+/// Words in DDL that makes or alters functions.
+const CODE: &[&str] = &["function", "procedure", "routine", "aggregate", "extension", "operator"];
 
 /// Words that begin what sqlparser reads.
 const QUERIES: &[&str] = &["select", "with", "values", "table", "insert", "update", "delete", "merge"];
@@ -145,6 +164,13 @@ impl Reader<'_> {
             statement.target = Target::Nothing;
         } else if statement.kind == Kind::TwoPhase {
             statement.target = refused(Refusal::server_wide("a prepared transaction"));
+        }
+        if may_call(&statement.kind) && self.cx.schema.suspects().are_called(self.tokens, range.clone()) {
+            statement.pin = functions::stronger(statement.pin, Some(Pin::Call));
+        }
+        if statement.kind == Kind::Ddl && range.clone().any(|at| self.tokens.is_one_of(at, CODE)) {
+            // The same transaction may call it.
+            statement.pin = statement.pin.or(Some(Pin::Call));
         }
         if self.tokens.has_unread_identifier(range) {
             statement.pin = functions::stronger(statement.pin, Some(Pin::Unread));
@@ -194,6 +220,9 @@ impl Reader<'_> {
             "prepare" => {
                 let body = prepared::body(tokens, range)?;
                 let mut inner = self.carried(body.clone());
+                if self.cx.schema.suspects().are_called(tokens, body.clone()) {
+                    inner.pin = functions::stronger(inner.pin, Some(Pin::Call));
+                }
                 if self.cx.schema.is_one_shard() {
                     inner.target = Target::Nothing;
                 }

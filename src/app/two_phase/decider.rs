@@ -1,0 +1,128 @@
+//! Asking the decider of a transaction how it went, and, where it has not gone at all, seeing to it
+//! that it never will.
+
+use super::asker::{Asker, Failure};
+use crate::pool::health::ControlConnection;
+use crate::session::Database;
+use crate::txn::Xid;
+use crate::txn::recovery::{Decided, Decider, Patience, Step, verdict};
+use std::time::{Duration, Instant};
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+/// How long an abort row waits for a decider in flight before somebody looks what keeps it.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '500ms'";
+
+/// A row of `pgring.decision`.
+struct Row {
+    decided: Decided,
+    owner: Option<String>,
+}
+
+/// What is decided, as far as it is.
+pub(super) async fn ask(
+    asker: &Asker,
+    database: &Database,
+    decider: &ControlConnection,
+    shard: usize,
+    (xid, owner): (Xid, Option<&str>),
+    in_flight: Instant,
+    patience: &Patience,
+) -> Result<Step, Failure> {
+    // Each turn changes what the next one finds, or ends it; others may be faster.
+    let mut flying = false;
+    for _ in 0..MOST_TURNS {
+        let row = decision(decider.client(), xid).await?;
+        let known = match &row {
+            // Who asks on behalf of a transaction without participants does not know the owner.
+            Some(row) if owner.is_none() && row.owner.is_some() => Decider::Row(row.decided, Some("")),
+            Some(row) => Decider::Row(row.decided, row.owner.as_deref()),
+            None if flying => Decider::InFlight { since: in_flight.elapsed(), replicating: false },
+            None => Decider::NoRow,
+        };
+        let step = verdict(owner.unwrap_or_default(), known, patience);
+        match step {
+            Step::InsertAbort => flying = !write_abort(decider.client(), xid, None).await?,
+            Step::ReplaceForged => {
+                _ = write_abort(decider.client(), xid, Some(owner.unwrap_or_default())).await?
+            }
+            Step::TerminateDecider => {
+                let looking = asker.open(database, shard).await?;
+                flying = end_decider(decider, &looking, xid).await?;
+            }
+            Step::Commit | Step::RollBack | Step::Wait(_) => return Ok(step),
+        }
+    }
+    Ok(Step::Wait(crate::txn::recovery::Why::InFlight))
+}
+
+/// A row written, a row found to be forged, a decider ended: and some for those who are faster.
+const MOST_TURNS: usize = 8;
+
+/// The row, if there is a committed one. One whose transaction committed without telling its
+/// participants is nobody's.
+async fn decision(client: &Client, xid: Xid) -> Result<Option<Row>, tokio_postgres::Error> {
+    let statement = "SELECT verdict = 'commit', CASE WHEN participants IS NOT NULL THEN owner::text END \
+                     FROM pgring.decision WHERE xid = $1::text::uuid";
+    let row = client.query_opt(statement, &[&xid.to_string()]).await?;
+    row.map(|row| {
+        let decided = if row.try_get(0)? { Decided::Commit } else { Decided::Abort };
+        Ok(Row { decided, owner: row.try_get(1)? })
+    })
+    .transpose()
+}
+
+/// Writes an abort row; `owner`, if it may take the place of a row that is no decision of a
+/// transaction of this role's. False: the decider has its own in an open transaction. Otherwise there is
+/// a row by now, this or another one.
+async fn write_abort(client: &Client, xid: Xid, owner: Option<&str>) -> Result<bool, tokio_postgres::Error> {
+    let Err(error) = try_to_write(client, &xid.to_string(), owner).await else { return Ok(true) };
+    client.batch_execute("ROLLBACK").await?;
+    match error.code() {
+        Some(&SqlState::UNIQUE_VIOLATION) => Ok(true),
+        Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(false),
+        _ => Err(error),
+    }
+}
+
+async fn try_to_write(client: &Client, xid: &str, owner: Option<&str>) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute("BEGIN").await?;
+    client.batch_execute(LOCK_TIMEOUT).await?;
+    // What others follow must not be taken back by a crash.
+    client.batch_execute("SET LOCAL synchronous_commit = on").await?;
+    if let Some(owner) = owner {
+        let delete = "DELETE FROM pgring.decision WHERE xid = $1::text::uuid AND verdict = 'commit' \
+                      AND (owner IS DISTINCT FROM $2::text::name OR participants IS NULL)";
+        client.execute(delete, &[&xid, &owner]).await?;
+    }
+    let insert = "INSERT INTO pgring.decision (xid, verdict, participants) \
+                  VALUES ($1::text::uuid, 'abort', '{}')";
+    client.execute(insert, &[&xid]).await?;
+    client.batch_execute("COMMIT").await
+}
+
+/// Ends the backend that keeps a decision in an open transaction: whichever comes first, its commit
+/// or its end, has won. One that has committed and waits for a standby is let be: it would become
+/// visible while a failover can still lose it. Whether one is still in flight.
+async fn end_decider(
+    asking: &ControlConnection,
+    looking: &ControlConnection,
+    xid: Xid,
+) -> Result<bool, tokio_postgres::Error> {
+    let pid: i32 = asking.client().query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await?.try_get(0)?;
+    let waits = write_abort(asking.client(), xid, None);
+    let ends = async {
+        // The other one has to wait by then.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let statement = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
+                         WHERE pid = ANY (pg_catalog.pg_blocking_pids($1)) \
+                         AND wait_event IS DISTINCT FROM 'SyncRep'";
+        looking.client().query(statement, &[&pid]).await
+    };
+    let (waited, ended) = tokio::join!(waits, ends);
+    let ended = ended?;
+    if !ended.is_empty() {
+        tracing::warn!(%xid, "a deciding transaction that went on for too long was ended");
+    }
+    Ok(!waited? && ended.is_empty())
+}
