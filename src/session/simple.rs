@@ -138,6 +138,10 @@ impl Session {
             self.say(&wire::EMPTY_QUERY);
             return self.finish_query_here().await;
         }
+        if shape.statements.len() > 1 && self.takes_turns(&shape, text) {
+            self.stand_alone().await?;
+            return Box::pin(self.query_in_turns(&shape, text)).await;
+        }
         self.refuse_if_failed(&shape)?;
         if unknown_table {
             let told = self.worker.lexed.borrow().hints().shard.is_some();
@@ -182,6 +186,9 @@ impl Session {
             Destination::One(shard) => shard,
             Destination::Several(shards, why) => {
                 self.stand_alone().await?;
+                if shape.mentions.execution.is_some() {
+                    return Box::pin(self.query_executed(&shape, text, shards, why)).await;
+                }
                 return Box::pin(self.query_distributed(&shape, text, shards, why)).await;
             }
         };

@@ -12,7 +12,7 @@ mod schema;
 mod shape;
 mod suspects;
 
-pub use analyze::{Context, analyze};
+pub use analyze::{Context, analyze, is_readable};
 pub use cache::PlanCache;
 pub use code::may_leave_state;
 pub use hints::{Hints, ReadHint};

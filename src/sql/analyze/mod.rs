@@ -93,6 +93,16 @@ pub fn analyze(text: &[u8], lexed: &Lexed, cx: &Context<'_>) -> Shape {
     Shape { statements, mentions }
 }
 
+/// Whether a text of one statement can be read. PostgreSQL may understand more.
+pub fn is_readable(text: &[u8], strings: bool) -> bool {
+    let Ok(tokens) = tokenize(text, strings) else { return false };
+    let tokens = Tokens::new(text, tokens);
+    let statements = tokens.statements();
+    let [range] = statements.as_slice() else { return false };
+    let depth = Depth::of(&tokens, range.clone());
+    !depth.is_too_deep() && bridge::with_stack(depth, || bridge::parse(&tokens, range.clone(), &[]).is_ok())
+}
+
 /// Statements in which functions may be called.
 fn may_call(kind: &Kind) -> bool {
     matches!(
