@@ -7,10 +7,11 @@ use super::ready::Effect;
 use super::settings::{ConfigValues, statement_texts};
 use super::state::{End, Session};
 use super::transaction::{Own, changes, is_characteristic};
+use crate::config::PoolMode;
 use crate::error::{ClientError, SqlState};
 use crate::execute::{Event, Expect};
 use crate::route::Parameters;
-use crate::sql::{ConfigCall, Kind, Pin, Shape, Statement, Target, may_leave_state};
+use crate::sql::{ConfigCall, Kind, Pin, Shape, Statement, Target, makes_suspect, may_leave_state};
 use crate::txn::{Change, Phase};
 use crate::wire::{self, Header, TxStatus};
 use std::rc::Rc;
@@ -445,7 +446,7 @@ impl Session {
             let pins = [
                 statement.pin,
                 code.then_some(Pin::Code),
-                changes_code(statement, &source).then_some(Pin::Call),
+                self.changes_code(statement, &source).then_some(Pin::Call),
                 self.pin_unfollowed(statement, &source, values),
                 self.pin_of_executed(shape, statement),
             ];
@@ -457,6 +458,23 @@ impl Session {
             return None;
         }
         Some(note)
+    }
+
+    /// Does it make or alter a function that may leave something on its server, or what calls one? The
+    /// next statement may call it, of the same transaction even.
+    fn changes_code(&self, statement: &Statement, source: &str) -> bool {
+        if statement.kind != Kind::Ddl || self.directory.pool.mode == PoolMode::Session {
+            return false;
+        }
+        let text = source.as_bytes();
+        let names =
+            |word: &str| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()));
+        let of_code = ["function", "procedure", "routine"].into_iter().any(names);
+        let is_named =
+            || self.database.schema.load().as_ref().is_none_or(|s| s.suspects().are_named_in(source));
+        statement.pin == Some(Pin::Call)
+            || names("extension")
+            || (of_code && (makes_suspect(text, self.standard_conforming_strings) || is_named()))
     }
 
     /// What is in a statement that cannot be repeated on another server.
@@ -496,7 +514,7 @@ impl Session {
             Kind::Begin => Effect::Begin,
             Kind::Commit { .. } => Effect::Commit,
             Kind::Rollback { .. } => Effect::Rollback,
-            Kind::Ddl => Effect::Ddl { code: changes_code(statement, &source) },
+            Kind::Ddl => Effect::Ddl { code: self.changes_code(statement, &source) },
             Kind::SetTransaction if !self.database.is_one_shard() => Effect::Note(source),
             Kind::Deallocate(Some(name)) => Effect::Deallocate(name.clone()),
             Kind::Deallocate(None) => Effect::ForgetPrepared,
@@ -581,19 +599,6 @@ fn refuse_own_among_others(shape: &Shape) -> Result<(), ClientError> {
         ));
     }
     Ok(())
-}
-
-/// Does it make or alter functions, or what calls them? A temporary one may do what others do.
-fn changes_code(statement: &Statement, source: &str) -> bool {
-    let names = |word: &str| {
-        source.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
-    };
-    statement.kind == Kind::Ddl
-        && match statement.pin {
-            Some(Pin::Call) => true,
-            Some(Pin::TemporaryTable) => names("function") || names("procedure"),
-            _ => false,
-        }
 }
 
 fn has_effect(kind: &Kind) -> bool {

@@ -140,9 +140,6 @@ fn lone(statement: Statement) -> Shape {
     Shape { statements: vec![statement], mentions: Mentions::default() }
 }
 
-/// Words in DDL that makes or alters functions.
-const CODE: &[&str] = &["function", "procedure", "routine", "aggregate", "extension", "operator"];
-
 /// Words that begin what sqlparser reads.
 const QUERIES: &[&str] = &["select", "with", "values", "table", "insert", "update", "delete", "merge"];
 
@@ -167,10 +164,6 @@ impl Reader<'_> {
         }
         if may_call(&statement.kind) && self.cx.schema.suspects().are_called(self.tokens, range.clone()) {
             statement.pin = functions::stronger(statement.pin, Some(Pin::Call));
-        }
-        if statement.kind == Kind::Ddl && range.clone().any(|at| self.tokens.is_one_of(at, CODE)) {
-            // The same transaction may call it.
-            statement.pin = statement.pin.or(Some(Pin::Call));
         }
         if self.tokens.has_unread_identifier(range) {
             statement.pin = functions::stronger(statement.pin, Some(Pin::Unread));
