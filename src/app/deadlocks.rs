@@ -15,6 +15,7 @@
 //!   found as ever.
 
 use super::serve::App;
+use super::two_phase::objects;
 use crate::config::{self, Endpoint, Settings};
 use crate::error::{ClientError, SqlState};
 use crate::pool::health::{ControlConnection, Login, Tls};
@@ -475,13 +476,20 @@ fn words(error: &tokio_postgres::Error) -> String {
 }
 
 /// Makes the table where it is not, or not of this version.
+/// An error of the server's.
+const NOT_OURS: &str = "DO $$ BEGIN RAISE insufficient_privilege \
+                        USING MESSAGE = 'the schema \"pgring\" belongs to somebody else'; END $$";
+
 async fn prepare(client: &Client) -> Result<(), tokio_postgres::Error> {
     let made = "SELECT obj_description(to_regclass('pgring.waiting'), 'pg_class')";
     let version = |row: Row| row.try_get::<_, Option<String>>(0);
     if version(client.query_one(made, &[]).await?)?.as_deref() == Some(VERSION) {
         return Ok(());
     }
-    client.batch_execute(super::two_phase::objects::LOCK).await?;
+    if objects::stranger(client).await?.is_some() {
+        return client.batch_execute(NOT_OURS).await;
+    }
+    client.batch_execute(objects::LOCK).await?;
     // Another proxy may have been first.
     if version(client.query_one(made, &[]).await?)?.as_deref() == Some(VERSION) {
         return client.batch_execute("COMMIT").await;

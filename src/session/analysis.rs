@@ -121,6 +121,18 @@ impl Session {
         }
     }
 
+    /// The transaction may write there; `settled`: with the savepoints that it has now.
+    pub(super) fn note_writer(&mut self, shard: ShardId, settled: bool) {
+        if self.tx.phase() == Phase::Idle || self.database.is_one_shard() || self.tx.is_read_only() {
+            return;
+        }
+        if settled {
+            self.tx.wrote(shard);
+        } else {
+            self.tx.wrote_throughout(shard);
+        }
+    }
+
     /// Where a statement goes that may go anywhere.
     pub(super) fn nearest(&self) -> ShardId {
         let kept = self.held.iter().chain(&self.parked).next();
@@ -173,9 +185,9 @@ impl Session {
             && let Ok(Destination::One(shard)) = outcome
         {
             self.may_write_in_company()?;
-            if self.tx.phase() != Phase::Idle && !self.database.is_one_shard() {
-                self.tx.wrote(shard);
-            }
+            // What is on its way may go back behind a savepoint before this runs.
+            let settled = shape.statements.len() == 1 && self.effects.is_empty() && !self.relay.is_busy();
+            self.note_writer(shard, settled);
         }
         // Of several that are under way together each counts.
         if !(self.relay.is_busy() && self.access_kind == Access::Write) {

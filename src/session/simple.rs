@@ -277,6 +277,8 @@ impl Session {
         // Which data a function touches cannot be read from its number. Those that drivers call
         // this way are the large objects', and they live on the home shard.
         let shard = self.database.topology.home;
+        self.may_write_in_company()?;
+        self.note_writer(shard, false);
         self.attach(shard).await?;
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         held.lease.outbox.put(frame);

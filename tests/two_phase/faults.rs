@@ -188,6 +188,16 @@ fn a_server_that_cannot_prepare_is_known() {
     assert!(error.field(b'H').unwrap().contains("max_prepared_transactions"), "{error:?}");
     assert_eq!(said(&mut raw, "COMMIT"), "ROLLBACK I");
     assert_eq!(said(&mut raw, "UPDATE accounts SET balance = 0"), "0A000 I");
+    let both =
+        format!("{}; SELECT 1 FROM accounts WHERE user_id = {} FOR UPDATE", bank.update(0, 1), bank.keys[1]);
+    for sql in ["BEGIN", &both] {
+        said(&mut raw, sql);
+    }
+    let heard = said(&mut raw, "COMMIT");
+    assert!(["0A000 I", "ROLLBACK I"].contains(&&*heard), "{heard}");
+    raw.send(&query("COPY accounts FROM STDIN"));
+    assert_eq!(told(&raw.until(b'Z', 1)), "0A000");
+    assert_eq!(said(&mut raw, "SELECT 1"), "SELECT 1 I");
     assert_eq!(bank.balances(), [100, 100]);
     // One shard at a time is as ever.
     assert_eq!(said(&mut raw, &bank.update(1, 1)), "UPDATE 1 I");
@@ -282,6 +292,46 @@ fn a_disk_runs_full() {
     let [left, right] = bank.balances();
     assert_eq!(left + right, 200);
     assert!((least..=least + unknown).contains(&(100 - left)), "{least} {unknown}: {left}");
+}
+
+/// A schema of that name that somebody else has made is not trusted with decisions.
+#[test]
+fn a_strangers_schema_is_not_used() {
+    let own = Own::new();
+    let bank = own.bank();
+    bank.on(1, "CREATE SCHEMA pgring");
+    let proxy = Proxy::start(bank.config());
+    let mut raw = Raw::login(&proxy.address(), APP, &bank.name);
+    let frames = raw.query("UPDATE accounts SET balance = 0");
+    let error = frames.iter().find(|frame| frame.tag == b'E').unwrap();
+    assert_eq!(error.code(), "0A000");
+    assert!(error.field(b'M').unwrap().contains("belongs to app"), "{error:?}");
+    assert_eq!(bank.balances(), [100, 100]);
+}
+
+/// Three databases of one server: what is prepared there needs names of its own.
+#[test]
+fn shards_may_share_a_server() {
+    let server = support::own_servers(1).remove(0);
+    let names = [1, 2, 3].map(|_| support::unique_name("shared"));
+    for name in &names {
+        pgring::demo::sample::create_database(&server, name).unwrap();
+        server.psql(APP, name, "CREATE TABLE t (user_id bigint, n int)").unwrap();
+    }
+    let mut toml = "[[database]]\nname = \"shared\"\nkey = \"user_id\"\n".to_owned();
+    for (number, name) in names.iter().enumerate() {
+        let (number, address) = (number + 1, server.address());
+        toml += &format!(
+            "[[database.shard]]\nname = \"s{number}\"\ndbname = \"{name}\"\nendpoints = [\"{address}\"]\ntls = \"disable\"\n"
+        );
+    }
+    let proxy = Proxy::start(Config::new().append(&toml));
+    let mut raw = Raw::login(&proxy.address(), APP, "shared");
+    let rows: Vec<String> = (1..100).map(|key| format!("({key}, 1)")).collect();
+    assert_eq!(said(&mut raw, &format!("INSERT INTO t VALUES {}", rows.join(", "))), "INSERT 0 99 I");
+    let prepared = server.psql(SUPERUSER, "postgres", "SELECT count(*) FROM pg_prepared_xacts").unwrap();
+    assert_eq!(prepared.trim(), "0");
+    assert_eq!(raw.value("SELECT count(*)::text FROM t"), "99");
 }
 
 /// All places are taken: an error, and nothing is left.

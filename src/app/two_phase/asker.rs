@@ -1,5 +1,6 @@
 //! Connections of the control role to a database's shards, and who they are.
 
+use crate::config::Endpoint;
 use crate::pool::health::{ControlConnection, Login, Tls};
 use crate::session::Database;
 use crate::session::two_phase::Ability;
@@ -16,6 +17,26 @@ pub(super) enum Failure {
     Refused(#[from] tokio_postgres::Error),
 }
 
+/// A connection, and to whom.
+pub(super) struct Open {
+    pub(super) connection: ControlConnection,
+    endpoint: Endpoint,
+}
+
+impl Open {
+    pub(super) fn client(&self) -> &tokio_postgres::Client {
+        self.connection.client()
+    }
+
+    /// Does it lead to the shard's primary of now? What an old one says does not count any more.
+    pub(super) fn is_current(&self, database: &Database, shard: usize) -> bool {
+        let primary = |at: &std::sync::Arc<crate::pool::Shard>| {
+            at.board.load_full().primary().is_ok_and(|primary| primary.address == self.endpoint)
+        };
+        !self.connection.is_closed() && database.shards.get(shard).is_some_and(primary)
+    }
+}
+
 /// Opens them.
 pub(super) struct Asker {
     pub(super) login: Login,
@@ -25,7 +46,7 @@ pub(super) struct Asker {
 
 impl Asker {
     /// To the primary that a shard has now.
-    pub(super) async fn open(&self, database: &Database, shard: usize) -> Result<ControlConnection, Failure> {
+    pub(super) async fn open(&self, database: &Database, shard: usize) -> Result<Open, Failure> {
         let unreachable = |why: String| Failure::Unreachable(why);
         let at = database.shards.get(shard).ok_or_else(|| unreachable("it is not configured".into()))?;
         let tls = self.tls.get(shard).ok_or_else(|| unreachable("it is not configured".into()))?;
@@ -33,7 +54,8 @@ impl Asker {
         let primary = snapshot.primary().map_err(|why| unreachable(why.to_string()))?;
         let opening =
             ControlConnection::open(&primary.address, &at.dbname, &self.login, tls, self.timeout, || {});
-        opening.await.map_err(|error| unreachable(error.to_string()))
+        let connection = opening.await.map_err(|error| unreachable(error.to_string()))?;
+        Ok(Open { connection, endpoint: primary.address.clone() })
     }
 }
 
@@ -45,7 +67,7 @@ pub(super) fn shard_of(database: &Database, participant: &Participant) -> Option
 
 /// Connections that are kept as long as they are of use, by shard.
 #[derive(Default)]
-pub(super) struct Others(Vec<Option<ControlConnection>>);
+pub(super) struct Others(Vec<Option<Open>>);
 
 impl Others {
     pub(super) async fn get(
@@ -53,12 +75,12 @@ impl Others {
         asker: &Asker,
         database: &Database,
         shard: usize,
-    ) -> Result<&ControlConnection, Failure> {
+    ) -> Result<&Open, Failure> {
         if self.0.len() <= shard {
             self.0.resize_with(shard + 1, || None);
         }
         let place = &mut self.0[shard];
-        let kept = place.take().filter(|connection| !connection.is_closed());
+        let kept = place.take().filter(|open| open.is_current(database, shard));
         let connection = match kept {
             Some(connection) => connection,
             None => asker.open(database, shard).await?,

@@ -116,8 +116,9 @@ impl Cursor {
                 Testimony::Stale => stale.push(xid.as_str()),
                 Testimony::DeciderLost => {
                     // It may have been removed just now, with its decision.
-                    let still = "SELECT FROM pgring.applied WHERE xid = $1::text::uuid";
-                    if client.query_opt(still, &[xid]).await?.is_some() {
+                    let still = "UPDATE pgring.applied SET cried = true \
+                                 WHERE xid = $1::text::uuid AND NOT cried";
+                    if client.execute(still, &[xid]).await? > 0 {
                         cry(database, shard, xid, "the deciding shard has lost the decision");
                     }
                 }

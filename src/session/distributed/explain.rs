@@ -74,6 +74,9 @@ impl Session {
             }
         };
         self.may_cross(statement, explain.analyze)?;
+        if explain.analyze {
+            self.note_hidden_writes(statement, shards, why).await?;
+        }
         let inner = asked.with_text(explain.statement.as_bytes());
         let mut plan = self.plan(statement, &inner, why)?;
         let checked = match &plan {

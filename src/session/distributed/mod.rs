@@ -198,6 +198,7 @@ impl Session {
         {
             return self.explain(asked, &explain, &shards, why).await;
         }
+        self.note_hidden_writes(statement, &shards, why).await?;
         if let Kind::Declare(name) = &statement.kind {
             return self.declare(asked, statement, name, &shards, why).await;
         }
@@ -265,6 +266,40 @@ impl Session {
             distribute::gather(asked.text, &self.analysis_context(&schema))?
         };
         self.gather(asked, &gather, shards).await
+    }
+
+    /// A query may write as well, by a function that a hint has let pass, or lock rows.
+    ///
+    /// # Errors
+    /// Outside a transaction nothing would make it end alike everywhere.
+    async fn note_hidden_writes(
+        &mut self,
+        statement: &Statement,
+        shards: &[ShardId],
+        why: Why,
+    ) -> Result<(), Fault> {
+        let is_query = matches!(statement.kind, Kind::Query | Kind::CopyOut | Kind::Declare(_));
+        if !is_query || statement.access == Access::Read {
+            return Ok(());
+        }
+        if self.tx.phase() == Phase::Idle {
+            let told = matches!(why, Why::CommentShard | Why::SessionShard);
+            if told && shards.len() > 1 {
+                return Err(ClientError::refused(
+                    "a query that may write on several shards needs a transaction",
+                    "Send BEGIN before it, and COMMIT behind it.",
+                )
+                .into());
+            }
+            return Ok(());
+        }
+        for shard in shards {
+            self.note_writer(*shard, true);
+        }
+        if self.tx.wants_decision() {
+            self.can_commit_together().await?;
+        }
+        Ok(())
     }
 
     /// A temporary table is on one server: the others have, under its name, something else.

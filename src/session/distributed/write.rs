@@ -353,8 +353,12 @@ impl Session {
     }
 
     pub(super) async fn undo_change(&mut self, mut members: Vec<Member>) -> Result<(), Fault> {
-        let outcome =
-            if self.tx.phase() == Phase::Idle { self.roll_back(&mut members).await } else { Ok(()) };
+        let outcome = if self.tx.phase() == Phase::Idle {
+            self.tx.forget_writers();
+            self.roll_back(&mut members).await
+        } else {
+            Ok(())
+        };
         self.disband(members);
         outcome
     }
