@@ -48,8 +48,7 @@ impl Session {
             return self.stay_attached(shard);
         }
         self.refuse_beside_aimed()?;
-        let wants_decision = self.tx.phase() != Phase::Idle && self.tx.wants_decision();
-        if wants_decision && self.held.as_ref().is_none_or(|held| held.shard == shard) {
+        if self.wants_decision() && self.held.as_ref().is_none_or(|held| held.shard == shard) {
             Box::pin(self.join_writers()).await?;
         }
         if let Some(held) = &self.held {
@@ -64,7 +63,7 @@ impl Session {
                 }
             } else {
                 Box::pin(self.let_go_for(shard)).await?;
-                if wants_decision {
+                if self.wants_decision() {
                     Box::pin(self.join_writers()).await?;
                 }
             }

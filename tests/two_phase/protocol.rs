@@ -1,7 +1,7 @@
 //! What a commit leaves on its shards, and who takes part in it.
 
 use crate::stage::{Bank, said};
-use crate::support::raw::Raw;
+use crate::support::raw::{Raw, query};
 use crate::support::{self, Proxy};
 use pgring::demo::sample::APP;
 
@@ -80,6 +80,28 @@ fn a_decision_that_was_undone_is_made_again() {
         assert_eq!(bank.rows(0, "SELECT count(*) FROM pgring.decision"), count, "{story}");
     }
     assert_eq!(bank.prepared(), 0);
+}
+
+/// It may then be another one's: names on the servers say whose, and recovery asks that one.
+#[test]
+fn who_decides_is_in_the_name() {
+    let servers = support::servers(2);
+    let bank = Bank::open(&servers);
+    let _other = Proxy::start(bank.config());
+    for (step, balances) in [("commit:after", [101, 101]), ("prepare:after", [101, 101])] {
+        let proxy = Proxy::start_to_fail(bank.config(), &format!("{step}:kill"));
+        let mut raw = Raw::login(&proxy.address(), APP, &bank.name);
+        let steps = ["BEGIN", "SAVEPOINT a", &bank.update(1, 1), &bank.update(0, 1), "ROLLBACK TO a"];
+        for sql in steps.into_iter().chain([&*bank.update(1, 1), &bank.update(0, 1), "SAVEPOINT b"]) {
+            assert!(said(&mut raw, sql).ends_with(" T"), "{sql}");
+        }
+        raw.send(&query("COMMIT"));
+        raw.rest();
+        support::eventually_within(std::time::Duration::from_secs(60), "nothing is in doubt", || {
+            bank.prepared() == 0
+        });
+        assert_eq!(bank.balances(), balances, "{step}");
+    }
 }
 
 /// What each shard finds out only at its end fails all of them.

@@ -78,6 +78,11 @@ impl Session {
         Ok(())
     }
 
+    /// Has the transaction a second writer and no decision yet? Of a failed one nothing is left to decide.
+    pub(in crate::session) fn wants_decision(&self) -> bool {
+        self.tx.wants_decision() && !self.tx.is_failed() && self.has_company()
+    }
+
     /// As [`Session::enlist`], of the shard that is about to be held: whatever else is needed of the
     /// transaction is with other servers.
     pub(in crate::session) async fn join_writers(&mut self) -> Result<(), Unattached> {
@@ -146,12 +151,16 @@ impl Session {
     async fn commit_by_protocol(&mut self, members: &mut Vec<Member>) -> Result<(), Fault> {
         let shards: Vec<ShardId> = members.iter().map(|member| member.held.shard).collect();
         let position = |shard: ShardId| shards.iter().position(|other| *other == shard);
-        let decision = self.tx.wanted_decision(new_xid).or(self.tx.decision());
-        let decided = decision.filter(|decision| decision.stands()).and_then(|d| position(d.decider));
-        let wrote = shards.iter().map(|shard| self.tx.has_written(*shard));
+        let wrote: Vec<bool> = shards.iter().map(|shard| self.tx.has_written(*shard)).collect();
+        let stands = self.tx.decision().filter(|decision| decision.stands());
+        let decided = stands.and_then(|decision| position(decision.decider));
         let mut coordinator = Coordinator::new(wrote, decided, self.is_serializable());
-        let names = match decision {
-            Some(decision) => Some(self.names(decision.xid, decision.decider, &shards).await?),
+        // Who is noted and never came has written nothing; so it may be another one who decides.
+        let names = match coordinator.decider().and_then(|at| shards.get(at)) {
+            Some(decider) => {
+                let xid = self.tx.decision().map_or_else(new_xid, |decision| decision.xid);
+                Some(self.names(xid, *decider, &shards).await?)
+            }
             None => None,
         };
         let mut owners: Vec<String> = Vec::new();

@@ -296,7 +296,7 @@ impl Session {
         for shard in shards {
             self.note_writer(*shard, true);
         }
-        if self.tx.wants_decision() {
+        if self.wants_decision() {
             self.can_commit_together().await?;
         }
         Ok(())
