@@ -63,6 +63,8 @@ pub struct Transaction {
     writer: Option<Writer>,
     writers: Vec<Writer>,
     decision: Option<Decision>,
+    /// What PostgreSQL cannot prepare, if it has done something of the kind.
+    unpreparable: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -251,9 +253,24 @@ impl Transaction {
         self.decision
     }
 
+    /// It does what PostgreSQL cannot prepare.
+    pub fn cannot_be_prepared(&mut self, what: &'static str) {
+        self.unpreparable.get_or_insert(what);
+    }
+
+    /// What that was.
+    pub fn unpreparable(&self) -> Option<&'static str> {
+        self.unpreparable
+    }
+
+    /// Has it written on several shards?
+    pub fn has_several_writers(&self) -> bool {
+        !self.writers.is_empty()
+    }
+
     /// What was implicit is over: nothing has been written.
     pub fn forget_writers(&mut self) {
-        (self.writer, self.decision) = (None, None);
+        (self.writer, self.decision, self.unpreparable) = (None, None, None);
         self.writers.clear();
     }
 

@@ -142,6 +142,69 @@ fn what_cannot_be_prepared_is_refused() {
     assert_eq!((bank.balances(), bank.prepared()), ([100, 100], 0));
 }
 
+/// It is said as soon as it is known.
+#[test]
+fn what_cannot_be_prepared_is_refused_when_the_second_shard_joins() {
+    let servers = support::servers(2);
+    let bank = Bank::open(&servers);
+    let proxy = Proxy::start(bank.config());
+    let read = format!("SELECT balance FROM accounts WHERE user_id = {}", bank.keys[0]);
+    for what in [
+        "LISTEN a",
+        "NOTIFY a",
+        "/* pgring: shard=s1 */ CREATE TEMPORARY TABLE mine (a int)",
+        &format!("DECLARE c CURSOR WITH HOLD FOR {read}"),
+    ] {
+        for first in [true, false] {
+            let mut raw = Raw::login(&proxy.address(), APP, &bank.name);
+            let mut steps = vec![bank.update(0, 1), bank.update(1, 1)];
+            steps.insert(if first { 0 } else { 2 }, what.to_owned());
+            said(&mut raw, "BEGIN");
+            let (last, before) = steps.split_last().unwrap();
+            for sql in before {
+                assert!(said(&mut raw, sql).ends_with(" T"), "{steps:?}: {sql}");
+            }
+            assert_eq!(said(&mut raw, last), "0A000 E", "{steps:?}");
+            assert_eq!(said(&mut raw, "COMMIT"), "ROLLBACK I", "{steps:?}");
+        }
+    }
+    assert_eq!((bank.balances(), bank.prepared()), ([100, 100], 0));
+}
+
+/// What was said of constraints holds on a shard that joins late, too.
+#[test]
+fn constraints_are_deferred_everywhere() {
+    let servers = support::servers(2);
+    let bank = Bank::open(&servers);
+    let table = "CREATE TABLE once (user_id bigint, n int UNIQUE DEFERRABLE)";
+    (0..2).for_each(|shard| _ = bank.on(shard, table));
+    let proxy = Proxy::start(bank.config());
+    let mut raw = Raw::login(&proxy.address(), APP, &bank.name);
+    let [a, b] = bank.keys;
+    let twice = |key: i64| format!("INSERT INTO once VALUES ({key}, 1), ({key}, 1)");
+    for early in [true, false] {
+        said(&mut raw, "BEGIN");
+        if early {
+            assert_eq!(said(&mut raw, "SET CONSTRAINTS ALL DEFERRED"), "SET CONSTRAINTS T");
+            assert_eq!(said(&mut raw, &bank.update(0, 1)), "UPDATE 1 T");
+        } else {
+            assert_eq!(said(&mut raw, &bank.update(0, 1)), "UPDATE 1 T");
+            let set = said(&mut raw, "SET CONSTRAINTS ALL DEFERRED");
+            assert_eq!(set, "SET CONSTRAINTS T");
+        }
+        for key in [a, b] {
+            assert_eq!(said(&mut raw, &twice(key)), "INSERT 0 2 T", "{early}");
+            let delete =
+                format!("DELETE FROM once WHERE user_id = {key} AND ctid = (SELECT min(ctid) FROM once)");
+            assert_eq!(said(&mut raw, &format!("/* pgring: key={key} */ {delete}")), "DELETE 1 T", "{early}");
+        }
+        assert_eq!(said(&mut raw, "COMMIT"), "COMMIT I", "{early}");
+        for key in [a, b] {
+            said(&mut raw, &format!("DELETE FROM once WHERE user_id = {key}"));
+        }
+    }
+}
+
 /// A role for the transaction owns what is prepared, and is no more when that is committed.
 #[test]
 fn a_role_of_the_transactions_commits() {

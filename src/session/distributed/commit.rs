@@ -18,6 +18,7 @@ use crate::backend::{ServerError, quoted};
 use crate::error::{ClientError, SqlState};
 use crate::execute::{Branch, Outcome as Ended};
 use crate::ring::ShardId;
+use crate::session::analysis::cannot_be_prepared;
 use crate::session::attach::Unattached;
 use crate::session::state::Session;
 use crate::txn::commit::{Answer, Coordinator, Outcome, Step, Verdict, Work};
@@ -96,6 +97,9 @@ impl Session {
 
     /// Are there all that a two-phase commit needs?
     pub(super) async fn can_commit_together(&self) -> Result<(), ClientError> {
+        if let Some(what) = self.tx.unpreparable() {
+            return Err(cannot_be_prepared(what));
+        }
         let topology = &self.database.topology;
         let shards: Vec<ShardId> = topology.ids().filter(|shard| self.tx.has_written(*shard)).collect();
         let able = self.database.two_phase.participants(&shards, |shard| topology.name(shard)).await;

@@ -160,7 +160,7 @@ impl Reader<'_> {
         if self.cx.schema.is_one_shard() {
             statement.target = Target::Nothing;
         } else if statement.kind == Kind::TwoPhase {
-            statement.target = refused(Refusal::server_wide("a prepared transaction"));
+            statement.target = refused(Refusal::prepared_transaction());
         }
         if may_call(&statement.kind) && self.cx.schema.suspects().are_called(self.tokens, range.clone()) {
             statement.pin = functions::stronger(statement.pin, Some(Pin::Call));
