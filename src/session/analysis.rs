@@ -2,7 +2,8 @@
 //! session's schema, search path and string syntax.
 
 use super::attach::Unattached;
-use super::distributed::Destination;
+use super::distributed::{Destination, may_use};
+
 use super::own::LastRoute;
 use super::state::Session;
 use crate::error::{ClientError, SqlState};
@@ -121,6 +122,13 @@ impl Session {
         }
     }
 
+    /// What a cursor's query may do was said of its `DECLARE`.
+    fn only_uses_cursors(&self, shape: &Shape, text: &[u8]) -> bool {
+        shape.statements.iter().all(may_use)
+            && sql::distribute::cursor_uses(text, self.standard_conforming_strings).len()
+                == shape.statements.len()
+    }
+
     /// The transaction may do there what cannot be prepared.
     ///
     /// # Errors
@@ -214,7 +222,9 @@ impl Session {
             self.may_write_in_company()?;
             // What is on its way may go back behind a savepoint before this runs.
             let settled = shape.statements.len() == 1 && self.effects.is_empty() && !self.relay.is_busy();
-            self.note_writer(shard, settled);
+            if !self.only_uses_cursors(shape, text) {
+                self.note_writer(shard, settled);
+            }
             self.note_unpreparable(shape, text)?;
         }
         // Of several that are under way together each counts.
