@@ -50,6 +50,7 @@ impl Analyzer<'_> {
         if let Some(last) = parts.last().map(ident)
             && effect(self.cx.schema, None, &last) == Effect::UserDefined
         {
+            self.writes |= !self.cx.schema.is_steady(&last);
             self.refusals.push(Refusal::user_function(&last));
         }
     }
@@ -58,7 +59,7 @@ impl Analyzer<'_> {
     pub(super) fn call(&mut self, name: &Name) {
         match effect(self.cx.schema, name.schema.as_deref(), &name.name) {
             Effect::Scalar | Effect::Aggregate => {}
-            Effect::Opaque => self.writes = true,
+            Effect::Opaque => self.writes |= !self.cx.schema.is_steady(&name.name),
             Effect::Home(pin) => {
                 self.writes = true;
                 self.touched.home = true;
@@ -70,10 +71,15 @@ impl Analyzer<'_> {
                 self.pin = stronger(self.pin, Some(Pin::Setting));
             }
             Effect::Reads => {
+                // What it runs may call anything.
+                self.writes = true;
                 self.pin = stronger(self.pin, Some(Pin::Call));
                 self.refusals.push(Refusal::reading_function(&name.name));
             }
-            Effect::UserDefined => self.refusals.push(Refusal::user_function(&name.name)),
+            Effect::UserDefined => {
+                self.writes |= !self.cx.schema.is_steady(&name.name);
+                self.refusals.push(Refusal::user_function(&name.name));
+            }
         }
     }
 }
