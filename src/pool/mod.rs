@@ -5,12 +5,13 @@
 //! process; its idle connections belong to threads ([`Local`]), so that the usual checkout and
 //! return touch no lock and wake nobody. A thread that finds the limit reached waits in the
 //! queue, and the threads with idle connections are asked to give one up. A database whose
-//! [`Gate`] is closed hands out none.
+//! [`Gate`] is closed hands out none. [`readers`] says which replica a read goes to.
 
 mod gate;
 pub mod health;
 mod lease;
 mod local;
+pub mod readers;
 mod shard;
 mod shared;
 

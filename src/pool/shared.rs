@@ -1,5 +1,6 @@
 //! What all threads share of a pool: the limit and the queue.
 
+use super::readers::Load;
 use super::{Gate, Lease};
 use crate::backend::{ConnectError, Target};
 use crate::config;
@@ -152,6 +153,8 @@ pub struct Pool {
     queue: Mutex<VecDeque<Waiter>>,
     generation: AtomicU64,
     retired: AtomicBool,
+    /// What reads it works on, and how fast.
+    pub(super) load: Load,
     /// Where the slot goes when nobody has the pool any more.
     free_slots: Arc<Mutex<Vec<usize>>>,
 }
@@ -243,6 +246,7 @@ impl Pool {
             queue: Mutex::default(),
             generation: AtomicU64::new(0),
             retired: AtomicBool::new(false),
+            load: Load::default(),
             free_slots,
         }
     }

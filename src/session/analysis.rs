@@ -14,6 +14,9 @@ use crate::txn::Phase;
 use std::rc::Rc;
 use std::sync::Arc;
 
+/// Of a context: of a database with one shard, whose statements are looked at for whether they only read.
+const PROVEN: u64 = 1 << 63;
+
 impl Session {
     /// What is known of the tables.
     pub(super) fn schema(&self) -> Result<Arc<Schema>, ClientError> {
@@ -94,6 +97,8 @@ impl Session {
         }
         // What cannot be read has no fingerprint; the only shard says what is wrong with it.
         let readable = lexed.is_complete();
+        let proof = self.proof(lexed.hints().read);
+        let context = if proof.is_some() { context | PROVEN } else { context };
         let mut plans = self.worker.plans.borrow_mut();
         if readable && let Some(shape) = plans.lookup(lexed, context) {
             self.unknown_table.set(false);
@@ -101,7 +106,10 @@ impl Session {
             return Ok(shape);
         }
         self.worker.totals.plan_miss.inc();
-        let schema = self.schema()?;
+        let schema = match proof {
+            Some(proof) => proof,
+            None => self.schema()?,
+        };
         let cx = sql::Context { standard_conforming_strings: strings, ..self.analysis_context(&schema) };
         self.unknown_table.set(false);
         let shape = Rc::new(sql::analyze(text, lexed, &cx));
@@ -215,6 +223,17 @@ impl Session {
         };
         if self.relay.awaits_ready() && !stays {
             return Err(Unattached::Later);
+        }
+        if outcome.is_ok() {
+            let several = matches!(outcome, Ok(Destination::Several(..)));
+            self.choose_source(shape, text, &decision, several)?;
+        }
+        if decision.access == Access::Write {
+            match &outcome {
+                Ok(Destination::One(shard)) => self.positions.writes(Some(*shard), self.tracked_shards()),
+                Ok(Destination::Several(..)) => self.positions.writes(None, self.tracked_shards()),
+                Err(_) => {}
+            }
         }
         if decision.access == Access::Write
             && let Ok(Destination::One(shard)) = outcome

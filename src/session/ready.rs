@@ -86,6 +86,7 @@ impl Session {
                     self.told_ahead.remove(&name);
                     self.parameter(&name, value)?;
                 }
+                Event::Position { change, answer } => self.position_told(change, &answer),
                 Event::CopyIn => {
                     if !self.relay.awaits_ready() {
                         // Under the extended protocol the Syncs sent so far do not count.

@@ -130,6 +130,7 @@ fn defaults() {
         Routing {
             reads: Reads::Primary,
             read_your_writes: true,
+            read_your_writes_wait: Duration::from_millis(50),
             cross_shard: CrossShard::Allow,
             gather_memory_bytes: 64 << 20,
             gather_limit_bytes: 1 << 30,
