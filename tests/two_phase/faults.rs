@@ -203,7 +203,8 @@ impl SmallDisk {
     fn mount(megabytes: u32) -> Option<SmallDisk> {
         let at = tempfile::tempdir().unwrap();
         let size = format!("size={megabytes}m,mode=0777");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at.path()).status();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at.path()).status();
         mounted.is_ok_and(|status| status.success()).then_some(SmallDisk { at })
     }
 

@@ -1,11 +1,14 @@
 //! Connections of the control role to a database's shards, and who they are.
 
-use crate::pool::health::{ControlConnection, Login, Tls};
+use crate::config::Endpoint;
+use crate::pool::health::{ControlConnection, Login, ShardBoard, Tls};
 use crate::session::Database;
 use crate::session::two_phase::Ability;
 use crate::txn::Participant;
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use tokio_postgres::Client;
 
 /// Why a shard could not be asked.
 #[derive(Debug, Error)]
@@ -25,7 +28,7 @@ pub(super) struct Asker {
 
 impl Asker {
     /// To the primary that a shard has now.
-    pub(super) async fn open(&self, database: &Database, shard: usize) -> Result<ControlConnection, Failure> {
+    pub(super) async fn open(&self, database: &Database, shard: usize) -> Result<Asked, Failure> {
         let unreachable = |why: String| Failure::Unreachable(why);
         let at = database.shards.get(shard).ok_or_else(|| unreachable("it is not configured".into()))?;
         let tls = self.tls.get(shard).ok_or_else(|| unreachable("it is not configured".into()))?;
@@ -33,7 +36,39 @@ impl Asker {
         let primary = snapshot.primary().map_err(|why| unreachable(why.to_string()))?;
         let opening =
             ControlConnection::open(&primary.address, &at.dbname, &self.login, tls, self.timeout, || {});
-        opening.await.map_err(|error| unreachable(error.to_string()))
+        let connection = opening.await.map_err(|error| unreachable(error.to_string()))?;
+        let asked = Asked { connection, board: Arc::clone(&at.board), endpoint: primary.address.clone() };
+        asked.is_primary()?;
+        Ok(asked)
+    }
+}
+
+/// A connection to a shard's primary, as long as it is that. A primary that was replaced may live on
+/// and answer; but what it has decided, or has not, is not what its successor has, and what is
+/// decided there now nobody else hears of.
+pub(super) struct Asked {
+    connection: ControlConnection,
+    board: Arc<ShardBoard>,
+    endpoint: Endpoint,
+}
+
+impl Asked {
+    /// To be asked before anything is done there, and before anything is done about what it said.
+    pub(super) fn is_primary(&self) -> Result<(), Failure> {
+        match self.board.load().primary() {
+            Ok(primary) if primary.address == self.endpoint => Ok(()),
+            Ok(_) => Err(Failure::Unreachable("its primary was replaced".to_owned())),
+            Err(why) => Err(Failure::Unreachable(why.to_string())),
+        }
+    }
+
+    /// Of use still?
+    pub(super) fn is_good(&self) -> bool {
+        !self.connection.is_closed() && self.is_primary().is_ok()
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        self.connection.client()
     }
 }
 
@@ -45,7 +80,7 @@ pub(super) fn shard_of(database: &Database, participant: &Participant) -> Option
 
 /// Connections that are kept as long as they are of use, by shard.
 #[derive(Default)]
-pub(super) struct Others(Vec<Option<ControlConnection>>);
+pub(super) struct Others(Vec<Option<Asked>>);
 
 impl Others {
     pub(super) async fn get(
@@ -53,12 +88,12 @@ impl Others {
         asker: &Asker,
         database: &Database,
         shard: usize,
-    ) -> Result<&ControlConnection, Failure> {
+    ) -> Result<&Asked, Failure> {
         if self.0.len() <= shard {
             self.0.resize_with(shard + 1, || None);
         }
         let place = &mut self.0[shard];
-        let kept = place.take().filter(|connection| !connection.is_closed());
+        let kept = place.take().filter(Asked::is_good);
         let connection = match kept {
             Some(connection) => connection,
             None => asker.open(database, shard).await?,

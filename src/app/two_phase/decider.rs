@@ -1,8 +1,7 @@
 //! Asking the decider of a transaction how it went, and, where it has not gone at all, seeing to it
 //! that it never will.
 
-use super::asker::{Asker, Failure};
-use crate::pool::health::ControlConnection;
+use super::asker::{Asked, Asker, Failure};
 use crate::session::Database;
 use crate::txn::Xid;
 use crate::txn::recovery::{Decided, Decider, Patience, Step, verdict};
@@ -23,7 +22,7 @@ struct Row {
 pub(super) async fn ask(
     asker: &Asker,
     database: &Database,
-    decider: &ControlConnection,
+    decider: &Asked,
     shard: usize,
     (xid, owner): (Xid, Option<&str>),
     in_flight: Instant,
@@ -41,6 +40,8 @@ pub(super) async fn ask(
             None => Decider::NoRow,
         };
         let step = verdict(owner.unwrap_or_default(), known, patience);
+        // What has been read may be what its successor knows nothing of.
+        decider.is_primary()?;
         match step {
             Step::InsertAbort => flying = !write_abort(decider.client(), xid, None).await?,
             Step::ReplaceForged => {
@@ -104,11 +105,7 @@ async fn try_to_write(client: &Client, xid: &str, owner: Option<&str>) -> Result
 /// Ends the backend that keeps a decision in an open transaction: whichever comes first, its commit
 /// or its end, has won. One that has committed and waits for a standby is let be: it would become
 /// visible while a failover can still lose it. Whether one is still in flight.
-async fn end_decider(
-    asking: &ControlConnection,
-    looking: &ControlConnection,
-    xid: Xid,
-) -> Result<bool, tokio_postgres::Error> {
+async fn end_decider(asking: &Asked, looking: &Asked, xid: Xid) -> Result<bool, tokio_postgres::Error> {
     let pid: i32 = asking.client().query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await?.try_get(0)?;
     let waits = write_abort(asking.client(), xid, None);
     let ends = async {

@@ -210,9 +210,9 @@ async fn judge(
     let mut asked: HashMap<usize, Option<Traces>> = HashMap::new();
     let place = |participant: &String| Participant::parse(participant).and_then(|p| shard_of(database, &p));
     for at in decisions.iter().flat_map(|decision| &decision.participants).filter_map(place) {
-        if !asked.contains_key(&at) {
+        if let Entry::Vacant(unasked) = asked.entry(at) {
             let xids: Vec<&str> = decisions.iter().map(|decision| decision.xid.as_str()).collect();
-            asked.insert(at, traces(database, at, (asker, others), &xids).await);
+            unasked.insert(traces(database, at, (asker, others), &xids).await);
         }
     }
     let mut advance: HashMap<(Stage, Vec<i32>), Vec<&Decision>> = HashMap::new();

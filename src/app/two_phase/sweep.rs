@@ -1,9 +1,8 @@
 //! What is prepared on a shard, and what becomes of it.
 
-use super::asker::{Asker, Failure, Others, shard_of};
+use super::asker::{Asked, Asker, Failure, Others, shard_of};
 use super::{decider, objects, patience, review};
 use crate::backend::quoted;
-use crate::pool::health::ControlConnection;
 use crate::session::Database;
 use crate::session::two_phase::Ability;
 use crate::telemetry::Metrics;
@@ -44,7 +43,7 @@ pub(super) struct Sweeper {
     shard: usize,
     asker: Arc<Asker>,
     metrics: Arc<Metrics>,
-    own: Option<ControlConnection>,
+    own: Option<Asked>,
     others: Others,
     turns: u32,
     complained: Option<String>,
@@ -112,7 +111,7 @@ impl Sweeper {
     }
 
     async fn sweep(&mut self, database: &Database) -> Result<(), Failure> {
-        if self.own.as_ref().is_none_or(ControlConnection::is_closed) {
+        if !self.own.as_ref().is_some_and(Asked::is_good) {
             let own = self.asker.open(database, self.shard).await?;
             self.introduce(database, own.client()).await?;
             self.own = Some(own);
