@@ -2,10 +2,11 @@
 # Installs what pgring's demo and tests need and this machine lacks. What is there is left
 # alone, and nothing is started.
 #
-#   scripts/install.sh                 everything
+#   scripts/install.sh                 everything but failover
 #   scripts/install.sh build servers   Rust's linker, PostgreSQL's programs
 #   scripts/install.sh locales         the locale that tests of sorting need
 #   scripts/install.sh drivers         the drivers of the tests: Python, Node, JDBC, sqlx
+#   scripts/install.sh failover        Patroni, etcd and what else `make failover` needs; only when asked for
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -120,10 +121,23 @@ node_drivers() {
     cp "$directory/package-lock.json" "$directory/node_modules/installed-lock.json"
 }
 
+# Patroni and etcd as Debian has them. Their packages would start services: they are told not to.
+failover() {
+    local policy=/usr/sbin/policy-rc.d
+    if ! has patroni || ! has etcd || ! has ip || ! has setpriv; then
+        has apt-get || fail "Patroni or etcd is missing: install them with the system's package manager"
+        [ -e "$policy" ] || { as_root sh -c "printf '#!/bin/sh\nexit 101\n' > $policy && chmod 755 $policy" && own_policy=1; }
+        apt_install "Patroni and etcd" patroni python3-etcd etcd-server etcd-client iproute2 util-linux || status=$?
+        [ -z "${own_policy:-}" ] || as_root rm -f "$policy"
+        [ -z "${status:-}" ] || fail "Patroni and etcd could not be installed"
+    fi
+    python_drivers
+}
+
 [ $# -gt 0 ] || set -- build servers locales drivers
 for part in "$@"; do
     case $part in
-        build | servers | locales | drivers) "$part" ;;
-        *) fail "there is no part \"$part\": build, servers, locales, drivers" ;;
+        build | servers | locales | drivers | failover) "$part" ;;
+        *) fail "there is no part \"$part\": build, servers, locales, drivers, failover" ;;
     esac
 done

@@ -125,9 +125,7 @@ async fn a_shard_that_is_killed_while_serving_disturbs_no_other_and_is_served_ag
     let proxy = Proxy::start(watchful(Config::new().database(&name, &shards.iter().collect::<Vec<_>>())));
     let (dead, alive) = (user_row(user_of(2, 1)), user_row(user_of(2, 0)));
     let other = connect(&proxy.dsn(APP, &name)).await;
-    let (inside, inside_connection) =
-        tokio_postgres::connect(&proxy.dsn(APP, &name), tokio_postgres::NoTls).await.unwrap();
-    let inside_connection = tokio::spawn(inside_connection);
+    let inside = connect(&proxy.dsn(APP, &name)).await;
     let between = connect(&proxy.dsn(APP, &name)).await;
     ask(&other, "BEGIN").await.unwrap();
     ask(&other, &alive).await.unwrap();
@@ -139,9 +137,11 @@ async fn a_shard_that_is_killed_while_serving_disturbs_no_other_and_is_served_ag
     let honest = |answer: &Result<String, String>| {
         matches!(answer.as_ref().map_err(String::as_str), Err("57P03" | "08006" | "57P01" | "57P02"))
     };
-    // Nobody asked, and its transaction is gone: as of PostgreSQL, it hears so and is let go.
-    let goodbye = inside_connection.await.unwrap().map_err(|error| told(&error)).map(|()| String::new());
-    assert!(honest(&goodbye), "{goodbye:?}");
+    // Nobody asked, and its transaction is gone: it hears so as soon as it asks, and stays.
+    let answer = ask(&inside, "COMMIT").await;
+    assert!(honest(&answer), "{answer:?}");
+    ask(&inside, "ROLLBACK").await.unwrap();
+    assert_eq!(ask(&inside, &alive).await.unwrap(), user_of(2, 0).to_string(), "the session goes on");
     let answer = ask(&between, &dead).await;
     assert!(honest(&answer), "{answer:?}");
     assert_eq!(ask(&between, &alive).await.unwrap(), user_of(2, 0).to_string(), "the session goes on");

@@ -69,10 +69,11 @@ pub enum Action {
     /// Read the configuration again.
     Reload,
     /// Let transactions finish, then hand out no server connection and close the idle ones;
-    /// answered when the last transaction has finished. `None` is every database.
-    Pause(Option<String>),
-    /// The end of [`Action::Pause`] and [`Action::Kill`].
-    Resume(Option<String>),
+    /// answered when the last transaction has finished.
+    Pause(Scope),
+    /// The end of [`Action::Pause`] and [`Action::Kill`]: endpoints are probed first, so that who is
+    /// primary by now is known.
+    Resume(Scope),
     /// Drop clients and their server connections at once, and stay paused until `RESUME`.
     Kill(Option<String>),
     /// Drop one client: the `id` of `SHOW CLIENTS`.
@@ -81,6 +82,17 @@ pub enum Action {
     Reconnect(Option<String>),
     /// End the process.
     Shutdown(ShutdownMode),
+}
+
+/// What a command is of. Names are as the client wrote them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// Every database.
+    All,
+    /// One of them.
+    Database(String),
+    /// One shard of a database.
+    Shard(String, String),
 }
 
 /// How the process ends.
@@ -158,6 +170,8 @@ pub(super) enum Meaning {
     Show(Show),
     /// No argument.
     Plain(fn() -> Action),
+    /// A database's name may follow, and one of its shards'.
+    OfShard(fn(Scope) -> Action),
     /// A database's name may follow.
     OfDatabase(fn(Option<String>) -> Action),
     /// A client's id has to follow.
@@ -202,11 +216,16 @@ pub const COMMANDS: &[CommandInfo] = &[
     show("SHOW HELP", Show::Help, "This list"),
     action(
         "PAUSE",
-        "PAUSE [database]",
-        Meaning::OfDatabase(Action::Pause),
+        "PAUSE [database [shard]]",
+        Meaning::OfShard(Action::Pause),
         "Let transactions finish, then start no new ones",
     ),
-    action("RESUME", "RESUME [database]", Meaning::OfDatabase(Action::Resume), "Go on after PAUSE or KILL"),
+    action(
+        "RESUME",
+        "RESUME [database [shard]]",
+        Meaning::OfShard(Action::Resume),
+        "Go on after PAUSE or KILL, with the primary there is by now",
+    ),
     action("RELOAD", "RELOAD", Meaning::Plain(|| Action::Reload), "Read the configuration file again"),
     action(
         "RECONNECT",

@@ -18,7 +18,8 @@ mod show;
 mod table;
 
 pub use command::{
-    Action, AdminRole, COMMANDS, Command, CommandInfo, Right, ShutdownMode, TransactionCommand, allowed,
+    Action, AdminRole, COMMANDS, Command, CommandInfo, Right, Scope, ShutdownMode, TransactionCommand,
+    allowed,
 };
 pub use parse::{parse, split};
 pub use show::{Show, columns, show};

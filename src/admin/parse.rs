@@ -1,6 +1,6 @@
 //! From a command's text to what is meant.
 
-use super::command::{Action, COMMANDS, Command, Meaning, ShutdownMode};
+use super::command::{Action, COMMANDS, Command, Meaning, Scope, ShutdownMode};
 use super::courtesy;
 use super::lexer::{Token, pieces, tokens};
 use crate::error::{ClientError, SqlState};
@@ -88,6 +88,19 @@ fn arguments(meaning: Meaning, arguments: &[Token]) -> Result<Command, ClientErr
             let name = name.value().filter(|name| !name.is_empty()).ok_or_else(|| syntax_error(name))?;
             Command::Do(action(Some(name.to_owned())))
         }
+        (Meaning::OfShard(action), names @ ([] | [_] | [_, _])) => {
+            let mut given = Vec::with_capacity(names.len());
+            for name in names {
+                let value = name.value().filter(|value| !value.is_empty());
+                given.push(value.ok_or_else(|| syntax_error(name))?.to_owned());
+            }
+            let mut given = given.into_iter();
+            Command::Do(action(match (given.next(), given.next()) {
+                (Some(database), Some(shard)) => Scope::Shard(database, shard),
+                (Some(database), None) => Scope::Database(database),
+                (None, _) => Scope::All,
+            }))
+        }
         (Meaning::OfClient(action), [id]) => {
             let id = id.value().and_then(|id| id.parse().ok()).ok_or_else(|| {
                 syntax_error(id).with_detail("A client's id is a number; SHOW CLIENTS has it.")
@@ -110,7 +123,8 @@ fn arguments(meaning: Meaning, arguments: &[Token]) -> Result<Command, ClientErr
             _ => return Err(syntax_error(mode)),
         },
         (Meaning::Show(_) | Meaning::Plain(_), [first, ..])
-        | (Meaning::OfDatabase(_) | Meaning::OfClient(_) | Meaning::Shutdown, [_, first, ..]) => {
+        | (Meaning::OfDatabase(_) | Meaning::OfClient(_) | Meaning::Shutdown, [_, first, ..])
+        | (Meaning::OfShard(_), [_, _, first, ..]) => {
             return Err(syntax_error(first));
         }
     };
@@ -161,12 +175,16 @@ mod tests {
             ("show users", Command::Show(Show::Users)),
             ("show lists", Command::Show(Show::Lists)),
             ("show state", Command::Show(Show::State)),
-            ("PAUSE", Command::Do(Action::Pause(None))),
-            ("pause Orders;", Command::Do(Action::Pause(some("Orders")))),
-            ("PAUSE \"my db\"", Command::Do(Action::Pause(some("my db")))),
-            ("PAUSE 'novacron'", Command::Do(Action::Pause(some("novacron")))),
-            ("resume", Command::Do(Action::Resume(None))),
-            ("resume novacron", Command::Do(Action::Resume(some("novacron")))),
+            ("PAUSE", Command::Do(Action::Pause(Scope::All))),
+            ("pause Orders;", Command::Do(Action::Pause(Scope::Database("Orders".to_owned())))),
+            ("PAUSE \"my db\"", Command::Do(Action::Pause(Scope::Database("my db".to_owned())))),
+            ("PAUSE 'novacron'", Command::Do(Action::Pause(Scope::Database("novacron".to_owned())))),
+            (
+                "PAUSE novacron s1",
+                Command::Do(Action::Pause(Scope::Shard("novacron".to_owned(), "s1".to_owned()))),
+            ),
+            ("resume", Command::Do(Action::Resume(Scope::All))),
+            ("resume novacron", Command::Do(Action::Resume(Scope::Database("novacron".to_owned())))),
             ("reload", Command::Do(Action::Reload)),
             ("kill", Command::Do(Action::Kill(None))),
             ("kill novacron", Command::Do(Action::Kill(some("novacron")))),
@@ -193,7 +211,9 @@ mod tests {
             "\"show\" pools",
             "= 1",
             "reload novacron",
-            "pause a b",
+            "pause a b c",
+            "pause a \"\"",
+            "reconnect a b",
             "pause \"\"",
             "pause =",
             "kill_client",

@@ -9,7 +9,7 @@ use crate::auth::{Keyring, ServerLoginError, ServerSecret, Verifier, VerifierErr
 use crate::backend::tls::{TlsError, client_config};
 use crate::config::{self, ListenTls, Settings};
 use crate::pool::health::state::Purpose;
-use crate::pool::health::{EndpointSpec, HealthSettings, Login, Tls};
+use crate::pool::health::{EndpointSpec, HealthSettings, Login, PatroniSpec, Tls};
 use crate::pool::{Shard, ShardUser};
 use crate::ring::{ShardId, Topology};
 use crate::session::tls::{ServerTls, server_config};
@@ -137,8 +137,14 @@ impl App {
         let login =
             Login { user: settings.control.user.clone(), password: settings.control.password.clone() };
         let mut specs = Vec::new();
+        let mut rumours = Vec::new();
         for database in &settings.databases {
             for shard in &database.shards {
+                rumours.push(PatroniSpec {
+                    database: database.name.clone(),
+                    shard: shard.name.clone(),
+                    members: shard.patroni.clone(),
+                });
                 let config = tls.get(&(database.name.clone(), shard.name.clone())).cloned().flatten();
                 let serving = shard.endpoints.iter().map(|at| (Purpose::Serving, at));
                 let analytics = shard.analytics.iter().map(|at| (Purpose::Analytics, at));
@@ -153,7 +159,10 @@ impl App {
                 }));
             }
         }
-        self.prober().update(specs, HealthSettings::from(&settings.health));
+        let health = HealthSettings::from(&settings.health);
+        let mut prober = self.prober();
+        prober.update(specs, health);
+        prober.listen(rumours, health);
     }
 
     /// A database's run-time state, with what an earlier one of this name knew.
@@ -182,7 +191,7 @@ impl App {
                 had_primary: AtomicBool::new(board.load().roles.primary.is_ok()),
                 board,
                 metrics: self.metrics.shard(&database.name, &shard.name),
-                gate: self.registry.gate(&database.name),
+                gate: self.registry.gate(&database.name, &shard.name),
                 registry: Arc::clone(&self.registry),
             })
         });
@@ -220,6 +229,9 @@ impl App {
             earlier.filter(|e| super::schema::DatabaseRules::from(&e.settings) == database.into())
         {
             made.schema.store(earlier.database.schema.load_full());
+        }
+        for shard in &made.shards {
+            self.runtime.spawn(crate::pool::fence(Arc::downgrade(shard)));
         }
         Schemas::watch(self, settings, database, &made);
         Ids::install(self, settings, database, &made);

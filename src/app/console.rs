@@ -1,10 +1,11 @@
 //! The console's commands, carried out.
 
 use super::serve::{App, Stop};
-use crate::admin::{self, Action, AdminRole, Command, ShutdownMode, TransactionCommand, courtesy};
+use crate::admin::{self, Action, AdminRole, Command, Scope, ShutdownMode, TransactionCommand, courtesy};
 use crate::config;
 use crate::error::{ClientError, SqlState};
-use crate::pool::Gate;
+use crate::pool::Paused;
+use crate::pool::health::ShardBoard;
 use crate::session::{Answer, Console, ConsoleColumn, ConsoleCommand, TransactionStep, WorkerMessage};
 use crate::wire::ColumnType;
 use std::borrow::Cow;
@@ -68,30 +69,22 @@ impl App {
                 self.tell_workers(|| WorkerMessage::Tidy);
                 Ok(())
             }
-            Action::Pause(database) => self.pause(database.as_deref()).await,
-            Action::Resume(database) => {
-                self.known(database.as_deref())?;
-                if self.registry.resume(database.as_deref()) {
-                    return Ok(());
-                }
-                Err(match database {
-                    Some(name) => not_now(format!("database {name} is not paused")),
-                    None => not_now("pooler is not paused/suspended"),
-                })
-            }
+            Action::Pause(scope) => self.pause(&scope).await,
+            Action::Resume(scope) => self.resume(&scope).await,
             Action::Kill(database) => self.kill(database.as_deref()).await,
         }
     }
 
     /// Answered when all server connections are closed. Dropped before that, it stays in force.
-    async fn pause(&self, database: Option<&str>) -> Result<(), ClientError> {
-        self.known(database)?;
-        if !self.registry.pause(database) && database.is_none() {
+    async fn pause(&self, scope: &Scope) -> Result<(), ClientError> {
+        self.known_scope(scope)?;
+        let which = which(scope);
+        if !self.registry.pause(which) && which == Paused::All {
             return Err(not_now("already suspended/paused"));
         }
         // Idle connections of a pool that has been renewed are closed by this.
         self.tell_workers(|| WorkerMessage::Tidy);
-        for gate in self.gates(database) {
+        for gate in self.registry.gates_of(which) {
             if !gate.quiet().await {
                 return Err(ClientError::error(
                     SqlState::CANCELED,
@@ -102,16 +95,64 @@ impl App {
         Ok(())
     }
 
+    /// Those who wait go on with the primary there is by now, whoever was it before the pause.
+    async fn resume(&self, scope: &Scope) -> Result<(), ClientError> {
+        self.known_scope(scope)?;
+        let which = which(scope);
+        let limit = self.state().settings.health.timeout;
+        let boards = self.boards(scope);
+        let looking: Vec<_> = boards
+            .into_iter()
+            .map(|board| self.runtime.spawn(async move { board.refresh(limit).await }))
+            .collect();
+        for look in looking {
+            // What has not answered in time is judged as it would be without a pause.
+            let _ = look.await;
+        }
+        if self.registry.resume(which) {
+            return Ok(());
+        }
+        Err(match scope {
+            Scope::Shard(database, shard) => {
+                let error = not_now(format!("shard {shard} of database {database} is not paused"));
+                match self.registry.is_paused(which) {
+                    true => error.with_hint("RESUME what was paused: the database, or everything."),
+                    false => error,
+                }
+            }
+            Scope::Database(name) => not_now(format!("database {name} is not paused")),
+            Scope::All => not_now("pooler is not paused/suspended"),
+        })
+    }
+
+    /// What is known of the endpoints of these shards.
+    fn boards(&self, scope: &Scope) -> Vec<Arc<ShardBoard>> {
+        let state = self.state();
+        let concerned = |database: &str, shard: &str| match scope {
+            Scope::All => true,
+            Scope::Database(name) => name == database,
+            Scope::Shard(name, of) => name == database && of == shard,
+        };
+        let shards = state.running.iter().flat_map(|(name, running)| {
+            running.database.shards.iter().map(move |shard| (name.as_str(), shard))
+        });
+        shards
+            .filter(|(name, shard)| concerned(name, &shard.name))
+            .map(|(_, shard)| Arc::clone(&shard.board))
+            .collect()
+    }
+
     /// Answered when the clients' server connections are closed, or have had the time for it.
     async fn kill(&self, database: Option<&str>) -> Result<(), ClientError> {
         self.known(database)?;
-        self.registry.pause(database);
+        let which = database.map_or(Paused::All, Paused::Database);
+        self.registry.pause(which);
         for name in self.names(database) {
             self.tell_workers(|| WorkerMessage::Kill { pid: None, database: Some(name.clone()) });
         }
         self.tell_workers(|| WorkerMessage::Tidy);
         let closed = async {
-            for gate in self.gates(database) {
+            for gate in self.registry.gates_of(which) {
                 // A RESUME that comes meanwhile is none of this command's business.
                 gate.quiet().await;
             }
@@ -129,8 +170,24 @@ impl App {
         }
     }
 
-    fn gates(&self, database: Option<&str>) -> Vec<Arc<Gate>> {
-        self.names(database).iter().map(|name| self.registry.gate(name)).collect()
+    fn known_scope(&self, scope: &Scope) -> Result<(), ClientError> {
+        let (database, shard) = match scope {
+            Scope::All => (None, None),
+            Scope::Database(database) => (Some(database.as_str()), None),
+            Scope::Shard(database, shard) => (Some(database.as_str()), Some(shard)),
+        };
+        self.known(database)?;
+        let (Some(database), Some(shard)) = (database, shard) else { return Ok(()) };
+        let there =
+            |running: &super::build::Running| running.database.shards.iter().any(|at| at.name == *shard);
+        if self.state().running.get(database).is_some_and(there) {
+            return Ok(());
+        }
+        Err(ClientError::error(
+            SqlState::UNDEFINED_OBJECT,
+            format!("database \"{database}\" has no shard \"{shard}\""),
+        )
+        .with_hint("SHOW SHARDS has them."))
     }
 
     fn known(&self, database: Option<&str>) -> Result<(), ClientError> {
@@ -144,6 +201,14 @@ impl App {
             }
             _ => Ok(()),
         }
+    }
+}
+
+fn which(scope: &Scope) -> Paused<'_> {
+    match scope {
+        Scope::All => Paused::All,
+        Scope::Database(database) => Paused::Database(database),
+        Scope::Shard(database, shard) => Paused::Shard(database, shard),
     }
 }
 
@@ -222,9 +287,8 @@ impl Console for AppConsole {
 
     fn cancelled(&self, sql: &str) {
         // As with PgBouncer, a PAUSE that is cancelled while it waits is no longer in force.
-        if let (Some(app), Ok(Command::Do(Action::Pause(database)))) = (self.app.upgrade(), admin::parse(sql))
-        {
-            app.registry.resume(database.as_deref());
+        if let (Some(app), Ok(Command::Do(Action::Pause(scope)))) = (self.app.upgrade(), admin::parse(sql)) {
+            app.registry.resume(which(&scope));
         }
     }
 

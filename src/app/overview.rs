@@ -177,7 +177,7 @@ impl App {
         let state = self.state();
         let mut all = Snapshot::empty(state.settings.cluster.clone(), SystemTime::now());
         all.uptime = self.started.elapsed();
-        all.paused = self.registry.is_paused();
+        all.paused = self.registry.is_paused(crate::pool::Paused::All);
         all.shutting_down = self.stop.borrow().is_some();
         all.login_clients = (client_count(self) as u64).saturating_sub(clients.len() as u64);
         let servers = Servers { pools: self.registry.all(), clients: &clients, idle: &idle_servers };

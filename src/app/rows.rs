@@ -5,7 +5,7 @@ use crate::backend::Facts;
 use crate::config::{self, Endpoint, Settings};
 use crate::pool::health::state::{Role, State};
 use crate::pool::health::{EndpointHealth, ShardSnapshot};
-use crate::pool::{IdleServer, Pool, Registry};
+use crate::pool::{IdleServer, Paused, Pool, Registry};
 use crate::ring::Topology;
 use crate::session::{ClientInfo, ServerInUse};
 use crate::telemetry::snapshot::{
@@ -108,7 +108,7 @@ impl Servers<'_> {
             pool_mode: pool_mode(settings),
             current_connections: self.open(|pool| pool.label.database == name),
             current_client_connections: self.clients.iter().filter(|c| c.database == name).count() as u64,
-            paused: database.shards.first().is_some_and(|shard| shard.gate.is_closed()),
+            paused: !database.shards.is_empty() && database.shards.iter().all(|shard| shard.gate.is_closed()),
             shards: database.shards.len() as u64,
             home: database.topology.name(database.topology.home).to_owned(),
         }
@@ -244,7 +244,7 @@ pub(super) fn pools_of_users(
         database: database.to_owned(),
         user: user.to_owned(),
         pool_mode,
-        paused: registry.gate(database).is_closed(),
+        paused: registry.is_paused(Paused::Database(database)),
         ..row
     });
     finished.collect()

@@ -74,6 +74,15 @@ impl ConnectError {
         matches!(self, ConnectError::Timeout(..))
     }
 
+    /// Is the server away, or not ready yet? Anything else would fail the next attempt as well.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            ConnectError::Unreachable(..) | ConnectError::Timeout(..) | ConnectError::Broken(..) => true,
+            ConnectError::Refused(..) => matches!(self.code(), Some(b"57P01" | b"57P02" | b"57P03")),
+            _ => false,
+        }
+    }
+
     /// The SQLSTATE the server gave, if it was the server that refused.
     pub fn code(&self) -> Option<&[u8]> {
         match self {

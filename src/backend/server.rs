@@ -105,6 +105,11 @@ impl Server {
         }
     }
 
+    /// Another descriptor of its socket.
+    pub fn socket(&self) -> io::Result<std::os::fd::OwnedFd> {
+        self.stream.socket()
+    }
+
     /// A parameter has been reported.
     pub fn report(&mut self, name: String, value: String) {
         self.reported.insert(name, value);

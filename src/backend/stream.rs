@@ -5,6 +5,7 @@
 
 use crate::wire::Buffer;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -109,6 +110,15 @@ impl Stream {
     /// As [`Stream::poll_drain`]. Cancel safe: what is not yet written stays in the buffer.
     pub async fn drain(&mut self, from: &mut Buffer) -> io::Result<()> {
         std::future::poll_fn(|cx| self.poll_drain(cx, from)).await
+    }
+
+    /// Another descriptor of the same socket.
+    pub fn socket(&self) -> io::Result<OwnedFd> {
+        match self {
+            Stream::Tcp(stream) => stream.as_fd().try_clone_to_owned(),
+            Stream::Unix(stream) => stream.as_fd().try_clone_to_owned(),
+            Stream::Tls(encrypted) => encrypted.tls.get_ref().0.as_fd().try_clone_to_owned(),
+        }
     }
 
     /// Whether bytes, an error or the end of the stream wait to be read, without waiting.

@@ -168,6 +168,8 @@ fn shard<'d>(
     };
     let endpoints = addresses("endpoints");
     let analytics = addresses("analytics");
+    let patroni = section.items("patroni", "http://127.0.0.1:8008").unwrap_or_default();
+    let patroni = patroni.iter().filter_map(|item| item.parse(values::patroni)).collect();
     let mode = section.choice(
         "tls",
         &[
@@ -184,6 +186,7 @@ fn shard<'d>(
         weight,
         endpoints,
         analytics,
+        patroni,
         tls: ServerTls { mode, ca },
     }
 }

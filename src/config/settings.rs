@@ -383,6 +383,8 @@ pub struct Shard {
     pub endpoints: Vec<Endpoint>,
     /// Replicas for analytical reads only.
     pub analytics: Vec<Endpoint>,
+    /// Members of the Patroni that looks after them, by their REST interfaces; may be none.
+    pub patroni: Vec<Endpoint>,
     /// TLS towards these servers.
     pub tls: ServerTls,
 }

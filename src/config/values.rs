@@ -13,6 +13,8 @@ use super::settings::{Endpoint, FunctionName, ListenAddress};
 
 /// The port of PostgreSQL, where an endpoint names none.
 const POSTGRESQL_PORT: u16 = 5432;
+/// The port of Patroni's REST interface.
+const PATRONI_PORT: u16 = 8008;
 /// The port of pgring, where a socket directory stands without a TCP address.
 const PGRING_PORT: u16 = 6432;
 /// The longest path of a Unix socket that every system takes (`sun_path`, with its NUL).
@@ -177,6 +179,29 @@ pub(super) fn endpoint(text: &str, base: &Path) -> Result<Endpoint, Wrong> {
         return Err(not_an_address());
     }
     Ok(Endpoint::Tcp { host: host.to_ascii_lowercase(), port })
+}
+
+/// A member of Patroni by its REST interface: `"http://10.0.0.1:8008"`; 8008 may be left out.
+pub(super) fn patroni(text: &str) -> Result<Endpoint, Wrong> {
+    const REMEDY: &str = "write one such as \"http://10.0.0.1:8008\"";
+    if text.starts_with("https://") {
+        // What is heard is only a reason to look; a server behind TLS is looked at all the same.
+        return Err(wrong(
+            "Patroni is asked without TLS only",
+            "leave it out: probes find a new primary too",
+        ));
+    }
+    let address = text.strip_prefix("http://").map(|rest| rest.strip_suffix('/').unwrap_or(rest));
+    let address = address.ok_or_else(|| wrong(format!("\"{text}\" is not an address of HTTP"), REMEDY))?;
+    let unusable = || wrong(format!("\"{text}\" is not the address of a Patroni"), REMEDY);
+    match endpoint(address, Path::new("")) {
+        Ok(Endpoint::Tcp { host, port }) => {
+            let named =
+                address.strip_prefix('[').map_or(address, |rest| rest.split_once(']').map_or("", |at| at.1));
+            Ok(Endpoint::Tcp { host, port: if named.contains(':') { port } else { PATRONI_PORT } })
+        }
+        Ok(Endpoint::Unix { .. }) | Err(_) => Err(unusable()),
+    }
 }
 
 fn port(text: &str) -> Result<u16, Wrong> {
@@ -347,6 +372,24 @@ mod tests {
             assert!(size(text).is_err(), "{text}");
         }
         assert_eq!(size("64MB").unwrap_err().remedy, "write \"64MiB\"");
+    }
+
+    #[test]
+    fn patronis() {
+        for (text, expect) in [
+            ("http://10.0.0.1:8008", Some("10.0.0.1:8008")),
+            ("http://db1", Some("db1:8008")),
+            ("http://db1:80/", Some("db1:80")),
+            ("http://[::1]", Some("[::1]:8008")),
+            ("http://[::1]:9", Some("[::1]:9")),
+            ("https://db1:8008", None),
+            ("db1:8008", None),
+            ("http://", None),
+            ("http://db1:8008/cluster", None),
+            ("http://unix:/run", None),
+        ] {
+            assert_eq!(patroni(text).ok().map(|at| at.to_string()).as_deref(), expect, "{text}");
+        }
     }
 
     #[test]

@@ -144,6 +144,8 @@ pub enum Event {
     Confirmed,
     /// A statement was prepared before its tables were changed.
     StalePlan,
+    /// The server takes no writes, or not in this transaction.
+    ReadOnly,
     /// An error; up to the next `Ready` nothing more is answered.
     Failed {
         /// The `Sync` or `Query` that ends what failed has been asked already.
@@ -498,6 +500,9 @@ impl Relay {
                 // Messages are translated, the routine's name is not (plancache.c).
                 if wire::error_field(body, b'R') == Some(b"RevalidateCachedQuery") {
                     events.push(Event::StalePlan);
+                }
+                if wire::error_field(body, b'C') == Some(b"25006") {
+                    events.push(Event::ReadOnly);
                 }
                 match (self.expected.front(), self.cancelled.take()) {
                     (Some(Expect::Refusal { error, .. }), _) => out.put(error),

@@ -1,5 +1,5 @@
-//! Whether a database's clients are given servers: `PAUSE` and `KILL` close its gate, `RESUME`
-//! opens it.
+//! Whether a shard's clients are given servers: `PAUSE` and `KILL` close its gate, alone, with all
+//! of its database, or with everything; `RESUME` of the same opens it.
 //!
 //! A gate is looked at where a connection is handed out, so that nothing gets around it: a closed
 //! one hands out none, and what is already out comes back by itself. Each connection is counted
@@ -9,14 +9,20 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::watch;
 
+/// What a `PAUSE` was of; each is undone by its own `RESUME`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Closer {
+    Shard,
+    Database,
+    All,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Gate {
-    /// `PAUSE` or `KILL` of this database.
-    own: AtomicBool,
-    /// `PAUSE` or `KILL` of all.
-    all: AtomicBool,
-    /// Connections of the database in all of its pools, also those that no configuration names
+    /// By [`Closer`].
+    closed: [AtomicBool; 3],
+    /// Connections of the shard in all of its pools, also those that no configuration names
     /// any more.
     open: AtomicUsize,
     /// That something about it has changed.
@@ -24,37 +30,22 @@ pub struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(all: bool) -> Gate {
-        Gate {
-            own: AtomicBool::new(false),
-            all: AtomicBool::new(all),
-            open: AtomicUsize::new(0),
-            news: watch::channel(()).0,
-        }
+    pub(super) fn new(closers: &[Closer]) -> Gate {
+        let gate = Gate { closed: Default::default(), open: AtomicUsize::new(0), news: watch::channel(()).0 };
+        closers.iter().for_each(|closer| _ = gate.set(*closer, true));
+        gate
     }
 
     /// Is nobody given a server?
     pub fn is_closed(&self) -> bool {
-        self.own.load(Ordering::SeqCst) || self.all.load(Ordering::SeqCst)
+        self.closed.iter().any(|closed| closed.load(Ordering::SeqCst))
     }
 
-    /// Closes it; false when it was.
-    pub(super) fn close(&self) -> bool {
-        let before = self.own.swap(true, Ordering::SeqCst);
+    /// Closes it or undoes that; false when there was nothing to do.
+    pub(super) fn set(&self, closer: Closer, closed: bool) -> bool {
+        let before = self.closed[closer as usize].swap(closed, Ordering::SeqCst);
         self.news.send_replace(());
-        !before
-    }
-
-    /// Undoes [`Gate::close`]; false when there was nothing to undo.
-    pub(super) fn open(&self) -> bool {
-        let before = self.own.swap(false, Ordering::SeqCst);
-        self.news.send_replace(());
-        before
-    }
-
-    pub(super) fn set_all(&self, closed: bool) {
-        self.all.store(closed, Ordering::SeqCst);
-        self.news.send_replace(());
+        before != closed
     }
 
     /// A connection is about to be opened.

@@ -3,6 +3,7 @@
 use super::Pool;
 use super::readers::InFlight;
 use super::shared::Permit;
+use super::sockets::SocketId;
 use crate::backend::Server;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -16,6 +17,8 @@ pub struct Lease {
     /// It holds a place within the limit.
     counted: bool,
     pool: Arc<Pool>,
+    /// By which the pool can end it.
+    socket: SocketId,
     /// The thread whose reactor the socket is registered with.
     pub(super) home: usize,
     /// The pool's generation when it was opened.
@@ -30,6 +33,7 @@ impl Lease {
     pub(super) fn new(
         server: Server,
         pool: Arc<Pool>,
+        socket: SocketId,
         home: usize,
         generation: u64,
         retires: Instant,
@@ -38,6 +42,7 @@ impl Lease {
             server: Some(Box::new(server)),
             counted: true,
             pool,
+            socket,
             home,
             generation,
             retires,
@@ -58,6 +63,7 @@ impl Lease {
     /// Closes the connection but keeps its place within the limit.
     pub(super) fn into_permit(mut self) -> Permit {
         self.server = None;
+        self.pool.sockets.forget(self.socket);
         self.counted = false;
         Permit::of(&self.pool)
     }
@@ -91,6 +97,8 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(mut server) = self.server.take() {
             server.say_goodbye();
+            // Before the server's own descriptor goes with it: the peer sees the end at the last one's.
+            self.pool.sockets.forget(self.socket);
         }
         if self.counted {
             Pool::closed(&self.pool);

@@ -1,8 +1,8 @@
 //! A thread's idle connections, and the way to the other threads'.
 
-use super::shared::{Grant, Permit};
+use super::shared::{Grant, NoPlace, Permit};
 use super::{Lease, Pool, PoolError};
-use crate::backend::{self, Facts};
+use crate::backend::{self, ConnectError, Facts};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -105,16 +105,19 @@ impl Local {
                 return Ok(lease);
             }
         }
-        if !pool.has_waiters()
-            && let Some(permit) = pool.try_open()
-        {
-            return self.open(pool, permit).await;
+        if !pool.has_waiters() {
+            match pool.try_open() {
+                Ok(permit) => return self.open(pool, permit).await,
+                Err(NoPlace::Wait) => {}
+                Err(NoPlace::Paused) => return Err(paused()),
+                Err(NoPlace::Broken(why)) => return Err(PoolError::Connect(Arc::clone(&pool.label), why)),
+            }
         }
         let settings = pool.settings();
-        let waiter = pool.join_queue();
+        let mut waiter = pool.join_queue();
         self.threads.send_to_others(self.thread, pool);
         // One may have been closed, and one of this thread's given back, before we were in the queue.
-        if let Some(permit) = pool.try_open()
+        if let Ok(permit) = pool.try_open()
             && let Some(Grant::Permit(unused)) = pool.offer(Grant::Permit(permit))
         {
             drop(unused);
@@ -122,10 +125,17 @@ impl Local {
         if let Some(lease) = self.pop_idle(pool) {
             self.give_back(lease);
         }
-        let granted = tokio::time::timeout(settings.checkout_timeout, waiter);
-        let granted = tokio::select! {
-            granted = granted => granted,
-            () = pool.gate.closed() => return Err(paused()),
+        let deadline = tokio::time::Instant::from_std(began + settings.checkout_timeout);
+        let granted = loop {
+            tokio::select! {
+                granted = tokio::time::timeout_at(deadline, &mut waiter) => break granted,
+                () = pool.gate.closed() => return Err(paused()),
+                () = next_try(pool) => {
+                    if let Ok(permit) = pool.try_open() {
+                        return self.open(pool, permit).await;
+                    }
+                }
+            }
         };
         match granted {
             Ok(Ok(Grant::Lease(mut lease))) => {
@@ -137,7 +147,9 @@ impl Local {
                 self.open(pool, permit).await
             }
             Ok(Ok(Grant::Permit(permit))) => self.open(pool, permit).await,
-            Ok(Err(_)) | Err(_) => Err(PoolError::Exhausted {
+            // Sent away: the server is not there, or not the one to wait for.
+            Ok(Err(_)) => Err(pool.last_failure().unwrap_or(PoolError::Moved(Arc::clone(&pool.label)))),
+            Err(_) => Err(PoolError::Exhausted {
                 label: Arc::clone(&pool.label),
                 size: settings.size,
                 waited: began.elapsed(),
@@ -147,21 +159,37 @@ impl Local {
 
     async fn open(&self, pool: &Arc<Pool>, permit: Permit) -> Result<Lease, PoolError> {
         let generation = pool.generation();
+        let cuts = pool.sockets.cuts();
         let _opening = pool.opening();
-        let server = backend::connect(&pool.target).await.map_err(|error| {
-            pool.metrics.server_connect_errors.inc();
-            tracing::warn!(
-                database = pool.label.database,
-                shard = pool.label.shard,
-                user = pool.label.user,
-                "cannot open a server connection: {error}"
-            );
-            PoolError::Connect(Arc::clone(&pool.label), Box::new(error))
+        let server = match backend::connect(&pool.target).await {
+            Ok(server) => server,
+            Err(error) => {
+                pool.metrics.server_connect_errors.inc();
+                tracing::warn!(
+                    database = pool.label.database,
+                    shard = pool.label.shard,
+                    user = pool.label.user,
+                    "cannot open a server connection: {error}"
+                );
+                let error = Arc::new(error);
+                if error.is_passing() {
+                    permit.failed(&error);
+                }
+                return Err(PoolError::Connect(Arc::clone(&pool.label), error));
+            }
+        };
+        let socket = server.socket().map_err(|error| {
+            // No descriptor is free.
+            let error = ConnectError::Unreachable(pool.target.endpoint.clone(), error);
+            PoolError::Connect(Arc::clone(&pool.label), Arc::new(error))
         })?;
+        let Some(socket) = pool.sockets.add(cuts, socket) else {
+            return Err(PoolError::Moved(Arc::clone(&pool.label)));
+        };
         pool.metrics.server_connects.inc();
         permit.used();
         let lifetime = jittered(pool.settings().max_lifetime);
-        Ok(Lease::new(server, Arc::clone(pool), self.thread, generation, Instant::now() + lifetime))
+        Ok(Lease::new(server, Arc::clone(pool), socket, self.thread, generation, Instant::now() + lifetime))
     }
 
     /// Takes back a connection that is idle and clean.
@@ -240,7 +268,7 @@ impl Local {
         if pool.is_retired() || pool.state().open >= pool.settings().min_idle {
             return Ok(());
         }
-        if let Some(permit) = pool.try_open() {
+        if let Ok(permit) = pool.try_open() {
             let lease = self.open(pool, permit).await?;
             self.give_back(lease);
         }
@@ -274,6 +302,17 @@ pub struct IdleServer {
     /// Its pool's generation when it was opened.
     pub generation: u64,
 }
+
+/// When an attempt to open a connection may be made after one that failed; never, if none has.
+async fn next_try(pool: &Pool) {
+    match pool.broken_until() {
+        Some(due) => tokio::time::sleep(due.saturating_duration_since(Instant::now()).max(LOOK_AGAIN)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// While somebody else makes the attempt that is due.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A fleet opened together should not be closed together.
 fn jittered(lifetime: Duration) -> Duration {

@@ -1,5 +1,6 @@
 //! Which pool leads to a shard's primary now.
 
+use super::gate::Closer;
 use super::health::{NoPrimary, ShardBoard};
 use super::readers::Readers;
 use super::shared::{Label, Pool, PoolError};
@@ -11,8 +12,8 @@ use crate::telemetry::metrics::ShardMetrics;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio_rustls::rustls::ClientConfig;
 
 /// All pools of the process. A reload keeps those whose servers and logins stay the same.
@@ -24,12 +25,40 @@ pub struct Registry {
     gates: Mutex<Gates>,
 }
 
-/// The gates of all databases there have been.
+/// The gates of all shards there have been.
 #[derive(Default)]
 struct Gates {
     /// All are closed, and those to come.
     all: bool,
-    by_database: HashMap<String, Arc<Gate>>,
+    databases: HashMap<String, DatabaseGates>,
+}
+
+#[derive(Default)]
+struct DatabaseGates {
+    /// All of its shards are closed, and those to come.
+    closed: bool,
+    shards: HashMap<String, Arc<Gate>>,
+}
+
+/// What `PAUSE`, `RESUME` and `KILL` are of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Paused<'a> {
+    /// Everything.
+    All,
+    /// A database.
+    Database(&'a str),
+    /// A shard of a database.
+    Shard(&'a str, &'a str),
+}
+
+impl Paused<'_> {
+    fn includes(self, label: &Label) -> bool {
+        match self {
+            Paused::All => true,
+            Paused::Database(database) => label.database == database,
+            Paused::Shard(database, shard) => label.database == database && label.shard == shard,
+        }
+    }
 }
 
 impl Registry {
@@ -44,43 +73,99 @@ impl Registry {
         }
     }
 
-    /// A database's gate. It outlives reloads.
-    pub fn gate(&self, database: &str) -> Arc<Gate> {
-        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+    fn gates(&self) -> MutexGuard<'_, Gates> {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A shard's gate. It outlives reloads.
+    pub fn gate(&self, database: &str, shard: &str) -> Arc<Gate> {
+        let mut gates = self.gates();
         let all = gates.all;
-        let gate = gates.by_database.entry(database.to_owned()).or_insert_with(|| Arc::new(Gate::new(all)));
+        let of_database = gates.databases.entry(database.to_owned()).or_default();
+        let closers = [(Closer::All, all), (Closer::Database, of_database.closed)];
+        let closers: Vec<Closer> =
+            closers.into_iter().filter_map(|(closer, closed)| closed.then_some(closer)).collect();
+        let gate =
+            of_database.shards.entry(shard.to_owned()).or_insert_with(|| Arc::new(Gate::new(&closers)));
         Arc::clone(gate)
     }
 
-    /// Are all databases paused?
-    pub fn is_paused(&self) -> bool {
-        self.gates.lock().unwrap_or_else(PoisonError::into_inner).all
+    /// Those that a command concerns.
+    pub fn gates_of(&self, which: Paused<'_>) -> Vec<Arc<Gate>> {
+        let gates = self.gates();
+        let of_database =
+            |database: &DatabaseGates| database.shards.values().cloned().collect::<Vec<Arc<Gate>>>();
+        match which {
+            Paused::All => gates.databases.values().flat_map(of_database).collect(),
+            Paused::Database(name) => gates.databases.get(name).map(of_database).unwrap_or_default(),
+            Paused::Shard(database, shard) => {
+                let found = gates.databases.get(database).and_then(|database| database.shards.get(shard));
+                found.into_iter().cloned().collect()
+            }
+        }
     }
 
-    /// Hands out no connections any more, of one database or of all, and has those there are closed
-    /// as they become free; false when it was paused already.
-    pub fn pause(&self, database: Option<&str>) -> bool {
-        let changed = match database {
-            Some(name) => self.gate(name).close(),
-            None => self.set_all(true),
-        };
-        self.renew(database);
+    /// Is everything of this paused? Of a database, whether by its own `PAUSE` or by one of all.
+    pub fn is_paused(&self, which: Paused<'_>) -> bool {
+        let gates = self.gates();
+        match which {
+            Paused::All => gates.all,
+            Paused::Database(name) => {
+                gates.all || gates.databases.get(name).is_some_and(|database| database.closed)
+            }
+            Paused::Shard(database, shard) => {
+                let found = gates.databases.get(database).and_then(|database| database.shards.get(shard));
+                found.is_some_and(|gate| gate.is_closed())
+            }
+        }
+    }
+
+    /// Hands out no connections any more, and has those there are closed as they become free; false
+    /// when it was paused already.
+    pub fn pause(&self, which: Paused<'_>) -> bool {
+        let changed = self.set(which, true);
+        for pool in self.all().into_iter().filter(|pool| which.includes(&pool.label)) {
+            pool.renew();
+        }
         changed
     }
 
     /// Undoes [`Registry::pause`] of the same; false when there was nothing to undo.
-    pub fn resume(&self, database: Option<&str>) -> bool {
-        match database {
-            Some(name) => self.gate(name).open(),
-            None => self.set_all(false),
+    pub fn resume(&self, which: Paused<'_>) -> bool {
+        self.set(which, false)
+    }
+
+    fn set(&self, which: Paused<'_>, closed: bool) -> bool {
+        let mut gates = self.gates();
+        match which {
+            Paused::All => {
+                let before = std::mem::replace(&mut gates.all, closed);
+                for gate in gates.databases.values().flat_map(|database| database.shards.values()) {
+                    gate.set(Closer::All, closed);
+                }
+                before != closed
+            }
+            Paused::Database(name) => {
+                let database = gates.databases.entry(name.to_owned()).or_default();
+                let before = std::mem::replace(&mut database.closed, closed);
+                for gate in database.shards.values() {
+                    gate.set(Closer::Database, closed);
+                }
+                before != closed
+            }
+            Paused::Shard(database, shard) => {
+                let found = gates.databases.get(database).and_then(|database| database.shards.get(shard));
+                found.is_some_and(|gate| gate.set(Closer::Shard, closed))
+            }
         }
     }
 
-    fn set_all(&self, closed: bool) -> bool {
-        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut gates.all, closed);
-        gates.by_database.values().for_each(|gate| gate.set_all(closed));
-        before != closed
+    /// Ends all connections to an endpoint of a shard, whatever is under way on them; how many.
+    pub fn cut(&self, database: &str, shard: &str, endpoint: &Endpoint) -> usize {
+        let endpoint = endpoint.to_string();
+        let is_there =
+            |label: &Label| label.database == database && label.shard == shard && label.endpoint == endpoint;
+        self.all().iter().filter(|pool| is_there(&pool.label)).map(|pool| pool.cut()).sum()
     }
 
     /// Closes connections, of one database or of all, as they become free.
@@ -119,7 +204,7 @@ impl Registry {
             slot,
             Arc::clone(&self.settings),
             metrics.clone(),
-            self.gate(&label.database),
+            self.gate(&label.database, &label.shard),
             Arc::clone(&self.free_slots),
         ));
         pools.insert(label.clone(), Arc::clone(&pool));
@@ -194,7 +279,7 @@ pub struct Shard {
     pub metrics: ShardMetrics,
     /// What is known of its endpoints.
     pub board: Arc<ShardBoard>,
-    /// Its database's.
+    /// Its own.
     pub gate: Arc<Gate>,
     /// Where its pools are.
     pub registry: Arc<Registry>,
@@ -243,20 +328,21 @@ impl ShardAccess {
         Ok(&self.known.as_ref().expect("set above when it was not").1)
     }
 
-    /// The primary's pool, waiting for one as long as `failover_hold` if there has been one.
-    /// Cancel safe.
-    pub async fn primary_or_wait(
+    /// The primary's pool, waiting for one until `deadline` if there has been one. Cancel safe.
+    async fn primary_or_wait(
         &mut self,
         shard: &Shard,
         user: &ShardUser,
+        deadline: Instant,
     ) -> Result<&Arc<Pool>, PoolError> {
+        let left = || deadline.saturating_duration_since(Instant::now());
         if matches!(shard.board.load().roles.primary, Err(NoPrimary::Unknown)) {
             // A shard that a reload has just added: its first probe is on its way.
-            shard.board.wait_for_verdict(shard.failover_hold).await;
+            shard.board.wait_for_verdict(left()).await;
         }
         if self.primary(shard, user).is_err() && shard.had_primary.load(Ordering::Relaxed) {
             // What it found, or why not, is what the second look sees.
-            let _ = shard.board.wait_for_primary(shard.failover_hold).await;
+            let _ = shard.board.wait_for_primary(left()).await;
             let held = Some(shard.failover_hold);
             return self.primary(shard, user).map_err(|error| match error {
                 PoolError::NoPrimary { shard, reason, .. } => PoolError::NoPrimary { shard, reason, held },
@@ -265,9 +351,7 @@ impl ShardAccess {
         }
         self.primary(shard, user)
     }
-}
 
-impl ShardAccess {
     /// Who may serve reads, without waiting.
     pub fn readers(&mut self, shard: &Shard, user: &ShardUser) -> &Readers {
         let snapshot = shard.board.load();
@@ -275,26 +359,65 @@ impl ShardAccess {
         self.readers.insert(known.unwrap_or_else(|| Box::new(Readers::of(&snapshot, shard, user))))
     }
 
-    /// A connection to the primary: as [`ShardAccess::primary_or_wait`] and [`Local::checkout`],
-    /// and not before the database goes on if it is paused. Cancel safe.
+    /// A connection to the primary, and not before the shard goes on if it is paused. While the
+    /// primary is being lost, whether that is known yet or not, one to its successor is waited for
+    /// as long as `failover_hold`. Cancel safe.
     pub async fn checkout(
         &mut self,
         shard: &Shard,
         user: &ShardUser,
         local: &Local,
     ) -> Result<Lease, PoolError> {
+        let mut changes = shard.board.subscribe();
+        let mut deadline = None;
         loop {
-            shard.gate.opened().await;
-            let pool = self.primary_or_wait(shard, user).await?;
-            match local.checkout(pool).await {
-                Err(PoolError::Paused(_)) => {}
-                outcome => return outcome,
+            if shard.gate.is_closed() {
+                shard.gate.opened().await;
+                // A pause is no failure, and may last.
+                deadline = None;
             }
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + shard.failover_hold);
+            changes.borrow_and_update();
+            let pool = self.primary_or_wait(shard, user, deadline).await?;
+            let outcome = tokio::select! {
+                biased;
+                outcome = local.checkout(pool) => outcome,
+                () = shard.board.moves_from(&pool.target.endpoint) => continue,
+            };
+            let error = match outcome {
+                Ok(lease) => return Ok(lease),
+                Err(PoolError::Paused(_) | PoolError::Moved(_)) => continue,
+                Err(error) => error,
+            };
+            let is_over = match &error {
+                PoolError::Connect(_, why) if why.is_timeout() => !shard.is_troubled(),
+                PoolError::Connect(_, why) => !why.is_passing(),
+                // What is in use may be so because its server does not answer any more.
+                PoolError::Exhausted { .. } => !shard.is_troubled(),
+                _ => true,
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if is_over || left.is_zero() || !shard.had_primary.load(Ordering::Relaxed) {
+                return Err(error);
+            }
+            // Roles may say otherwise already, or in a moment.
+            shard.board.probe_now();
+            let due = pool.broken_until().map(|due| due.saturating_duration_since(Instant::now()));
+            let pause = due.unwrap_or_default().max(RETRY).mul_f64(rand::random_range(1.0..=2.0));
+            let _ = tokio::time::timeout(pause.min(left), changes.changed()).await;
         }
     }
 }
 
+/// At least this long after a server could not be reached before it is tried again.
+const RETRY: Duration = Duration::from_millis(10);
+
 impl Shard {
+    /// Has it no primary, or one that has just failed to answer?
+    pub fn is_troubled(&self) -> bool {
+        self.board.load().is_troubled()
+    }
+
     /// The pool of one of its endpoints.
     pub fn pool(&self, endpoint: &Endpoint, user: &ShardUser) -> Arc<Pool> {
         let label = Label {

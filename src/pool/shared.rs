@@ -1,6 +1,8 @@
 //! What all threads share of a pool: the limit and the queue.
 
+use super::openings::{NotNow, Openings};
 use super::readers::Load;
+use super::sockets::Sockets;
 use super::{Gate, Lease};
 use crate::backend::{ConnectError, Target};
 use crate::config;
@@ -9,7 +11,7 @@ use crate::telemetry::metrics::ShardMetrics;
 use arc_swap::ArcSwap;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -42,10 +44,13 @@ pub enum PoolError {
     },
     /// A new one could not be opened.
     #[error("{1}")]
-    Connect(Arc<Label>, #[source] Box<ConnectError>),
-    /// The database is paused.
-    #[error("database {} is paused", .0.database)]
+    Connect(Arc<Label>, #[source] Arc<ConnectError>),
+    /// The shard is paused.
+    #[error("shard {} is paused", .0.shard)]
     Paused(Arc<Label>),
+    /// Its server is not the one to wait for any more.
+    #[error("pool {}/{}/{}: the server was replaced", .0.database, .0.shard, .0.user)]
+    Moved(Arc<Label>),
     /// No endpoint of the shard is a healthy primary.
     #[error("shard {shard} has no healthy primary: {reason}")]
     NoPrimary {
@@ -99,7 +104,11 @@ impl PoolError {
             },
             PoolError::Paused(label) => ClientError::error(
                 SqlState::UNAVAILABLE,
-                format!("database \"{}\" is paused", label.database),
+                format!("shard \"{}\" is paused", label.shard),
+            ),
+            PoolError::Moved(label) => ClientError::error(
+                SqlState::UNAVAILABLE,
+                format!("the primary of shard \"{}\" has just been replaced", label.shard),
             ),
             PoolError::NoPrimary { shard, held, .. } => {
                 let error = ClientError::error(
@@ -142,7 +151,7 @@ pub struct Pool {
     pub(super) slot: usize,
     settings: Arc<ArcSwap<config::Pool>>,
     pub(super) metrics: ShardMetrics,
-    /// Of its database.
+    /// Of its shard.
     pub gate: Arc<Gate>,
     /// Connections that exist, are being opened, or may be opened by a granted permit.
     open: AtomicUsize,
@@ -150,6 +159,10 @@ pub struct Pool {
     waiting: AtomicUsize,
     /// Connections that are being opened.
     opening: AtomicUsize,
+    openings: Mutex<Openings>,
+    /// Why the last attempt to open one failed, while that is what is known of the server.
+    failure: Mutex<Option<Arc<ConnectError>>>,
+    pub(super) sockets: Sockets,
     queue: Mutex<VecDeque<Waiter>>,
     generation: AtomicU64,
     retired: AtomicBool,
@@ -180,27 +193,56 @@ pub(super) enum Grant {
     Permit(Permit),
 }
 
-/// A place within the limit for a connection that is not open yet.
+/// A place within the limit for a connection that is not open yet, and its turn to be opened.
 pub(super) struct Permit(Option<Arc<Pool>>);
 
 impl Permit {
     /// Of a place that is held already.
     pub(super) fn of(pool: &Arc<Pool>) -> Permit {
+        pool.openings().begin_in_place();
         Permit(Some(Arc::clone(pool)))
     }
 
     /// The connection is there: its lease holds the place now.
     pub(super) fn used(mut self) {
-        self.0 = None;
+        if let Some(pool) = self.0.take() {
+            pool.openings().opened();
+            *pool.failure() = None;
+            // It may have let others have a try.
+            Pool::admit(&pool);
+        }
+    }
+
+    /// The server is away. Those who wait for a connection hear of it, unless one may yet be given back.
+    pub(super) fn failed(mut self, error: &Arc<ConnectError>) {
+        if let Some(pool) = self.0.take() {
+            *pool.failure() = Some(Arc::clone(error));
+            pool.openings().failed(Instant::now(), rand::random());
+            pool.give_up_place();
+            if !pool.has_connections() {
+                pool.turn_away();
+            }
+        }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(pool) = self.0.take() {
+            pool.openings().ended();
             Pool::closed(&pool);
         }
     }
+}
+
+/// Why there is no place for another connection.
+pub(super) enum NoPlace {
+    /// All are taken, or enough are being opened: there is something to wait for.
+    Wait,
+    /// The gate is closed.
+    Paused,
+    /// The server is away, and there is nothing to wait for.
+    Broken(Arc<ConnectError>),
 }
 
 /// A pool's numbers, for the console and metrics.
@@ -243,6 +285,9 @@ impl Pool {
             open: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             opening: AtomicUsize::new(0),
+            openings: Mutex::default(),
+            failure: Mutex::default(),
+            sockets: Sockets::default(),
             queue: Mutex::default(),
             generation: AtomicU64::new(0),
             retired: AtomicBool::new(false),
@@ -307,21 +352,67 @@ impl Pool {
         self.waiting.load(Ordering::SeqCst) > 0
     }
 
-    /// A place within the limit, if one is free and the database is not paused.
-    pub(super) fn try_open(self: &Arc<Self>) -> Option<Permit> {
+    fn openings(&self) -> MutexGuard<'_, Openings> {
+        self.openings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failure(&self) -> MutexGuard<'_, Option<Arc<ConnectError>>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Are there any beyond those that are being opened?
+    fn has_connections(&self) -> bool {
+        self.open.load(Ordering::SeqCst) > self.openings().under_way()
+    }
+
+    /// Why none can be opened, if that is what is known of the server.
+    pub(super) fn last_failure(&self) -> Option<PoolError> {
+        let why = self.failure().clone()?;
+        Some(PoolError::Connect(Arc::clone(&self.label), why))
+    }
+
+    /// When an attempt to open one is due, after one that failed.
+    pub(super) fn broken_until(&self) -> Option<Instant> {
+        self.openings().broken_until()
+    }
+
+    /// A place within the limit and a turn, if there are and the shard is not paused.
+    pub(super) fn try_open(self: &Arc<Self>) -> Result<Permit, NoPlace> {
         if self.gate.is_closed() {
-            return None;
+            return Err(NoPlace::Paused);
+        }
+        // The lock is not held over what follows.
+        let turn = self.openings().begin(Instant::now());
+        match turn {
+            Ok(()) => {}
+            Err(NotNow::Enough) => return Err(NoPlace::Wait),
+            Err(NotNow::Broken(_)) if self.has_connections() => return Err(NoPlace::Wait),
+            Err(NotNow::Broken(_)) => {
+                return Err(self.failure().clone().map_or(NoPlace::Wait, NoPlace::Broken));
+            }
         }
         let size = self.settings.load().size;
         let take = |open| (open < size).then_some(open + 1);
-        self.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).ok()?;
+        if self.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_err() {
+            self.openings().ended();
+            return Err(NoPlace::Wait);
+        }
         self.gate.enter();
         // Once more: whoever has closed it meanwhile may have missed this place in the count.
         if self.gate.is_closed() {
+            self.openings().ended();
             self.give_up_place();
-            return None;
+            return Err(NoPlace::Paused);
         }
-        Some(Permit(Some(Arc::clone(self))))
+        Ok(Permit(Some(Arc::clone(self))))
+    }
+
+    /// Ends all connections, whatever is under way on them, and has none of them used again: their
+    /// server is not the one to speak to any more. How many there were.
+    pub(super) fn cut(&self) -> usize {
+        self.renew();
+        self.turn_away();
+        self.sockets.cut()
     }
 
     fn give_up_place(&self) {
@@ -370,16 +461,33 @@ impl Pool {
         self.waiting.fetch_sub(before - queue.len(), Ordering::SeqCst);
     }
 
+    /// Has all who wait look again for what they wait for, and where.
+    fn turn_away(&self) {
+        let waiters = {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            self.waiting.fetch_sub(queue.len(), Ordering::SeqCst);
+            std::mem::take(&mut *queue)
+        };
+        // Woken outside of the lock.
+        drop(waiters);
+    }
+
     /// A place is free again: the longest waiter may open a connection in it.
     pub(super) fn closed(pool: &Arc<Pool>) {
         pool.give_up_place();
+        Pool::admit(pool);
+    }
+
+    /// Those who wait have what places and turns there are.
+    fn admit(pool: &Arc<Pool>) {
         while pool.has_waiters() {
-            let Some(permit) = pool.try_open() else { return };
+            let Ok(permit) = pool.try_open() else { return };
             match pool.offer(Grant::Permit(permit)) {
-                None => return,
-                // Nobody took it. Its drop comes back here, with one waiter less each time.
-                Some(Grant::Permit(permit)) => {
-                    permit.used();
+                None => {}
+                // Nobody took it. Its drop would come back here.
+                Some(Grant::Permit(mut permit)) => {
+                    permit.0 = None;
+                    pool.openings().ended();
                     pool.give_up_place();
                 }
                 Some(Grant::Lease(_)) => return,

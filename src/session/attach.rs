@@ -544,9 +544,15 @@ impl Session {
         self.transaction_began = None;
         self.registration.control.rests();
         self.registration.control.active.set(false);
-        if pinned || (in_transaction && !awaited && !in_batch) {
-            // Its state is gone, and there is no statement to fail: as PostgreSQL does.
+        let unasked = in_transaction && !awaited && !in_batch;
+        if pinned || (unasked && self.directory.pool.mode == PoolMode::Session) {
+            // The session's state is gone with it: as PostgreSQL does.
             return Err(End::Fatal(ClientError { severity: crate::error::Severity::Fatal, ..told }));
+        }
+        if unasked && !copying {
+            // There is no statement to fail. The next one does, a COMMIT above all.
+            self.unsaid = Some(told);
+            return Ok(());
         }
         if awaited || in_batch || copying {
             if !committed {

@@ -80,6 +80,12 @@ impl Session {
                 Event::Completed { note, rolled_back } => self.completed(note, rolled_back),
                 Event::Confirmed => self.batch.confirmed(),
                 Event::StalePlan => _ = self.database.schema_changes.fetch_add(1, Ordering::SeqCst),
+                // It may have been demoted, or kept from writes, since the last probe.
+                Event::ReadOnly => {
+                    if let Some(held) = &self.held {
+                        self.database.shards[held.shard.index()].board.probe_now();
+                    }
+                }
                 Event::Failed { ended, parsing } => self.statement_failed(ended, parsing),
                 Event::Ready(status) => self.ready(status)?,
                 Event::Parameter(name, value) => {

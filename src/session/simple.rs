@@ -65,6 +65,15 @@ impl Session {
             let outcome = Box::pin(self.meet_sync(head.tag)).await;
             self.settle_extended(outcome, false).await?;
         }
+        if matches!(head.tag, b'Q' | b'F' | b'P' | b'B' | b'D' | b'E')
+            && let Some(lost) = self.unsaid.take()
+        {
+            let outcome = Err(Unattached::Refused(lost));
+            return match head.tag {
+                b'Q' | b'F' => self.settle_query(outcome).await,
+                _ => self.settle_extended(outcome, false).await,
+            };
+        }
         match head.tag {
             b'Q' if self.batch.is_skipping() => Ok(()),
             b'Q' => {

@@ -96,6 +96,8 @@ pub struct Session {
 
     /// What the client has been told of parameters that no server has yet: before, and now.
     pub(super) told_ahead: BTreeMap<String, (String, String)>,
+    /// Why the transaction is lost, which the client has not been told: it had asked nothing.
+    pub(super) unsaid: Option<ClientError>,
     /// Something may have ended what pins the held server.
     pub(super) pins_to_check: bool,
     /// `currval()` and `lastval()` have been asked for: the session keeps its server.

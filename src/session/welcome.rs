@@ -14,7 +14,7 @@ use super::worker::Worker;
 use crate::backend::{ServerError, Settings, set_config_statement};
 use crate::error::{ClientError, SqlState};
 use crate::execute::Told;
-use crate::pool::{Lease, PoolError, ShardAccess, ShardUser};
+use crate::pool::{Lease, PoolError, Shard, ShardAccess, ShardUser};
 use crate::ring::ShardId;
 use crate::sql::Access;
 use crate::wire::{self, TxStatus};
@@ -88,6 +88,7 @@ impl Admitted {
             same_encoding: self.same_encoding,
             unknown_table: Default::default(),
             told_ahead: Default::default(),
+            unsaid: None,
             pins_to_check: false,
             keeps_sequences: false,
             in_doubt: false,
@@ -262,9 +263,10 @@ async fn greeting(
 ) -> Result<Arc<Greeting>, ClientError> {
     {
         let greetings = database.greetings.lock().unwrap_or_else(PoisonError::into_inner);
-        let paused = database.shards.first().is_some_and(|shard| shard.gate.is_closed());
-        // A new one cannot be had while the database is paused, and login goes on.
-        let good = |known: &&Arc<Greeting>| paused || known.taken.elapsed() < Greeting::LASTS;
+        let away = |shard: &Arc<Shard>| shard.gate.is_closed() || shard.is_troubled();
+        // A new one cannot be had now, and login goes on.
+        let none = database.shards.iter().all(away);
+        let good = |known: &&Arc<Greeting>| none || known.taken.elapsed() < Greeting::LASTS;
         if let Some(known) = greetings.get(&user.name).filter(good) {
             return Ok(Arc::clone(known));
         }
@@ -318,10 +320,8 @@ async fn any_server(
     user: &ShardUser,
 ) -> Result<Lease, ClientError> {
     let home = database.topology.home;
-    if let Some(shard) = database.shards.first() {
-        shard.gate.opened().await;
-    }
     let mut failure: Option<PoolError> = None;
+    let mut paused = None;
     let others = database.topology.ids().filter(|shard| *shard != home);
     for shard in std::iter::once(home).chain(others) {
         let shard = &database.shards[shard.index()];
@@ -332,14 +332,21 @@ async fn any_server(
         };
         match found {
             Ok(lease) => return Ok(lease),
-            Err(PoolError::Paused(_)) => return Box::pin(any_server(worker, database, user)).await,
+            Err(PoolError::Paused(_)) => paused = paused.or(Some(shard)),
             Err(error) => {
                 failure.get_or_insert(error);
             }
         }
     }
-    let error = failure.map(|error| error.client_error());
-    Err(error.unwrap_or_else(|| ClientError::error(SqlState::UNAVAILABLE, "the database has no shard")))
+    // The first that goes on after a pause, or else the home shard's next primary.
+    let Some(waits_for) = paused.or(database.shards.get(home.index())) else {
+        return Err(ClientError::error(SqlState::UNAVAILABLE, "the database has no shard"));
+    };
+    let found = match failure {
+        Some(error) if paused.is_none() && !waits_for.is_troubled() => Err(error),
+        _ => ShardAccess::default().checkout(waits_for, user, &worker.local).await,
+    };
+    found.map_err(|error| error.client_error())
 }
 
 /// The run-time parameters of a start-up packet: those given by name, and those in `options`.

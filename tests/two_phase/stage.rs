@@ -28,6 +28,7 @@ impl<'s> Bank<'s> {
         Bank { servers: servers.to_vec(), name, keys }
     }
 
+    #[allow(dead_code, reason = "not every test binary has its servers alone")]
     pub(crate) fn config(&self) -> Config {
         Config::new().database(&self.name, &self.servers)
     }

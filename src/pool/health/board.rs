@@ -50,6 +50,15 @@ impl ShardSnapshot {
         self.endpoints.get(index).ok_or(&NoPrimary::Unknown)
     }
 
+    /// Has it no primary, though it is known who is there, or one that did not answer just now?
+    pub fn is_troubled(&self) -> bool {
+        match self.primary() {
+            Ok(primary) => primary.health.failing.is_some(),
+            Err(NoPrimary::Unknown) => false,
+            Err(_) => true,
+        }
+    }
+
     /// Those that may serve reads.
     pub fn replicas(&self) -> impl Iterator<Item = &EndpointSnapshot> {
         self.roles.replicas.iter().filter_map(|index| self.endpoints.get(index.index()))
@@ -81,6 +90,8 @@ pub struct Watched {
     memory: Memory,
     track: PrimaryTrack,
     current: ShardSnapshot,
+    /// The highest timeline seen when roles were decided last.
+    timeline: Option<u32>,
 }
 
 impl Watched {
@@ -98,8 +109,13 @@ impl Watched {
             roles: ShardRoles::default(),
             generation: 0,
         };
-        let mut watched =
-            Watched { settings, memory: Memory::default(), track: PrimaryTrack::default(), current };
+        let mut watched = Watched {
+            settings,
+            memory: Memory::default(),
+            track: PrimaryTrack::default(),
+            current,
+            timeline: None,
+        };
         watched.configure(endpoints, settings);
         watched
     }
@@ -170,7 +186,10 @@ impl Watched {
         self.memory.learn(&seen);
         let roles = roles::decide(&self.memory, &seen);
         let before = &self.current.roles;
+        // The same roles on a later timeline may be other servers': a name can move on.
+        let later = std::mem::replace(&mut self.timeline, self.memory.timeline) != self.memory.timeline;
         if roles == *before {
+            self.current.generation += u64::from(later);
             return Vec::new();
         }
         let mut events: Vec<Event> = Vec::new();
@@ -197,8 +216,29 @@ pub struct ShardBoard {
     watched: Mutex<Watched>,
     published: ArcSwap<ShardSnapshot>,
     generation: watch::Sender<u64>,
-    probe_now: Mutex<Vec<Arc<Notify>>>,
+    tasks: Mutex<Tasks>,
+    alarm: Mutex<Alarm>,
 }
+
+/// The tasks that probe the endpoints, in their order.
+#[derive(Debug, Default)]
+struct Tasks {
+    wake: Vec<Arc<Notify>>,
+    /// When the last probe that has come to an end was begun.
+    answered: Vec<Option<Instant>>,
+}
+
+/// Since when a shard is worth more probes than usual.
+#[derive(Debug, Default)]
+struct Alarm {
+    /// It is troubled, by what probes say.
+    troubled: Option<Instant>,
+    /// Somebody else has said so.
+    told: Option<Instant>,
+}
+
+/// How long probes are hurried: whatever takes longer is not what a failover waits for.
+const HURRY: Duration = Duration::from_secs(60);
 
 impl ShardBoard {
     /// Publishes `watched` as it is.
@@ -206,7 +246,13 @@ impl ShardBoard {
         let snapshot = watched.snapshot().clone();
         let (generation, _) = watch::channel(snapshot.generation);
         let published = ArcSwap::from_pointee(snapshot);
-        ShardBoard { watched: Mutex::new(watched), published, generation, probe_now: Mutex::new(Vec::new()) }
+        ShardBoard {
+            watched: Mutex::new(watched),
+            published,
+            generation,
+            tasks: Mutex::default(),
+            alarm: Mutex::default(),
+        }
     }
 
     /// The state now: no lock, no allocation.
@@ -227,8 +273,74 @@ impl ShardBoard {
     /// Has every endpoint probed at once: a server said something that does not fit
     /// (`25006`, a connection that broke). As often as one likes: probes do not pile up.
     pub fn probe_now(&self) {
-        for task in lock(&self.probe_now).iter() {
+        for task in &lock(&self.tasks).wake {
             task.notify_one();
+        }
+    }
+
+    /// Somebody who is not to be believed, but may be right, says that roles are changing: probes
+    /// are hurried, so that it is soon known.
+    pub fn rumour(&self) {
+        lock(&self.alarm).told = Some(Instant::now());
+        self.probe_now();
+    }
+
+    /// Are roles likely to change? Then endpoints are probed more often than usual.
+    pub(super) fn is_hurried(&self) -> bool {
+        let alarm = lock(&self.alarm);
+        [alarm.troubled, alarm.told].into_iter().flatten().any(|since| since.elapsed() < HURRY)
+    }
+
+    /// Looks whether the shard is troubled, and hurries all its probes when that begins: its new
+    /// primary is one of the others.
+    pub(super) fn look_for_trouble(&self) {
+        let troubled = self.load().is_troubled();
+        let begins = {
+            let mut alarm = lock(&self.alarm);
+            let before = alarm.troubled;
+            alarm.troubled = if troubled { before.or_else(|| Some(Instant::now())) } else { None };
+            troubled && before.is_none()
+        };
+        if begins {
+            self.probe_now();
+        }
+    }
+
+    /// A probe that was begun then has come to its end, whichever.
+    pub(super) fn has_answered(&self, endpoint: EndpointIndex, begun: Instant) {
+        if let Some(answered) = lock(&self.tasks).answered.get_mut(endpoint.index()) {
+            *answered = Some(begun);
+        }
+    }
+
+    /// Probes every endpoint and waits until each has answered or failed to, for `limit` at most;
+    /// false if that was not enough. Cancel safe.
+    pub async fn refresh(&self, limit: Duration) -> bool {
+        let asked = Instant::now();
+        let all = async {
+            loop {
+                let missing = |answered: &Option<Instant>| answered.is_none_or(|begun| begun < asked);
+                if !lock(&self.tasks).answered.iter().any(missing) {
+                    return;
+                }
+                self.probe_now();
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        tokio::time::timeout(limit, all).await.is_ok()
+    }
+
+    /// Until another endpoint than this is the primary. Cancel safe.
+    pub async fn moves_from(&self, endpoint: &Endpoint) {
+        let mut changes = self.subscribe();
+        loop {
+            if self.load().primary().is_ok_and(|primary| primary.address != *endpoint) {
+                return;
+            }
+            if changes.changed().await.is_err() {
+                // The sender is ours: it lives as long as we do.
+                std::future::pending::<()>().await;
+            }
         }
     }
 
@@ -286,10 +398,14 @@ impl ShardBoard {
     }
 
     /// Which tasks [`ShardBoard::probe_now`] wakes.
-    pub(super) fn set_tasks(&self, tasks: Vec<Arc<Notify>>) {
-        *lock(&self.probe_now) = tasks;
+    pub(super) fn set_tasks(&self, wake: Vec<Arc<Notify>>) {
+        let answered = vec![None; wake.len()];
+        *lock(&self.tasks) = Tasks { wake, answered };
     }
 }
+
+/// Between two looks at what has answered.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A panic while the lock was held leaves a state that the next observation sets right.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

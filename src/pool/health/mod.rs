@@ -18,6 +18,7 @@
 pub mod board;
 pub mod connector;
 pub mod lag;
+pub mod patroni;
 pub mod probe;
 pub mod question;
 pub mod roles;
@@ -25,6 +26,7 @@ pub mod state;
 
 pub use board::{Board, ClusterHealth, ShardBoard, ShardSnapshot};
 pub use connector::{ControlConnection, Login, Tls};
+pub use patroni::PatroniSpec;
 pub use probe::{EndpointSpec, Prober};
 pub use question::Ask;
 pub use roles::{EndpointIndex, NoPrimary, Refusal, ShardRoles};

@@ -1,10 +1,12 @@
 //! The tasks that ask.
 //!
-//! One an endpoint, on the runtime given at start, each with one connection that it keeps. Every
+//! One an endpoint, on the runtime given at start, each with one connection that it keeps for a while. Every
 //! probe, the connecting included, is bounded by `timeout`; after a failure the connection is
 //! given up, so that the next probe resolves the name and connects anew. A connection that ends
 //! by itself, and [`ShardBoard::probe_now`], cause a probe at once rather than at the next
-//! interval, but never more than one each [`LEAST_GAP`].
+//! interval, but never more than one each [`LEAST_GAP`]. From the primary's first failure on, and as
+//! long as there is none, all endpoints are probed [`HURRY`] times as often, for a minute at most: the
+//! new primary is to be known as soon as it is one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,13 +19,19 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 use super::board::{Board, Event, ShardBoard, ShardName, Watched};
 use super::connector::{ControlConnection, Login, Tls};
+use super::patroni::{self, PatroniSpec};
 use super::question::Ask;
 use super::roles::EndpointIndex;
-use super::state::{HealthSettings, Observation, Probe, ProbeFailure, Purpose, Transition};
+use super::state::{HealthSettings, Observation, Probe, ProbeFailure, Purpose, Role, Transition};
 use crate::config::Endpoint;
 
 /// Between two probes, however urgently they are asked for.
 const LEAST_GAP: Duration = Duration::from_millis(50);
+/// So many probes go by before a connection is made anew: a name, or an address, may have moved on to
+/// another server while the old one lives.
+const ASKED_ON_ONE: u32 = 10;
+/// Probes are so many times as frequent while roles are likely to change.
+const HURRY: u32 = 10;
 
 /// What to probe, and how to get there.
 #[derive(Clone, PartialEq, Debug)]
@@ -50,6 +58,7 @@ pub struct Prober {
     runtime: Handle,
     board: Arc<Board>,
     shards: BTreeMap<ShardName, Shard>,
+    rumours: BTreeMap<ShardName, (PatroniSpec, HealthSettings, Task)>,
 }
 
 #[derive(Debug)]
@@ -73,7 +82,12 @@ impl Prober {
     /// Probes `specs` from now on. Endpoints of one shard keep their order, which is the one
     /// their indexes count in.
     pub fn start(runtime: Handle, specs: Vec<EndpointSpec>, settings: HealthSettings) -> Prober {
-        let mut prober = Prober { runtime, board: Arc::new(Board::default()), shards: BTreeMap::new() };
+        let mut prober = Prober {
+            runtime,
+            board: Arc::new(Board::default()),
+            shards: BTreeMap::new(),
+            rumours: BTreeMap::new(),
+        };
         prober.update(specs, settings);
         prober
     }
@@ -111,6 +125,21 @@ impl Prober {
         self.board.publish(boards);
     }
 
+    /// Listens to these instead of those before, for shards that are probed.
+    pub fn listen(&mut self, specs: Vec<PatroniSpec>, settings: HealthSettings) {
+        let mut old = std::mem::take(&mut self.rumours);
+        for spec in specs.into_iter().filter(|spec| !spec.members.is_empty()) {
+            let name = (spec.database.clone(), spec.shard.clone());
+            let Some(board) = self.board.shard(&name.0, &name.1) else { continue };
+            let kept = old.remove(&name).filter(|(was, under, _)| *was == spec && *under == settings);
+            let listening = kept.unwrap_or_else(|| {
+                let asking = patroni::listen(spec.clone(), board, settings.interval, settings.timeout);
+                (spec, settings, Task(self.runtime.spawn(asking)))
+            });
+            self.rumours.insert(name, listening);
+        }
+    }
+
     fn watch(
         &self,
         board: Option<&Arc<ShardBoard>>,
@@ -139,6 +168,8 @@ impl Prober {
                 board: Arc::clone(&board),
                 now,
                 connection: None,
+                asked: 0,
+                role: None,
                 said_forbidden: false,
             };
             tasks.push(Task(self.runtime.spawn(task.run())));
@@ -160,6 +191,10 @@ struct EndpointTask {
     board: Arc<ShardBoard>,
     now: Arc<Notify>,
     connection: Option<(ControlConnection, Ask)>,
+    /// How often that has been asked.
+    asked: u32,
+    /// What the server was when it answered last.
+    role: Option<Role>,
     said_forbidden: bool,
 }
 
@@ -167,6 +202,7 @@ impl EndpointTask {
     async fn run(mut self) {
         loop {
             let begun = tokio::time::Instant::now();
+            let begun_at = Instant::now();
             let result = match timeout(self.settings.timeout, self.probe()).await {
                 Ok(result) => result,
                 Err(_) => Err(ProbeFailure::Timeout(self.settings.timeout)),
@@ -174,29 +210,47 @@ impl EndpointTask {
             if result.is_err() {
                 self.connection = None;
             }
+            let role = result.as_ref().ok().map(Probe::role);
+            if self.role.is_some() && role.is_some() && self.role != role {
+                // A name may have moved on to the new primary; this connection has not.
+                self.connection = None;
+                self.now.notify_one();
+            }
+            self.role = role.or(self.role);
             self.publish(Observation { at: Instant::now(), result });
+            self.board.has_answered(self.index, begun_at);
+            self.board.look_for_trouble();
+            let pause = match self.board.is_hurried() {
+                true => self.settings.interval / HURRY,
+                false => self.settings.interval,
+            };
             tokio::select! {
-                () = sleep_until(begun + self.settings.interval) => {}
+                () = sleep_until(begun + pause) => {}
                 () = self.now.notified() => {}
             }
             sleep(LEAST_GAP.min(self.settings.interval).saturating_sub(begun.elapsed())).await;
         }
     }
 
+    /// Dropped half-way, nothing is left open.
+    async fn open(&self, limit: Duration) -> Result<ControlConnection, ProbeFailure> {
+        let closed = Arc::clone(&self.now);
+        let spec = &self.spec;
+        let closed = move || closed.notify_one();
+        ControlConnection::open(&spec.address, &spec.dbname, &spec.login, &spec.tls, limit, closed).await
+    }
+
     async fn probe(&mut self) -> Result<Probe, ProbeFailure> {
+        self.asked = self.asked.wrapping_add(1);
         if self.connection.as_ref().is_none_or(|(connection, _)| connection.is_closed()) {
-            let closed = Arc::clone(&self.now);
-            let spec = &self.spec;
-            let connection = ControlConnection::open(
-                &spec.address,
-                &spec.dbname,
-                &spec.login,
-                &spec.tls,
-                self.settings.timeout,
-                move || closed.notify_one(),
-            )
-            .await?;
-            self.connection = Some((connection, Ask::default()));
+            self.connection = Some((self.open(self.settings.timeout).await?, Ask::default()));
+            self.asked = 0;
+        } else if self.asked >= ASKED_ON_ONE {
+            // One that cannot be had, say because all of the server's are taken, proves nothing.
+            if let Ok(connection) = self.open(self.settings.timeout / 2).await {
+                self.connection = Some((connection, Ask::default()));
+            }
+            self.asked = 0;
         }
         let Some((connection, ask)) = &mut self.connection else {
             return Err(ProbeFailure::Lost("no connection".to_owned()));

@@ -193,6 +193,12 @@ impl Session {
 
     /// What is told of a server's error.
     pub(super) fn failure(&self, frame: &[u8]) -> Fault {
+        if wire::error_field(frame.get(wire::HEADER_LEN..).unwrap_or_default(), b'C') == Some(b"25006") {
+            // Whichever of them it was, it may be primary no more.
+            for shard in self.database.topology.ids().filter(|shard| self.tx.has_written(*shard)) {
+                self.database.shards[shard.index()].board.probe_now();
+            }
+        }
         match self.registration.control.verdict_on(frame) {
             Some(error) => Fault::Own(error),
             None => Fault::Frame(frame.into()),
