@@ -244,6 +244,8 @@ impl Session {
             if !self.only_uses_cursors(shape, text) {
                 self.note_writer(shard, settled);
             }
+        }
+        if matches!(outcome, Ok(Destination::One(_))) {
             self.note_unpreparable(shape, text)?;
         }
         // Of several that are under way together each counts.
