@@ -4,13 +4,14 @@ ARGS ?=
 # rustup's directory is not on PATH in a shell that was open when it was installed.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help demo test soak soak-bank failover regress driver-suites bench lint install-deps
+.PHONY: help demo test soak soak-bank soak-deadlocks failover regress driver-suites bench lint install-deps
 
 help:
 	@echo "make demo          a local cluster with pgring in front of it (ARGS=\"--shards 5\")"
 	@echo "make test          the whole suite, against real PostgreSQL servers"
 	@echo "make soak          random statements through pgring and on one PostgreSQL, compared (STATEMENTS=100000)"
 	@echo "make soak-bank     transfers between shards while proxies and servers die (SECONDS=3600)"
+	@echo "make soak-deadlocks contended transfers in one order of locking: no false deadlock (SECONDS=3600)"
 	@echo "make failover      every fault under Patroni, measured beside libpq; as root (ARGS=\"--rounds 10\")"
 	@echo "make regress       PostgreSQL's regression suite through pgring and directly, compared"
 	@echo "make driver-suites the drivers' own test-suites, the same way (ARGS=\"--suite asyncpg\")"
@@ -40,6 +41,11 @@ SECONDS ?= 3600
 soak-bank:
 	scripts/install.sh build servers
 	PGRING_SECONDS=$(SECONDS) cargo test --locked --test two_phase bank -- --nocapture
+
+# An hour of clients that wait for each other and never in a circle: nobody may be told otherwise.
+soak-deadlocks:
+	scripts/install.sh build servers
+	PGRING_SECONDS=$(SECONDS) cargo test --locked --test deadlocks who_locks_in_one_order
 
 failover:
 	scripts/install.sh build servers failover

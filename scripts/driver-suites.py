@@ -102,7 +102,8 @@ class SqlAlchemyPostgresql(SqlAlchemy):
 
 class Django:
     package, needs = "Django", ["psycopg[binary]"]
-    databases = ["default", "other", "test_default", "test_other"]
+    # Django looks at `postgres` before it looks for those of its tests.
+    databases = ["default", "other", "test_default", "test_other", "postgres"]
     title = f"{len(DJANGO_APPLICATIONS)} applications of `tests/`"
 
     def run(self, place, python, port, report, more):
@@ -217,7 +218,7 @@ def new_server(installation, place, name):
 
 def prepare(installation, port, suite):
     for name in suite.databases:
-        if name != "postgres" and not regression.psql(installation, port, "postgres", f"CREATE DATABASE {name}"):
+        if name != "postgres" and not regression.psql(installation, port, "postgres", f'CREATE DATABASE "{name}"'):
             fail(f"the database {name} could not be made")
         start = getattr(suite, "start", "")
         if start and not regression.psql(installation, port, name, start):

@@ -137,6 +137,11 @@ fn check_connect_tells_good_servers_from_bad() {
         assert!(!printed.ok, "{what} is found");
         assert!(printed.out.contains(expect), "{what}: no {expect:?} in\n{}", printed.out);
     }
+    // Whose transactions pgring's role could not finish.
+    let stranger = good.clone().append("[[user]]\nname = \"postgres\"\npassword = \"postgres\"\n");
+    let printed = check(&stranger);
+    assert!(printed.out.contains("GRANT postgres TO pgring"), "{}", printed.out);
+    assert!(!printed.out.contains("GRANT app"), "{}", printed.out);
     let differ = database(&shards[..1], "CREATE TABLE users (id bigint PRIMARY KEY)");
     pgring::demo::sample::create_database(shards[1], &differ).unwrap();
     let printed = check(&Config::new().database(&differ, &shards));

@@ -17,3 +17,5 @@ mod stage;
 mod state;
 #[path = "distributed/transactions.rs"]
 mod transactions;
+#[path = "distributed/turns.rs"]
+mod turns;

@@ -16,3 +16,5 @@ mod review;
 mod stage;
 #[path = "two_phase/steps.rs"]
 mod steps;
+#[path = "two_phase/writers.rs"]
+mod writers;

@@ -15,6 +15,7 @@ use crate::auth::Verifier;
 use crate::backend::tls::{TlsError, client_config};
 use crate::config::{Endpoint, Settings};
 use crate::pool::health::board::Watched;
+use crate::pool::health::connector::cause;
 use crate::pool::health::{
     Ask, ControlConnection, EndpointIndex, HealthSettings, Login, Observation, Probe, ProbeFailure, Purpose,
     Role, State, Tls,
@@ -198,6 +199,9 @@ async fn check_database(plan: &Plan, position: usize, database: &DatabasePlan, r
     }
     same_database_twice(database, &primaries, report);
     check_users(plan, database, &primaries, report).await;
+    if database.shards.len() > 1 {
+        check_rights(plan, &primaries, report).await;
+    }
     if database.shards.len() > 1 {
         check_schema(database, &prefix, &primaries, report).await;
     }
@@ -389,6 +393,47 @@ fn same_database_twice(database: &DatabasePlan, primaries: &[Option<Primary>], r
                 format!(
                     "is the same database as that of shard {other} (or a copy of its files): each shard \
                      needs its own"
+                ),
+            );
+        }
+    }
+}
+
+/// Whether pgring's own role could finish what users' transactions leave prepared, see
+/// `docs/transactions.md`.
+async fn check_rights(plan: &Plan, primaries: &[Option<Primary>], report: &mut Report) {
+    const RIGHTS: &str = "SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'), \
+                          ARRAY(SELECT rolname::text FROM pg_catalog.pg_roles \
+                                WHERE rolname = ANY ($1::text[]::name[]) \
+                                AND NOT pg_catalog.pg_has_role(oid, 'MEMBER') ORDER BY 1)";
+    let users: Vec<&str> = plan.users.iter().map(|login| login.user.as_str()).collect();
+    let control = &plan.control.user;
+    for Primary { subject, answer, .. } in primaries.iter().flatten() {
+        let rights = async {
+            let row = answer.connection.client().query_one(RIGHTS, &[&users]).await?;
+            Ok::<(bool, Vec<String>), tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?))
+        };
+        let (creates, strangers) = match rights.await {
+            Ok(rights) => rights,
+            Err(error) => {
+                report.say(Level::Error, subject, format!("its rights cannot be asked: {}", cause(&error)));
+                continue;
+            }
+        };
+        if !creates {
+            report.say(
+                Level::Warning,
+                subject,
+                format!("writes to several shards will be refused: GRANT CREATE ON DATABASE … TO {control}"),
+            );
+        }
+        for user in strangers {
+            report.say(
+                Level::Warning,
+                subject,
+                format!(
+                    "what {user:?} leaves prepared over several shards cannot be finished: \
+                     GRANT {user} TO {control}"
                 ),
             );
         }

@@ -15,6 +15,7 @@
 //!   found as ever.
 
 use super::serve::App;
+use super::two_phase::objects;
 use crate::config::{self, Endpoint, Settings};
 use crate::error::{ClientError, SqlState};
 use crate::pool::health::{ControlConnection, Login, Tls};
@@ -33,6 +34,8 @@ use tokio_postgres::{Client, Row};
 const PAUSE: Duration = Duration::from_millis(250);
 /// Before the look that confirms what one has found.
 const RECHECK: Duration = Duration::from_millis(100);
+/// For so long after the limit other proxies may be just about to say who waits there.
+const FRESH: Duration = Duration::from_secs(1);
 /// What a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Before one that could not be reached is tried again.
@@ -151,14 +154,19 @@ impl Deadlocks {
             let is_due = own.iter().any(|wait| wait.since.elapsed() >= limit);
             pause = PAUSE;
             if is_due {
-                let graph = self.look(&database, &own, limit).await;
-                self.judge(&app, &database, &own, &graph.0, &graph.1);
-                if !graph.0.deadlocks().is_empty() {
+                let (graph, known) = self.look(&database, &own, limit).await;
+                self.judge(&app, &database, &own, &graph, &known);
+                let is_fresh = |wait: &Arc<Wait>| (limit..limit + FRESH).contains(&wait.since.elapsed());
+                if !graph.deadlocks().is_empty() || self.sharing && own.iter().any(is_fresh) {
                     pause = RECHECK;
                 }
-                self.earlier = graph.0;
-            } else {
-                self.rest(&database).await;
+                self.earlier = graph;
+                continue;
+            }
+            self.rest(&database).await;
+            for wait in own.iter().filter(|wait| wait.since.elapsed() >= limit / 2) {
+                // So that no time goes by with that when it counts.
+                self.known(&database, wait).await;
             }
         }
     }
@@ -365,10 +373,7 @@ impl Deadlocks {
     /// Has the victims among this proxy's transactions give way.
     fn judge(&self, app: &App, database: &Database, own: &[Arc<Wait>], graph: &Graph, known: &[Known]) {
         for deadlock in graph.persistent(&self.earlier).deadlocks() {
-            let is_victim = |process| graph.owner(process).is_some_and(|owner| owner.id == deadlock.victim);
-            // One that waits for itself only is copying what it has locked, and gives up by itself.
-            let alone = deadlock.hops.iter().all(|hop| is_victim(&hop.waiter) && is_victim(&hop.blocker));
-            if deadlock.victim.proxy != self.proxy || alone {
+            if deadlock.victim.proxy != self.proxy {
                 continue;
             }
             let Some(wait) = own.iter().find(|wait| wait.session == deadlock.victim.session) else {
@@ -471,13 +476,20 @@ fn words(error: &tokio_postgres::Error) -> String {
 }
 
 /// Makes the table where it is not, or not of this version.
+/// An error of the server's.
+const NOT_OURS: &str = "DO $$ BEGIN RAISE insufficient_privilege \
+                        USING MESSAGE = 'the schema \"pgring\" belongs to somebody else'; END $$";
+
 async fn prepare(client: &Client) -> Result<(), tokio_postgres::Error> {
     let made = "SELECT obj_description(to_regclass('pgring.waiting'), 'pg_class')";
     let version = |row: Row| row.try_get::<_, Option<String>>(0);
     if version(client.query_one(made, &[]).await?)?.as_deref() == Some(VERSION) {
         return Ok(());
     }
-    client.batch_execute(super::two_phase::objects::LOCK).await?;
+    if objects::stranger(client).await?.is_some() {
+        return client.batch_execute(NOT_OURS).await;
+    }
+    client.batch_execute(objects::LOCK).await?;
     // Another proxy may have been first.
     if version(client.query_one(made, &[]).await?)?.as_deref() == Some(VERSION) {
         return client.batch_execute("COMMIT").await;

@@ -17,7 +17,7 @@
 //! and everything else works as ever.
 
 use super::serve::App;
-use super::two_phase::objects::LOCK;
+use super::two_phase::objects::{LOCK, stranger};
 use crate::config::{self, Settings};
 use crate::pool::health::{ControlConnection, Login, Tls};
 use crate::session::Database;
@@ -96,6 +96,8 @@ enum Failure {
     Unreachable(String, String),
     #[error("{}", .0.as_db_error().map_or_else(|| .0.to_string(), |error| error.message().to_owned()))]
     Refused(#[from] tokio_postgres::Error),
+    #[error("shard {0}: its schema \"pgring\" belongs to {1}")]
+    NotOurs(String, String),
     #[error("all {NUMBERS} numbers of shards have been given")]
     NoNumberLeft,
 }
@@ -106,7 +108,7 @@ impl Failure {
         match self {
             Failure::Unreachable(..) => false,
             Failure::Refused(error) => error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE),
-            Failure::NoNumberLeft => true,
+            Failure::NotOurs(..) | Failure::NoNumberLeft => true,
         }
     }
 }
@@ -167,6 +169,9 @@ impl Ids {
         let mut asked = Vec::new();
         for index in 0..database.shards.len() {
             let Some(connection) = self.connect(database, index).await? else { continue };
+            if let Some(owner) = stranger(connection.client()).await? {
+                return Err(Failure::NotOurs(database.shards[index].name.clone(), owner));
+            }
             let found = read(connection.client()).await?;
             asked.push(Asked { index, connection, found });
         }

@@ -265,6 +265,11 @@ impl Server {
         .await;
     }
 
+    /// Has it still to answer what was asked ahead?
+    pub fn owes(&self) -> bool {
+        self.owes
+    }
+
     /// Reads the answer to what was asked ahead.
     ///
     /// # Errors

@@ -184,9 +184,7 @@ fn place(request: &Request<'_>, number: u32, statement: &Statement, hint: Hint) 
             Hint::SessionShard(shard) => (Place::Shard(shard), Why::SessionShard),
             _ => (all(), Why::EachShard),
         },
-        Target::Everywhere { column, .. } if column.is_empty() => {
-            hinted(hint).unwrap_or_else(|| (all(), Why::ReferenceWrite))
-        }
+        Target::Everywhere { column, .. } if column.is_empty() => (all(), Why::ReferenceWrite),
         Target::Everywhere { .. } => {
             hinted(hint).unwrap_or_else(|| (all(), Why::KeyUnknown { statement: number }))
         }

@@ -8,7 +8,7 @@ use super::state::Session;
 use crate::error::{ClientError, SqlState};
 use crate::ring::ShardId;
 use crate::route::{self, Parameters, Request, Route, Why};
-use crate::sql::{self, Access, KeyType, Lexed, Schema, Shape};
+use crate::sql::{self, Access, KeyType, Kind, Lexed, Pin, Schema, Shape, Statement};
 use crate::txn::Phase;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -121,6 +121,45 @@ impl Session {
         }
     }
 
+    /// The transaction may do there what cannot be prepared.
+    ///
+    /// # Errors
+    /// It has written on several shards.
+    fn note_unpreparable(&mut self, shape: &Shape, text: &[u8]) -> Result<(), ClientError> {
+        if self.tx.phase() == Phase::Idle || self.database.is_one_shard() {
+            return Ok(());
+        }
+        let notifies = |statement: &Statement| {
+            statement.kind == Kind::Other
+                && text.trim_ascii_start().get(..6).is_some_and(|word| word.eq_ignore_ascii_case(b"notify"))
+        };
+        let what = shape.statements.iter().find_map(|statement| match statement.pin {
+            Some(Pin::TemporaryTable) => Some("a temporary table"),
+            Some(Pin::Listen) => Some("LISTEN"),
+            Some(Pin::HoldCursor) => Some("a cursor WITH HOLD"),
+            _ => notifies(statement).then_some("NOTIFY"),
+        });
+        if let Some(what) = what {
+            self.tx.cannot_be_prepared(what);
+            if self.tx.has_several_writers() {
+                return Err(cannot_be_prepared(what));
+            }
+        }
+        Ok(())
+    }
+
+    /// The transaction may write there; `settled`: with the savepoints that it has now.
+    pub(super) fn note_writer(&mut self, shard: ShardId, settled: bool) {
+        if self.tx.phase() == Phase::Idle || self.database.is_one_shard() || self.tx.is_read_only() {
+            return;
+        }
+        if settled {
+            self.tx.wrote(shard);
+        } else {
+            self.tx.wrote_throughout(shard);
+        }
+    }
+
     /// Where a statement goes that may go anywhere.
     pub(super) fn nearest(&self) -> ShardId {
         let kept = self.held.iter().chain(&self.parked).next();
@@ -173,9 +212,10 @@ impl Session {
             && let Ok(Destination::One(shard)) = outcome
         {
             self.may_write_in_company()?;
-            if self.tx.phase() != Phase::Idle && !self.database.is_one_shard() {
-                self.tx.wrote(shard);
-            }
+            // What is on its way may go back behind a savepoint before this runs.
+            let settled = shape.statements.len() == 1 && self.effects.is_empty() && !self.relay.is_busy();
+            self.note_writer(shard, settled);
+            self.note_unpreparable(shape, text)?;
         }
         // Of several that are under way together each counts.
         if !(self.relay.is_busy() && self.access_kind == Access::Write) {
@@ -193,4 +233,12 @@ impl Session {
         self.last_route = LastRoute { taken: Some((Rc::clone(shape), decision)) };
         outcome.map_err(Unattached::from)
     }
+}
+
+/// PostgreSQL's `PREPARE TRANSACTION` refuses these; better said before anything else is done.
+pub(super) fn cannot_be_prepared(what: &str) -> ClientError {
+    ClientError::refused(
+        format!("a transaction with {what} cannot write on several shards"),
+        "Commit first, or keep to one key.",
+    )
 }

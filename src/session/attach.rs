@@ -48,7 +48,7 @@ impl Session {
             return self.stay_attached(shard);
         }
         self.refuse_beside_aimed()?;
-        if self.tx.wants_decision() && self.held.as_ref().is_none_or(|held| held.shard == shard) {
+        if self.wants_decision() && self.held.as_ref().is_none_or(|held| held.shard == shard) {
             Box::pin(self.join_writers()).await?;
         }
         if let Some(held) = &self.held {
@@ -63,7 +63,7 @@ impl Session {
                 }
             } else {
                 Box::pin(self.let_go_for(shard)).await?;
-                if self.tx.wants_decision() {
+                if self.wants_decision() {
                     Box::pin(self.join_writers()).await?;
                 }
             }

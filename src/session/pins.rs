@@ -100,6 +100,34 @@ fn comparison(server: &Server) -> Option<String> {
     Some(format!("BEGIN; {ask}; {}; {ask}; ROLLBACK", again.join("; ")))
 }
 
+/// A server's answer to the question, and, with `settings`, whether one of those it is known to have has
+/// another value now.
+async fn what_is_left(
+    server: &mut Server,
+    settings: bool,
+    customs: &[String],
+) -> Result<(Option<String>, bool), ServerError> {
+    let question = question(server, settings, customs);
+    if let Some(comparison) = comparison(server).filter(|_| settings) {
+        let answers = server.ask_all(&format!("{question}; {comparison}")).await;
+        match answers {
+            Ok(answers) => {
+                let changed = answers.get(1) != answers.last();
+                return Ok((answers.into_iter().next().flatten(), changed));
+            }
+            // A setting that cannot be made again: its library has come, and does not know it.
+            Err(ServerError::Refused { line, .. }) => {
+                tracing::debug!("settings could not be compared: {line}");
+                if server.status != TxStatus::Idle {
+                    server.run(&["ROLLBACK".to_owned()]).await?;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((server.ask(&question).await?, false))
+}
+
 /// The reasons a server can be asked about.
 fn asked(pin: Pin) -> Option<&'static str> {
     match pin {
@@ -248,30 +276,16 @@ impl Session {
             held.doubt = held.doubt.max(Doubt::Settings);
         }
         let customs = schema.as_ref().map_or(&[][..], |schema| schema.suspects().customs());
-        let mut question = question(&held.lease, called, customs);
-        let comparison = if called { comparison(&held.lease) } else { None };
-        if let Some(comparison) = &comparison {
-            question += "; ";
-            question += comparison;
-        }
-        let mut answer = held.lease.ask_all(&question).await;
+        let answered = what_is_left(&mut held.lease, called, customs).await;
         held.lease.unnamed = 0;
-        if held.lease.status != TxStatus::Idle
-            && matches!(answer, Err(ServerError::Refused { .. }))
-            && let Err(error) = held.lease.run(&["ROLLBACK".to_owned()]).await
-        {
-            answer = Err(error);
-        }
-        match answer {
-            Ok(answers) => match answers.first() {
-                Some(Some(answer)) => {
-                    held.pins = held.pins.as_answered(answer);
-                    if comparison.is_some() && answers.get(1) != answers.last() {
-                        held.pins.add(Pin::Setting);
-                    }
+        match answered {
+            Ok((Some(answer), changed)) => {
+                held.pins = held.pins.as_answered(&answer);
+                if changed {
+                    held.pins.add(Pin::Setting);
                 }
-                _ => tracing::debug!("a pin could not be checked: no answer"),
-            },
+            }
+            Ok((None, _)) => tracing::debug!("a pin could not be checked: no answer"),
             // It stays pinned, with whatever limit or lack of rights made it say no.
             Err(ServerError::Refused { line, .. }) => tracing::debug!("a pin could not be checked: {line}"),
             // The next statement finds the connection lost, and tells the client so.

@@ -7,10 +7,11 @@ use super::ready::Effect;
 use super::settings::{ConfigValues, statement_texts};
 use super::state::{End, Session};
 use super::transaction::{Own, changes, is_characteristic};
+use crate::config::PoolMode;
 use crate::error::{ClientError, SqlState};
 use crate::execute::{Event, Expect};
 use crate::route::Parameters;
-use crate::sql::{ConfigCall, Kind, Pin, Shape, Statement, Target, may_leave_state};
+use crate::sql::{ConfigCall, Kind, Pin, Shape, Statement, Target, makes_suspect, may_leave_state};
 use crate::txn::{Change, Phase};
 use crate::wire::{self, Header, TxStatus};
 use std::rc::Rc;
@@ -147,6 +148,10 @@ impl Session {
             self.say(&wire::EMPTY_QUERY);
             return self.finish_query_here().await;
         }
+        if shape.statements.len() > 1 && self.takes_turns(&shape, text) {
+            self.stand_alone().await?;
+            return Box::pin(self.query_in_turns(&shape, text)).await;
+        }
         self.refuse_if_failed(&shape)?;
         if unknown_table {
             let told = self.worker.lexed.borrow().hints().shard.is_some();
@@ -191,6 +196,9 @@ impl Session {
             Destination::One(shard) => shard,
             Destination::Several(shards, why) => {
                 self.stand_alone().await?;
+                if shape.mentions.execution.is_some() {
+                    return Box::pin(self.query_executed(&shape, text, shards, why)).await;
+                }
                 return Box::pin(self.query_distributed(&shape, text, shards, why)).await;
             }
         };
@@ -278,6 +286,8 @@ impl Session {
         // Which data a function touches cannot be read from its number. Those that drivers call
         // this way are the large objects', and they live on the home shard.
         let shard = self.database.topology.home;
+        self.may_write_in_company()?;
+        self.note_writer(shard, false);
         self.attach(shard).await?;
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         held.lease.outbox.put(frame);
@@ -447,7 +457,7 @@ impl Session {
             let pins = [
                 statement.pin,
                 code.then_some(Pin::Code),
-                changes_code(statement, &source).then_some(Pin::Call),
+                self.changes_code(statement, &source).then_some(Pin::Call),
                 self.pin_unfollowed(statement, &source, values),
                 self.pin_of_executed(shape, statement),
             ];
@@ -459,6 +469,23 @@ impl Session {
             return None;
         }
         Some(note)
+    }
+
+    /// Does it make or alter a function that may leave something on its server, or what calls one? The
+    /// next statement may call it, of the same transaction even.
+    fn changes_code(&self, statement: &Statement, source: &str) -> bool {
+        if statement.kind != Kind::Ddl || self.directory.pool.mode == PoolMode::Session {
+            return false;
+        }
+        let text = source.as_bytes();
+        let names =
+            |word: &str| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()));
+        let of_code = ["function", "procedure", "routine"].into_iter().any(names);
+        let is_named =
+            || self.database.schema.load().as_ref().is_none_or(|s| s.suspects().are_named_in(source));
+        statement.pin == Some(Pin::Call)
+            || names("extension")
+            || (of_code && (makes_suspect(text, self.standard_conforming_strings) || is_named()))
     }
 
     /// What is in a statement that cannot be repeated on another server.
@@ -498,7 +525,7 @@ impl Session {
             Kind::Begin => Effect::Begin,
             Kind::Commit { .. } => Effect::Commit,
             Kind::Rollback { .. } => Effect::Rollback,
-            Kind::Ddl => Effect::Ddl { code: changes_code(statement, &source) },
+            Kind::Ddl => Effect::Ddl { code: self.changes_code(statement, &source) },
             Kind::SetTransaction if !self.database.is_one_shard() => Effect::Note(source),
             Kind::Deallocate(Some(name)) => Effect::Deallocate(name.clone()),
             Kind::Deallocate(None) => Effect::ForgetPrepared,
@@ -583,19 +610,6 @@ fn refuse_own_among_others(shape: &Shape) -> Result<(), ClientError> {
         ));
     }
     Ok(())
-}
-
-/// Does it make or alter functions, or what calls them? A temporary one may do what others do.
-fn changes_code(statement: &Statement, source: &str) -> bool {
-    let names = |word: &str| {
-        source.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
-    };
-    statement.kind == Kind::Ddl
-        && match statement.pin {
-            Some(Pin::Call) => true,
-            Some(Pin::TemporaryTable) => names("function") || names("procedure"),
-            _ => false,
-        }
 }
 
 fn has_effect(kind: &Kind) -> bool {

@@ -226,6 +226,46 @@ impl Session {
         Ok(shard)
     }
 
+    /// What this `EXECUTE` executes, if all of that is known here: `None` is not refused for what it
+    /// is, but for where it would have to run.
+    pub(super) fn executed(
+        &mut self,
+        shape: &Shape,
+        text: &[u8],
+        lexed: &Lexed,
+    ) -> Result<Option<Executed>, Unattached> {
+        let strings = self.standard_conforming_strings;
+        let Some(execution) = shape.mentions.execution.as_ref() else { return Ok(None) };
+        let alone = matches!(shape.statements[..], [Statement { kind: Kind::Execute(_), .. }]);
+        let executed = self.statement(execution.name.as_bytes())?;
+        let known = executed.under.first.read_alike(&executed.under.now, executed.reading)
+            && executed.under.strings == strings;
+        if !alone || execution.into_table || !known {
+            return Ok(None);
+        }
+        let text_of = match executed.by_sql {
+            None => Some(executed.text.to_vec()),
+            Some(_) => prepared_text(&executed.text, strings),
+        };
+        let values: Option<Vec<Option<Vec<u8>>>> =
+            execution.arguments.iter().map(|argument| value(*argument, text, lexed)).collect();
+        let mut types = executed.oids.to_vec();
+        types.resize(execution.arguments.len(), 0);
+        let (Some(body), Some(_)) = (text_of, values) else { return Ok(None) };
+        if types.contains(&Preparation::OTHER_TYPE) {
+            return Ok(None);
+        }
+        let is_integer = |argument: &Argument| match argument {
+            Argument::Literal(slot) => lexed.literal_kind(*slot) == TokenKind::Integer,
+            Argument::NegatedLiteral(_) => true,
+            Argument::Null | Argument::Expression => false,
+        };
+        let numbered = execution.arguments.iter().enumerate();
+        let integers = numbered.filter(|(_, argument)| is_integer(argument)).map(|(at, _)| at).collect();
+        let parameters = Arguments::of(execution, text, lexed, &types).body;
+        Ok(Some(Executed { text: body, types, parameters, integers }))
+    }
+
     fn parameter_count(&self, statement: &Prepared) -> usize {
         let tokens = tokenize(&statement.text, self.standard_conforming_strings).unwrap_or_default();
         let numbers = tokens.iter().filter(|token| token.kind == TokenKind::Param).filter_map(|token| {
@@ -474,6 +514,17 @@ fn refuse_derived_table(inner: &Statement) -> Result<(), ClientError> {
     }
 }
 
+/// What an `EXECUTE` executes, as a `Bind` would.
+pub(super) struct Executed {
+    pub(super) text: Vec<u8>,
+    /// What is known of its parameters' types, and 0.
+    pub(super) types: Vec<u32>,
+    /// Formats and values.
+    pub(super) parameters: Vec<u8>,
+    /// Those that are written as integers.
+    pub(super) integers: Vec<usize>,
+}
+
 /// The arguments of an `EXECUTE` as a `Bind` would give them.
 struct Arguments {
     body: Vec<u8>,
@@ -507,6 +558,18 @@ impl Arguments {
     fn parameters(&self) -> Result<Parameters<'_>, ClientError> {
         Ok(Parameters::parse(&self.body, &self.types)?)
     }
+}
+
+/// What stands behind `PREPARE name (types) AS`.
+fn prepared_text(text: &[u8], strings: bool) -> Option<Vec<u8>> {
+    let tokens = tokenize(text, strings).ok()?;
+    let is_as = |token: &&crate::sql::Token| {
+        let word = text.get(token.span.start as usize..token.span.end as usize);
+        token.kind == TokenKind::Word && word.is_some_and(|word| word.eq_ignore_ascii_case(b"as"))
+    };
+    // The name may be that word, if nothing else is.
+    let at = tokens.iter().skip(2).find(is_as)?.span.end as usize;
+    Some(text.get(at..)?.to_vec())
 }
 
 /// An argument's text form, whatever the parameter's type; `None` if it is not certain.

@@ -497,7 +497,7 @@ fn characteristics(source: &str) -> Vec<Change> {
     changes
 }
 
-fn begin_tag(text: &[u8]) -> &'static str {
+pub(super) fn begin_tag(text: &[u8]) -> &'static str {
     let word = text.trim_ascii_start().get(..5).unwrap_or_default();
     if word.eq_ignore_ascii_case(b"start") { "START TRANSACTION" } else { "BEGIN" }
 }

@@ -27,6 +27,28 @@ pub fn may_leave_state(block: &[u8], standard_strings: bool) -> bool {
     (names_language && !names_ours) || codes.iter().any(|code| may_set(code, standard_strings))
 }
 
+/// Might a function that this `CREATE FUNCTION` makes leave something on its server, whatever it calls?
+pub fn makes_suspect(text: &[u8], standard_strings: bool) -> bool {
+    let mut lexed = Lexed::default();
+    let Ok(tokens) = tokenize(text, standard_strings) else { return true };
+    if lexed.lex(text, standard_strings).is_err() {
+        return true;
+    }
+    let slots = 0..u32::try_from(lexed.literals().len()).unwrap_or(u32::MAX);
+    let codes: Option<Vec<_>> = slots.map(|slot| lexed.literal_value(text, slot)).collect();
+    let Some(codes) = codes else { return true };
+    let words: Vec<String> = tokens.iter().map(|token| word(text, token)).collect();
+    // Without one it is SQL's own `BEGIN ATOMIC`.
+    let readable = match words.iter().position(|word| word == "language").and_then(|at| words.get(at + 1)) {
+        Some(language) if language.is_empty() => {
+            codes.iter().any(|code| matches!(&**code, b"sql" | b"plpgsql"))
+        }
+        Some(language) => matches!(language.as_str(), "sql" | "plpgsql"),
+        None => true,
+    };
+    !readable || Source::read(text).leaves || codes.iter().any(|code| Source::read(code).leaves)
+}
+
 /// A word or an identifier in lower case; nothing of other tokens.
 fn word(text: &[u8], token: &Token) -> String {
     let raw = &text[token.span.start as usize..token.span.end as usize];
@@ -205,6 +227,26 @@ mod tests {
             "SELECT 'SET x', f(1) -- set_config(",
         ] {
             assert!(!Source::read(code.as_bytes()).leaves, "{code}");
+        }
+    }
+
+    #[test]
+    fn functions_that_may_leave_something() {
+        for (text, expect) in [
+            ("CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT set_config($1, $2, false)'", true),
+            ("CREATE FUNCTION f() RETURNS void AS $$BEGIN SET a = 1; END$$ LANGUAGE plpgsql", true),
+            ("CREATE FUNCTION f() RETURNS void LANGUAGE c AS 'x'", true),
+            ("CREATE FUNCTION f() RETURNS void AS $$x$$ LANGUAGE 'plperl'", true),
+            ("CREATE FUNCTION f() RETURNS text BEGIN ATOMIC SELECT set_config('a.b', 'c', false); END", true),
+            ("CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT 1'", false),
+            ("CREATE FUNCTION f() RETURNS text BEGIN ATOMIC SELECT 1; END", false),
+            (
+                "CREATE FUNCTION f() RETURNS text AS $$BEGIN UPDATE t SET a = 1; END$$ LANGUAGE 'plpgsql'",
+                false,
+            ),
+            ("ALTER FUNCTION f() SET search_path = a", false),
+        ] {
+            assert_eq!(makes_suspect(text.as_bytes(), true), expect, "{text}");
         }
     }
 

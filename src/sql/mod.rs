@@ -12,9 +12,9 @@ mod schema;
 mod shape;
 mod suspects;
 
-pub use analyze::{Context, analyze};
+pub use analyze::{Context, analyze, is_readable};
 pub use cache::PlanCache;
-pub use code::may_leave_state;
+pub use code::{makes_suspect, may_leave_state};
 pub use hints::{Hints, ReadHint};
 pub use lexer::{LexError, LexFault, Lexed, Literal, Token, TokenKind, tokenize};
 pub use schema::{

@@ -71,7 +71,7 @@ pub enum Argument {
 pub struct Preparation {
     /// As PostgreSQL would look it up.
     pub name: String,
-    /// The types' OIDs as far as keys can be of them: 0 where the server infers the type
+    /// The types' OIDs as far as they are known: 0 where the server infers the type
     /// (`unknown`), [`Preparation::OTHER_TYPE`] for any other.
     pub types: Vec<u32>,
     /// How many parameters it has.

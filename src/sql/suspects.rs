@@ -168,6 +168,13 @@ impl Suspects {
         })
     }
 
+    /// Does a name of one, or of what calls one, stand anywhere in this text?
+    pub fn are_named_in(&self, text: &str) -> bool {
+        let text = text.to_lowercase();
+        let mut names = self.functions.iter().chain(&self.read).chain(&self.written);
+        self.everything || names.any(|name| text.contains(&name.to_lowercase()))
+    }
+
     /// Parameters of users' own that may be found set.
     pub fn customs(&self) -> &[String] {
         &self.customs
@@ -247,6 +254,8 @@ mod tests {
         ] {
             assert_eq!(calls(&suspects, text), expect, "{text}");
         }
+        assert!(suspects.are_named_in("CREATE FUNCTION f() AS 'SELECT OUTER(1)'"));
+        assert!(!suspects.are_named_in("CREATE FUNCTION f() AS 'SELECT 1'"));
         let anybody = [edge(Edge::Anybody, "setter", "")];
         assert!(calls(&Suspects::find(&routines, &anybody), "SELECT 1"));
         assert!(!calls(&Suspects::find(&routines[4..5], &anybody), "SELECT fine()"));

@@ -175,6 +175,11 @@ impl Coordinator {
         coordinator
     }
 
+    /// Who decides, if anybody has to.
+    pub fn decider(&self) -> Option<usize> {
+        self.decider
+    }
+
     /// What is next. Of a round half done: what has no outcome yet.
     pub fn step(&self) -> Step<'_> {
         match self.round {

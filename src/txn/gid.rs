@@ -91,6 +91,9 @@ impl fmt::Display for Participant {
 pub struct Gid {
     /// The transaction it is part of.
     pub xid: Xid,
+    /// A server takes a name once, whatever the database: where several participants are on one, which of
+    /// them it is; 0 is the first, and is not printed.
+    pub part: u16,
     /// Who knows how it ends.
     pub decider: Participant,
 }
@@ -101,7 +104,8 @@ impl Gid {
 
     /// Its name in `cluster`; none where that is longer than PostgreSQL takes.
     pub fn print(&self, cluster: &str) -> Option<String> {
-        let name = format!("pgring:{cluster}:{}:{}", self.xid, self.decider);
+        let part = if self.part == 0 { String::new() } else { format!("#{}", self.part) };
+        let name = format!("pgring:{cluster}:{}{part}:{}", self.xid, self.decider);
         (name.len() <= Gid::MAX_BYTES && !name.contains('\0')).then_some(name)
     }
 
@@ -110,7 +114,14 @@ impl Gid {
         // What follows a shorter cluster's name is no xid where the cluster's is longer.
         let rest = name.strip_prefix("pgring:")?.strip_prefix(cluster)?.strip_prefix(':')?;
         let (xid, rest) = (rest.get(..Xid::LEN)?, rest.get(Xid::LEN..)?);
-        Some(Gid { xid: Xid::parse(xid)?, decider: Participant::parse(rest.strip_prefix(':')?)? })
+        let (part, decider) = match rest.strip_prefix('#') {
+            Some(rest) => {
+                let (part, decider) = rest.split_once(':')?;
+                (part.parse().ok().filter(|number: &u16| *number > 0 && number.to_string() == part)?, decider)
+            }
+            None => (0, rest.strip_prefix(':')?),
+        };
+        Some(Gid { xid: Xid::parse(xid)?, part, decider: Participant::parse(decider)? })
     }
 }
 
@@ -163,7 +174,15 @@ mod tests {
             let name = format!("pgring:{cluster}:{XID}:{decider}");
             assert_eq!(Gid::parse(&name, cluster).unwrap().print(cluster), Some(name));
         }
+        let second = format!("pgring:main:{XID}#2:1/app");
+        assert_eq!(Gid::parse(&second, "main").map(|gid| gid.part), Some(2));
+        assert_eq!(Gid::parse(&second, "main").unwrap().print("main"), Some(second));
         for (name, cluster) in [
+            (&*format!("pgring:main:{XID}#0:1/app"), "main"),
+            (&format!("pgring:main:{XID}#02:1/app"), "main"),
+            (&format!("pgring:main:{XID}#+2:1/app"), "main"),
+            (&format!("pgring:main:{XID}#:1/app"), "main"),
+            (&format!("pgring:main:{XID}#2/app"), "main"),
             (ours.as_str(), "other"),
             (ours.as_str(), "mai"),
             (ours.as_str(), "main:"),
@@ -188,6 +207,7 @@ mod tests {
     fn a_gid_fits() {
         let gid = Gid {
             xid: Xid::parse(XID).unwrap(),
+            part: 0,
             decider: Participant { system: u64::MAX, database: "d".repeat(63) },
         };
         let name = gid.print(&"c".repeat(70)).unwrap();

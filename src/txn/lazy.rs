@@ -63,6 +63,8 @@ pub struct Transaction {
     writer: Option<Writer>,
     writers: Vec<Writer>,
     decision: Option<Decision>,
+    /// What PostgreSQL cannot prepare, if it has done something of the kind.
+    unpreparable: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -166,6 +168,7 @@ impl Transaction {
     /// Its end has come, before the batch's: what follows is not refused any more.
     pub fn has_ended(&mut self) {
         self.failed = false;
+        self.forget_savepoints();
         if self.journals {
             // What a chain goes on with.
             self.journal.clone_from(&self.characteristics);
@@ -195,6 +198,17 @@ impl Transaction {
     /// Has it?
     pub fn rebuilds(&self) -> bool {
         self.rebuilds
+    }
+
+    /// It may have written there, and no `ROLLBACK TO` undoes that for certain: what the savepoints will
+    /// have been by then is not known.
+    pub fn wrote_throughout(&mut self, shard: ShardId) {
+        self.wrote(shard);
+        for writer in self.writer.iter_mut().chain(&mut self.writers) {
+            if writer.shard == shard {
+                writer.savepoints = 0;
+            }
+        }
     }
 
     /// It may have written there.
@@ -239,9 +253,24 @@ impl Transaction {
         self.decision
     }
 
+    /// It does what PostgreSQL cannot prepare.
+    pub fn cannot_be_prepared(&mut self, what: &'static str) {
+        self.unpreparable.get_or_insert(what);
+    }
+
+    /// What that was.
+    pub fn unpreparable(&self) -> Option<&'static str> {
+        self.unpreparable
+    }
+
+    /// Has it written on several shards?
+    pub fn has_several_writers(&self) -> bool {
+        !self.writers.is_empty()
+    }
+
     /// What was implicit is over: nothing has been written.
     pub fn forget_writers(&mut self) {
-        (self.writer, self.decision) = (None, None);
+        (self.writer, self.decision, self.unpreparable) = (None, None, None);
         self.writers.clear();
     }
 
@@ -373,7 +402,32 @@ impl Transaction {
     /// The changes so far are undone.
     pub fn forget_changes(&mut self) {
         self.changes.clear();
+        self.forget_savepoints();
+    }
+
+    /// Whoever has written stays a writer: what is under way may have begun the next one of a chain.
+    fn forget_savepoints(&mut self) {
         self.savepoints.clear();
+        for writer in self.writer.iter_mut().chain(&mut self.writers) {
+            writer.savepoints = 0;
+        }
+    }
+
+    /// Has its client said that it only reads?
+    pub fn is_read_only(&self) -> bool {
+        let says = |statement: &String| {
+            let words: Vec<String> = statement
+                .split(|c: char| c.is_whitespace() || c == ',')
+                .filter(|word| !word.is_empty())
+                .map(str::to_ascii_lowercase)
+                .collect();
+            let last = words
+                .windows(2)
+                .rev()
+                .find(|pair| pair[0] == "read" && ["only", "write"].contains(&&*pair[1]));
+            last.map(|pair| pair[1] == "only")
+        };
+        self.characteristics.iter().rev().find_map(says).unwrap_or(false)
     }
 }
 
@@ -526,6 +580,47 @@ mod tests {
             let wrote: String =
                 (0..shard).filter(|at| tx.has_written(ShardId(*at))).map(|at| at.to_string()).collect();
             assert_eq!(wrote, writers, "{story}");
+        }
+    }
+
+    #[test]
+    fn a_writer_whose_savepoints_are_not_known_stays_one() {
+        let (a, b) = (ShardId(0), ShardId(1));
+        let mut tx = Transaction::default();
+        tx.begin("BEGIN".into());
+        tx.savepoint("s".into(), None);
+        tx.wrote(a);
+        tx.wrote_throughout(a);
+        tx.wrote(b);
+        assert!(tx.rollback_to("s"));
+        assert_eq!((tx.has_written(a), tx.has_written(b)), (true, false));
+        // A chain: what was written before the end does not count its savepoints any more.
+        let mut tx = Transaction::default();
+        tx.begin("BEGIN".into());
+        tx.savepoint("s".into(), None);
+        tx.wrote(a);
+        tx.has_ended();
+        tx.savepoint("t".into(), None);
+        assert!(tx.rollback_to("t"));
+        assert!(tx.has_written(a));
+    }
+
+    #[test]
+    fn read_only_transactions() {
+        for (statements, expect) in [
+            (&["BEGIN"][..], false),
+            (&["begin read  only"], true),
+            (&["START TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"], true),
+            (&["BEGIN READ ONLY", "SET TRANSACTION READ WRITE"], false),
+            (&["BEGIN", "SET TRANSACTION READ ONLY"], true),
+            (&["BEGIN READ ONLY", "SET CONSTRAINTS ALL IMMEDIATE"], true),
+            (&["BEGIN READ WRITE, READ ONLY"], true),
+            (&["BEGIN ISOLATION LEVEL READ COMMITTED"], false),
+        ] {
+            let mut tx = Transaction::default();
+            tx.begin(statements[0].into());
+            statements[1..].iter().for_each(|statement| tx.characterise((*statement).into()));
+            assert_eq!(tx.is_read_only(), expect, "{statements:?}");
         }
     }
 

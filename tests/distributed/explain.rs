@@ -41,6 +41,10 @@ fn each_shard_has_its_part_in_the_tree() {
             &["Split by the owners of the rows\n", "Insert on users"],
         ),
         (
+            "EXPLAIN (COSTS off) INSERT INTO users (id, email, name) VALUES (length('abc') + 900, 'a', 'a'), (904 - 2, 'b', 'b')",
+            &["Split by the owners of the rows\n", "Insert on users"],
+        ),
+        (
             "/* pgring: shard=all */ EXPLAIN (COSTS off) SELECT * FROM jobs",
             &["Merge (3 shards)\n", "Seq Scan"],
         ),

@@ -169,3 +169,49 @@ fn results_are_as_they_were_told_and_notices_come_once() {
     assert_eq!(tags, b"NCZ", "{answer:?}");
     session.query("DROP TABLE grows");
 }
+
+/// Given copies of a reference table's new values, no hint may leave out a shard.
+#[test]
+fn a_key_of_the_session_does_not_part_copies() {
+    let stage = Stage::new();
+    let mut session = stage.session();
+    session.query("SET pgring.key = '7'");
+    for change in [
+        "UPDATE plans SET max_jobs = (SELECT count(*) FROM users)",
+        "INSERT INTO plans (id, name, monthly_price, max_jobs) SELECT 900 + min(plan_id), 'new', 1, 1 FROM users",
+    ] {
+        assert_eq!(code(&session.query(change)), "", "{change}");
+    }
+    let held = "SELECT string_agg(id || ' ' || max_jobs, ',' ORDER BY id) FROM plans";
+    let first = stage.beside(0).value(held);
+    assert!(first.contains("901 1") && first.contains(" 600"), "{first}");
+    assert!((1..3).all(|shard| stage.beside(shard).value(held) == first));
+}
+
+#[test]
+fn a_row_that_changes_meanwhile_is_not_changed_by_what_was_read_before() {
+    let stage = Stage::new();
+    let owns = "SELECT count(*) FROM users WHERE id = 1";
+    let shard = (0..3).find(|shard| stage.beside(*shard).value(owns) == "1").unwrap();
+    let change = "UPDATE users SET name = name || (SELECT count(*) FROM jobs) WHERE id < 9";
+    for (begin, expected) in [("", "40001"), ("BEGIN", "")] {
+        let mut other = stage.beside(shard);
+        other.query("BEGIN");
+        other.query("UPDATE users SET name = 'other' WHERE id = 1");
+        std::thread::scope(|scope| {
+            let changing = scope.spawn(|| {
+                let mut session = stage.session();
+                session.query(begin);
+                let answer = session.query(change);
+                session.query("COMMIT");
+                code(&answer)
+            });
+            let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+            support::eventually("it waits", || stage.beside(shard).value(waiting) != "0");
+            other.query("COMMIT");
+            assert_eq!(changing.join().unwrap(), expected, "{begin}");
+        });
+    }
+    let name = stage.session().value("SELECT name FROM users WHERE id = 1");
+    assert!(name.starts_with("other") && name.len() > 5, "{name}");
+}

@@ -6,12 +6,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use pgring::demo::cluster::{Cluster, SUPERUSER};
+use pgring::demo::cluster::{Cluster, SUPERUSER, Settings};
 use pgring::demo::sample::APP;
 
 use crate::stage::{Bank, said};
 use crate::support::raw::{Frame, Raw, query};
-use crate::support::{self, Proxy, eventually_within};
+use crate::support::{self, Config, Proxy, eventually_within};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -188,6 +188,16 @@ fn a_server_that_cannot_prepare_is_known() {
     assert!(error.field(b'H').unwrap().contains("max_prepared_transactions"), "{error:?}");
     assert_eq!(said(&mut raw, "COMMIT"), "ROLLBACK I");
     assert_eq!(said(&mut raw, "UPDATE accounts SET balance = 0"), "0A000 I");
+    let both =
+        format!("{}; SELECT 1 FROM accounts WHERE user_id = {} FOR UPDATE", bank.update(0, 1), bank.keys[1]);
+    for sql in ["BEGIN", &both] {
+        said(&mut raw, sql);
+    }
+    let heard = said(&mut raw, "COMMIT");
+    assert!(["0A000 I", "ROLLBACK I"].contains(&&*heard), "{heard}");
+    raw.send(&query("COPY accounts FROM STDIN"));
+    assert_eq!(told(&raw.until(b'Z', 1)), "0A000");
+    assert_eq!(said(&mut raw, "SELECT 1"), "SELECT 1 I");
     assert_eq!(bank.balances(), [100, 100]);
     // One shard at a time is as ever.
     assert_eq!(said(&mut raw, &bank.update(1, 1)), "UPDATE 1 I");
@@ -284,6 +294,46 @@ fn a_disk_runs_full() {
     assert!((least..=least + unknown).contains(&(100 - left)), "{least} {unknown}: {left}");
 }
 
+/// A schema of that name that somebody else has made is not trusted with decisions.
+#[test]
+fn a_strangers_schema_is_not_used() {
+    let own = Own::new();
+    let bank = own.bank();
+    bank.on(1, "CREATE SCHEMA pgring");
+    let proxy = Proxy::start(bank.config());
+    let mut raw = Raw::login(&proxy.address(), APP, &bank.name);
+    let frames = raw.query("UPDATE accounts SET balance = 0");
+    let error = frames.iter().find(|frame| frame.tag == b'E').unwrap();
+    assert_eq!(error.code(), "0A000");
+    assert!(error.field(b'M').unwrap().contains("belongs to app"), "{error:?}");
+    assert_eq!(bank.balances(), [100, 100]);
+}
+
+/// Three databases of one server: what is prepared there needs names of its own.
+#[test]
+fn shards_may_share_a_server() {
+    let server = support::own_servers(1).remove(0);
+    let names = [1, 2, 3].map(|_| support::unique_name("shared"));
+    for name in &names {
+        pgring::demo::sample::create_database(&server, name).unwrap();
+        server.psql(APP, name, "CREATE TABLE t (user_id bigint, n int)").unwrap();
+    }
+    let mut toml = "[[database]]\nname = \"shared\"\nkey = \"user_id\"\n".to_owned();
+    for (number, name) in names.iter().enumerate() {
+        let (number, address) = (number + 1, server.address());
+        toml += &format!(
+            "[[database.shard]]\nname = \"s{number}\"\ndbname = \"{name}\"\nendpoints = [\"{address}\"]\ntls = \"disable\"\n"
+        );
+    }
+    let proxy = Proxy::start(Config::new().append(&toml));
+    let mut raw = Raw::login(&proxy.address(), APP, "shared");
+    let rows: Vec<String> = (1..100).map(|key| format!("({key}, 1)")).collect();
+    assert_eq!(said(&mut raw, &format!("INSERT INTO t VALUES {}", rows.join(", "))), "INSERT 0 99 I");
+    let prepared = server.psql(SUPERUSER, "postgres", "SELECT count(*) FROM pg_prepared_xacts").unwrap();
+    assert_eq!(prepared.trim(), "0");
+    assert_eq!(raw.value("SELECT count(*)::text FROM t"), "99");
+}
+
 /// All places are taken: an error, and nothing is left.
 #[test]
 fn prepared_transactions_may_be_exhausted() {
@@ -305,4 +355,56 @@ fn prepared_transactions_may_be_exhausted() {
     bank.begin_transfer(&mut raw, 30);
     assert_eq!(said(&mut raw, "COMMIT"), "COMMIT I");
     assert_eq!((bank.balances(), bank.prepared()), ([70, 130], 0));
+}
+
+/// A shard fails over while something is in doubt: what was prepared, and what was decided, is its successor's.
+#[test]
+fn a_shard_fails_over_in_doubt() {
+    let cases = [
+        ("prepare:after", 0, [100, 100]),
+        ("prepare:after", 1, [100, 100]),
+        ("commit:after", 0, [70, 130]),
+        ("commit:after", 1, [70, 130]),
+    ];
+    std::thread::scope(|scope| {
+        for (step, shard, balances) in cases {
+            scope.spawn(move || {
+                let mut own = Own::new();
+                let bank = own.bank();
+                let (name, keys) = (bank.name.clone(), bank.keys);
+                let standby = synchronous_standby(&own.servers[shard]);
+                let mut endpoints: Vec<Vec<String>> = own.servers.iter().map(|s| vec![s.address()]).collect();
+                endpoints[shard].push(standby.address());
+                let config = || Config::new().database_at(&name, &endpoints);
+                let proxy = Proxy::start_to_fail(config(), &format!("{step}:kill"));
+                let other = Proxy::start(config());
+                let mut raw = Raw::login(&proxy.address(), APP, &name);
+                bank.begin_transfer(&mut raw, 30);
+                raw.send(&query("COMMIT"));
+                raw.rest();
+                own.servers[shard].crash().unwrap();
+                standby.psql(SUPERUSER, "postgres", "SELECT pg_promote(true)").unwrap();
+                let mut servers: Vec<&Cluster> = own.servers.iter().collect();
+                servers[shard] = &standby;
+                let bank = Bank { servers, name: name.clone(), keys };
+                eventually_within(PATIENCE, "nothing is in doubt", || bank.prepared() == 0);
+                assert_eq!(bank.balances(), balances, "{step} {shard}");
+                let mut raw = Raw::login(&other.address(), APP, &name);
+                raw.set_patience(PATIENCE);
+                assert_eq!(said(&mut raw, "UPDATE accounts SET balance = balance + 1"), "UPDATE 2 I");
+            });
+        }
+    });
+}
+
+/// A standby that has whatever its primary has acknowledged.
+fn synchronous_standby(primary: &Cluster) -> Cluster {
+    let data = primary.data().with_file_name(support::unique_name("standby"));
+    let standby = primary.replica(&data, Settings { disposable: true, ..Settings::default() }).unwrap();
+    let on_primary = |sql: &str| primary.psql(SUPERUSER, "postgres", sql).unwrap().trim().to_owned();
+    on_primary("ALTER SYSTEM SET synchronous_standby_names = '*'");
+    on_primary("SELECT pg_reload_conf()");
+    let is_sync = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+    eventually_within(PATIENCE, "the standby is synchronous", || on_primary(is_sync) == "1");
+    standby
 }

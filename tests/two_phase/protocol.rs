@@ -1,7 +1,7 @@
 //! What a commit leaves on its shards, and who takes part in it.
 
 use crate::stage::{Bank, said};
-use crate::support::raw::Raw;
+use crate::support::raw::{Raw, query};
 use crate::support::{self, Proxy};
 use pgring::demo::sample::APP;
 
@@ -82,6 +82,28 @@ fn a_decision_that_was_undone_is_made_again() {
     assert_eq!(bank.prepared(), 0);
 }
 
+/// It may then be another one's: names on the servers say whose, and recovery asks that one.
+#[test]
+fn who_decides_is_in_the_name() {
+    let servers = support::servers(2);
+    let bank = Bank::open(&servers);
+    let _other = Proxy::start(bank.config());
+    for (step, balances) in [("commit:after", [101, 101]), ("prepare:after", [101, 101])] {
+        let proxy = Proxy::start_to_fail(bank.config(), &format!("{step}:kill"));
+        let mut raw = Raw::login(&proxy.address(), APP, &bank.name);
+        let steps = ["BEGIN", "SAVEPOINT a", &bank.update(1, 1), &bank.update(0, 1), "ROLLBACK TO a"];
+        for sql in steps.into_iter().chain([&*bank.update(1, 1), &bank.update(0, 1), "SAVEPOINT b"]) {
+            assert!(said(&mut raw, sql).ends_with(" T"), "{sql}");
+        }
+        raw.send(&query("COMMIT"));
+        raw.rest();
+        support::eventually_within(std::time::Duration::from_secs(60), "nothing is in doubt", || {
+            bank.prepared() == 0
+        });
+        assert_eq!(bank.balances(), balances, "{step}");
+    }
+}
+
 /// What each shard finds out only at its end fails all of them.
 #[test]
 fn what_fails_late_is_nowhere() {
@@ -118,6 +140,69 @@ fn what_cannot_be_prepared_is_refused() {
     assert_eq!(said(&mut raw, &notify), "SELECT 1 T");
     assert_eq!(said(&mut raw, "COMMIT"), "0A000 I");
     assert_eq!((bank.balances(), bank.prepared()), ([100, 100], 0));
+}
+
+/// It is said as soon as it is known.
+#[test]
+fn what_cannot_be_prepared_is_refused_when_the_second_shard_joins() {
+    let servers = support::servers(2);
+    let bank = Bank::open(&servers);
+    let proxy = Proxy::start(bank.config());
+    let read = format!("SELECT balance FROM accounts WHERE user_id = {}", bank.keys[0]);
+    for what in [
+        "LISTEN a",
+        "NOTIFY a",
+        "/* pgring: shard=s1 */ CREATE TEMPORARY TABLE mine (a int)",
+        &format!("DECLARE c CURSOR WITH HOLD FOR {read}"),
+    ] {
+        for first in [true, false] {
+            let mut raw = Raw::login(&proxy.address(), APP, &bank.name);
+            let mut steps = vec![bank.update(0, 1), bank.update(1, 1)];
+            steps.insert(if first { 0 } else { 2 }, what.to_owned());
+            said(&mut raw, "BEGIN");
+            let (last, before) = steps.split_last().unwrap();
+            for sql in before {
+                assert!(said(&mut raw, sql).ends_with(" T"), "{steps:?}: {sql}");
+            }
+            assert_eq!(said(&mut raw, last), "0A000 E", "{steps:?}");
+            assert_eq!(said(&mut raw, "COMMIT"), "ROLLBACK I", "{steps:?}");
+        }
+    }
+    assert_eq!((bank.balances(), bank.prepared()), ([100, 100], 0));
+}
+
+/// What was said of constraints holds on a shard that joins late, too.
+#[test]
+fn constraints_are_deferred_everywhere() {
+    let servers = support::servers(2);
+    let bank = Bank::open(&servers);
+    let table = "CREATE TABLE once (user_id bigint, n int UNIQUE DEFERRABLE)";
+    (0..2).for_each(|shard| _ = bank.on(shard, table));
+    let proxy = Proxy::start(bank.config());
+    let mut raw = Raw::login(&proxy.address(), APP, &bank.name);
+    let [a, b] = bank.keys;
+    let twice = |key: i64| format!("INSERT INTO once VALUES ({key}, 1), ({key}, 1)");
+    for early in [true, false] {
+        said(&mut raw, "BEGIN");
+        if early {
+            assert_eq!(said(&mut raw, "SET CONSTRAINTS ALL DEFERRED"), "SET CONSTRAINTS T");
+            assert_eq!(said(&mut raw, &bank.update(0, 1)), "UPDATE 1 T");
+        } else {
+            assert_eq!(said(&mut raw, &bank.update(0, 1)), "UPDATE 1 T");
+            let set = said(&mut raw, "SET CONSTRAINTS ALL DEFERRED");
+            assert_eq!(set, "SET CONSTRAINTS T");
+        }
+        for key in [a, b] {
+            assert_eq!(said(&mut raw, &twice(key)), "INSERT 0 2 T", "{early}");
+            let delete =
+                format!("DELETE FROM once WHERE user_id = {key} AND ctid = (SELECT min(ctid) FROM once)");
+            assert_eq!(said(&mut raw, &format!("/* pgring: key={key} */ {delete}")), "DELETE 1 T", "{early}");
+        }
+        assert_eq!(said(&mut raw, "COMMIT"), "COMMIT I", "{early}");
+        for key in [a, b] {
+            said(&mut raw, &format!("DELETE FROM once WHERE user_id = {key}"));
+        }
+    }
 }
 
 /// A role for the transaction owns what is prepared, and is no more when that is committed.

@@ -1,7 +1,7 @@
 //! Asking the decider of a transaction how it went, and, where it has not gone at all, seeing to it
 //! that it never will.
 
-use super::asker::{Asked, Asker, Failure};
+use super::asker::{Asker, Failure, Open};
 use crate::session::Database;
 use crate::txn::Xid;
 use crate::txn::recovery::{Decided, Decider, Patience, Step, verdict};
@@ -22,26 +22,28 @@ struct Row {
 pub(super) async fn ask(
     asker: &Asker,
     database: &Database,
-    decider: &Asked,
+    decider: &Open,
     shard: usize,
     (xid, owner): (Xid, Option<&str>),
     in_flight: Instant,
     patience: &Patience,
 ) -> Result<Step, Failure> {
     // Each turn changes what the next one finds, or ends it; others may be faster.
-    let mut flying = false;
+    let (mut flying, mut replicating) = (false, false);
     for _ in 0..MOST_TURNS {
         let row = decision(decider.client(), xid).await?;
         let known = match &row {
             // Who asks on behalf of a transaction without participants does not know the owner.
             Some(row) if owner.is_none() && row.owner.is_some() => Decider::Row(row.decided, Some("")),
             Some(row) => Decider::Row(row.decided, row.owner.as_deref()),
-            None if flying => Decider::InFlight { since: in_flight.elapsed(), replicating: false },
+            None if flying => Decider::InFlight { since: in_flight.elapsed(), replicating },
             None => Decider::NoRow,
         };
         let step = verdict(owner.unwrap_or_default(), known, patience);
-        // What has been read may be what its successor knows nothing of.
-        decider.is_primary()?;
+        if !decider.is_current(database, shard) {
+            // What has been read may be what its successor knows nothing of.
+            return Err(Failure::Unreachable("its primary was replaced".to_owned()));
+        }
         match step {
             Step::InsertAbort => flying = !write_abort(decider.client(), xid, None).await?,
             Step::ReplaceForged => {
@@ -49,7 +51,11 @@ pub(super) async fn ask(
             }
             Step::TerminateDecider => {
                 let looking = asker.open(database, shard).await?;
-                flying = end_decider(decider, &looking, xid).await?;
+                (flying, replicating) = match end_decider(decider, &looking, xid).await? {
+                    Ended::Over => (false, false),
+                    Ended::InFlight => (true, false),
+                    Ended::Replicating => (true, true),
+                };
             }
             Step::Commit | Step::RollBack | Step::Wait(_) => return Ok(step),
         }
@@ -102,24 +108,51 @@ async fn try_to_write(client: &Client, xid: &str, owner: Option<&str>) -> Result
     client.batch_execute("COMMIT").await
 }
 
+/// What has become of a decider that was to be ended.
+enum Ended {
+    /// It has come to its end, by itself or not.
+    Over,
+    /// Not yet.
+    InFlight,
+    /// It has committed, and waits for a standby.
+    Replicating,
+}
+
+/// Who has the row that an abort row waits for, other than somebody who writes an abort row too; and
+/// whether it waits for a standby.
+const HOLDERS: &str = "SELECT holder.pid, activity.wait_event IS NOT DISTINCT FROM 'SyncRep' \
+    FROM pg_catalog.pg_locks AS wanted \
+    JOIN pg_catalog.pg_locks AS holder ON holder.locktype = 'transactionid' AND holder.granted \
+     AND holder.transactionid = wanted.transactionid \
+    JOIN pg_catalog.pg_stat_activity AS activity ON activity.pid = holder.pid \
+    WHERE wanted.pid = $1 AND wanted.locktype = 'transactionid' AND NOT wanted.granted \
+    AND NOT (activity.usename = current_user AND activity.application_name = 'pgring')";
+
 /// Ends the backend that keeps a decision in an open transaction: whichever comes first, its commit
 /// or its end, has won. One that has committed and waits for a standby is let be: it would become
-/// visible while a failover can still lose it. Whether one is still in flight.
-async fn end_decider(asking: &Asked, looking: &Asked, xid: Xid) -> Result<bool, tokio_postgres::Error> {
+/// visible while a failover can still lose it.
+async fn end_decider(asking: &Open, looking: &Open, xid: Xid) -> Result<Ended, tokio_postgres::Error> {
     let pid: i32 = asking.client().query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await?.try_get(0)?;
     let waits = write_abort(asking.client(), xid, None);
     let ends = async {
         // The other one has to wait by then.
         tokio::time::sleep(Duration::from_millis(200)).await;
-        let statement = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
-                         WHERE pid = ANY (pg_catalog.pg_blocking_pids($1)) \
-                         AND wait_event IS DISTINCT FROM 'SyncRep'";
-        looking.client().query(statement, &[&pid]).await
+        let client = looking.client();
+        let mut replicating = false;
+        for holder in client.query(HOLDERS, &[&pid]).await? {
+            let (pid, waits_for_standby): (i32, bool) = (holder.try_get(0)?, holder.try_get(1)?);
+            replicating |= waits_for_standby;
+            if !waits_for_standby {
+                client.query_one("SELECT pg_catalog.pg_terminate_backend($1)", &[&pid]).await?;
+                tracing::warn!(%xid, pid, "a deciding transaction that went on for too long was ended");
+            }
+        }
+        Ok::<bool, tokio_postgres::Error>(replicating)
     };
-    let (waited, ended) = tokio::join!(waits, ends);
-    let ended = ended?;
-    if !ended.is_empty() {
-        tracing::warn!(%xid, "a deciding transaction that went on for too long was ended");
-    }
-    Ok(!waited? && ended.is_empty())
+    let (waited, replicating) = tokio::join!(waits, ends);
+    Ok(match (waited?, replicating?) {
+        (true, _) => Ended::Over,
+        (false, true) => Ended::Replicating,
+        (false, false) => Ended::InFlight,
+    })
 }

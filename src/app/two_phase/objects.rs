@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS pgring.applied (
     xid   uuid NOT NULL,
     owner name NOT NULL,
     made  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    cried boolean NOT NULL DEFAULT false,
     PRIMARY KEY (xid, owner));";
 
 const FUNCTIONS: &str = r"
@@ -80,6 +81,16 @@ $pgring$;
 REVOKE ALL ON pgring.decision, pgring.applied, pgring.part FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION pgring.decide(uuid), pgring.witness(uuid, name), pgring.decided(uuid, name, text[])
    TO PUBLIC";
+
+/// Who owns the schema, if that is neither the control role nor a superuser: what is in it is not to be
+/// trusted.
+pub(in crate::app) async fn stranger(client: &Client) -> Result<Option<String>, tokio_postgres::Error> {
+    let statement = "SELECT r.rolname::text FROM pg_catalog.pg_namespace AS n \
+                     JOIN pg_catalog.pg_roles AS r ON r.oid = n.nspowner \
+                     WHERE n.nspname = 'pgring' AND r.rolname <> current_user AND NOT r.rolsuper";
+    let row = client.query_opt(statement, &[]).await?;
+    row.map(|row| row.try_get(0)).transpose()
+}
 
 /// Makes on a shard what it lacks.
 ///

@@ -6,6 +6,7 @@ use super::patience;
 use crate::session::Database;
 use crate::txn::recovery::{self, Decided, Review, Stage, Testimony, Trace};
 use crate::txn::{Gid, Participant, Xid};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 use tokio_postgres::Client;
@@ -115,12 +116,22 @@ impl Cursor {
                 Testimony::Stale => stale.push(xid.as_str()),
                 Testimony::DeciderLost => {
                     // It may have been removed just now, with its decision.
-                    let still = "SELECT FROM pgring.applied WHERE xid = $1::text::uuid";
-                    if client.query_opt(still, &[xid]).await?.is_some() {
+                    let still = "UPDATE pgring.applied SET cried = true \
+                                 WHERE xid = $1::text::uuid AND NOT cried";
+                    if client.execute(still, &[xid]).await? > 0 {
                         cry(database, shard, xid, "the deciding shard has lost the decision");
                     }
                 }
             }
+        }
+        if !stale.is_empty() {
+            // A failover may have brought them back; or their decision was lost when nobody could look.
+            tracing::info!(
+                database = database.name,
+                shard = database.shards[shard].name,
+                "{} witnesses of commits that no shard remembers are removed",
+                stale.len()
+            );
         }
         forget_witnesses(client, &stale).await?;
         Ok(())
@@ -210,9 +221,9 @@ async fn judge(
     let mut asked: HashMap<usize, Option<Traces>> = HashMap::new();
     let place = |participant: &String| Participant::parse(participant).and_then(|p| shard_of(database, &p));
     for at in decisions.iter().flat_map(|decision| &decision.participants).filter_map(place) {
-        if let Entry::Vacant(unasked) = asked.entry(at) {
+        if let Entry::Vacant(vacant) = asked.entry(at) {
             let xids: Vec<&str> = decisions.iter().map(|decision| decision.xid.as_str()).collect();
-            unasked.insert(traces(database, at, (asker, others), &xids).await);
+            vacant.insert(traces(database, at, (asker, others), &xids).await);
         }
     }
     let mut advance: HashMap<(Stage, Vec<i32>), Vec<&Decision>> = HashMap::new();

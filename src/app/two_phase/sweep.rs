@@ -1,6 +1,6 @@
 //! What is prepared on a shard, and what becomes of it.
 
-use super::asker::{Asked, Asker, Failure, Others, shard_of};
+use super::asker::{Asker, Failure, Open, Others, shard_of};
 use super::{decider, objects, patience, review};
 use crate::backend::quoted;
 use crate::session::Database;
@@ -9,6 +9,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::snapshot::TransactionRow;
 use crate::txn::recovery::{Patience, Step, Why, step};
 use crate::txn::{Gid, Participant};
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 use tokio_postgres::Client;
@@ -18,16 +19,27 @@ use tokio_postgres::error::SqlState;
 const EVERY: Duration = Duration::from_secs(1);
 /// Every so many times its decisions are, too.
 const REVIEW: u32 = 5;
+/// How long that may take.
+const REVIEWING: Duration = Duration::from_secs(30);
 /// From when on something in doubt is complained of, and how often.
 const COMPLAINT: Duration = Duration::from_secs(60);
-/// A prepared transaction waits for nobody; only what was lost on the way does.
-const ASKING: Duration = Duration::from_secs(10);
 
 /// What hinders, and what helps.
 const NOT_PREPARED: &str = "Set max_prepared_transactions to at least the server's max_connections, \
                             and restart it.";
 const NO_RIGHTS: &str = "Give pgring's control role CREATE on the shard's database.";
+const NOT_OURS: &str = "Drop it, or make it pgring's control role's: whoever owns it could forge decisions.";
 const NO_IDENTITY: &str = "Let pgring's control role call pg_control_system().";
+
+/// Why one is not finished.
+enum Hindrance {
+    /// The decider does not say.
+    Undecided(String),
+    /// It is decided; the server refuses.
+    NotDone(&'static str, String),
+    /// It is decided; the server does not answer.
+    Lost(&'static str, String),
+}
 
 /// One transaction that is prepared on the shard.
 struct Prepared {
@@ -43,7 +55,7 @@ pub(super) struct Sweeper {
     shard: usize,
     asker: Arc<Asker>,
     metrics: Arc<Metrics>,
-    own: Option<Asked>,
+    own: Option<Open>,
     others: Others,
     turns: u32,
     complained: Option<String>,
@@ -79,12 +91,7 @@ impl Sweeper {
                 // Whom to ask turns out soon after the start.
                 let _ = database.shards[self.shard].board.wait_for_verdict(self.asker.timeout).await;
             }
-            let swept = tokio::time::timeout(ASKING, self.sweep(&database)).await;
-            let failure = match swept {
-                Ok(Ok(())) => None,
-                Ok(Err(failure)) => Some(failure.to_string()),
-                Err(_) => Some(format!("no answer within {ASKING:?}")),
-            };
+            let failure = self.sweep(&database).await.err().map(|failure| failure.to_string());
             if let Some(why) = &failure {
                 self.own = None;
                 database.two_phase.ability.send_if_modified(|all| match &mut all[self.shard] {
@@ -111,22 +118,45 @@ impl Sweeper {
     }
 
     async fn sweep(&mut self, database: &Database) -> Result<(), Failure> {
-        if !self.own.as_ref().is_some_and(Asked::is_good) {
-            let own = self.asker.open(database, self.shard).await?;
-            self.introduce(database, own.client()).await?;
-            self.own = Some(own);
-        }
-        let Some(own) = self.own.take() else { return Ok(()) };
+        let kept = self.own.take().filter(|own| own.is_current(database, self.shard));
+        let own = match kept {
+            Some(own) => own,
+            None => {
+                let own = self.asker.open(database, self.shard).await?;
+                self.in_time(self.introduce(database, own.client())).await?;
+                own
+            }
+        };
         let is_able = matches!(database.two_phase.ability.borrow()[self.shard], Ability::Able(_));
         let outcome = self.look(database, own.client()).await;
         let outcome = match outcome {
             Ok(()) if is_able && self.turns % REVIEW == REVIEW - 1 => {
-                self.review.go_on(database, self.shard, own.client(), (&self.asker, &mut self.others)).await
+                self.review_in_time(database, own.client()).await
             }
             outcome => outcome,
         };
-        self.own = Some(own);
+        // After a failure it may be in the middle of something.
+        self.own = outcome.is_ok().then_some(own);
         outcome
+    }
+
+    /// What its decisions have come to; what takes too long goes on the next time.
+    async fn review_in_time(&mut self, database: &Database, client: &Client) -> Result<(), Failure> {
+        let going = self.review.go_on(database, self.shard, client, (&self.asker, &mut self.others));
+        match tokio::time::timeout(REVIEWING, going).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                self.others = Others::default();
+                Err(Failure::Unreachable(format!("no answer within {REVIEWING:?}")))
+            }
+        }
+    }
+
+    /// No server is waited for for ever.
+    async fn in_time<T>(&self, asking: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let timeout = self.asker.timeout;
+        let late = |_| Failure::Unreachable(format!("no answer within {timeout:?}"));
+        tokio::time::timeout(timeout, asking).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
     }
 
     /// Who is it, and can it take part?
@@ -150,19 +180,32 @@ impl Sweeper {
         let patience = patience();
         let name = database.shards[self.shard].name.clone();
         let mut rows = Vec::new();
-        for prepared in prepared(client, cluster).await? {
-            if prepared.age < patience.grace {
-                continue;
-            }
+        // Whoever has been waited for once is not waited for again: the others' turn is not to come late.
+        let mut waits: HashMap<Participant, String> = HashMap::new();
+        let mut failure = Ok(());
+        let found = self.in_time(async { Ok(prepared(client, cluster).await?) }).await?;
+        for prepared in found.into_iter().filter(|prepared| prepared.age >= patience.grace) {
             let decider = shard_of(database, &prepared.gid.decider);
-            let (state, waits_for) = match self.settle(database, client, &prepared, &patience).await {
-                Ok(Step::Commit | Step::RollBack) => continue,
-                Ok(Step::Wait(why)) => ("undecided", words(why)),
-                Ok(Step::InsertAbort | Step::ReplaceForged | Step::TerminateDecider) => {
-                    ("undecided", words(Why::InFlight))
-                }
-                Err((state, why)) => (state, why),
+            let (state, waits_for) = match waits.get(&prepared.gid.decider) {
+                _ if failure.is_err() => ("undecided", "the server, which does not answer".to_owned()),
+                Some(why) => ("undecided", why.clone()),
+                None => match self.settle(database, client, &prepared, &patience).await {
+                    Ok(Step::Commit | Step::RollBack) => continue,
+                    Ok(Step::Wait(why)) => ("undecided", words(why)),
+                    Ok(Step::InsertAbort | Step::ReplaceForged | Step::TerminateDecider) => {
+                        ("undecided", words(Why::InFlight))
+                    }
+                    Err(Hindrance::Undecided(why)) => ("undecided", why),
+                    Err(Hindrance::NotDone(state, why)) => (state, why),
+                    Err(Hindrance::Lost(state, why)) => {
+                        failure = Err(Failure::Unreachable(why.clone()));
+                        (state, why)
+                    }
+                },
             };
+            if state == "undecided" {
+                waits.insert(prepared.gid.decider.clone(), waits_for.clone());
+            }
             rows.push(TransactionRow {
                 database: database.name.clone(),
                 gid: prepared.name,
@@ -179,7 +222,7 @@ impl Sweeper {
         }
         self.complain(database, &rows);
         database.two_phase.found(&name, rows);
-        Ok(())
+        failure
     }
 
     fn complain(&mut self, database: &Database, rows: &[TransactionRow]) {
@@ -200,14 +243,14 @@ impl Sweeper {
         }
     }
 
-    /// Finishes one as its decider says; or what hinders it: what is decided, and why it is not done.
+    /// Finishes one as its decider says.
     async fn settle(
         &mut self,
         database: &Database,
         client: &Client,
         prepared: &Prepared,
         patience: &Patience,
-    ) -> Result<Step, (&'static str, String)> {
+    ) -> Result<Step, Hindrance> {
         let Some(shard) = shard_of(database, &prepared.gid.decider) else {
             return Ok(step(
                 prepared.age,
@@ -229,11 +272,11 @@ impl Sweeper {
             Ok(Err(failure)) => {
                 self.others.drop(shard);
                 let decider = &database.shards[shard].name;
-                return Err(("undecided", format!("shard {decider}: {failure}")));
+                return Err(Hindrance::Undecided(format!("shard {decider}: {failure}")));
             }
             Err(_) => {
                 self.others.drop(shard);
-                return Err(("undecided", words(Why::Unreachable)));
+                return Err(Hindrance::Undecided(words(Why::Unreachable)));
             }
         };
         let (verb, state) = match verdict {
@@ -241,8 +284,10 @@ impl Sweeper {
             Step::RollBack => ("ROLLBACK", "aborted"),
             other => return Ok(other),
         };
-        match finish(client, verb, prepared).await {
-            Ok(was_us) => {
+        let finishing = tokio::time::timeout(self.asker.timeout, finish(client, verb, prepared)).await;
+        match finishing {
+            Err(_) => Err(Hindrance::Lost(state, "the server, which does not answer".to_owned())),
+            Ok(Ok(was_us)) => {
                 if was_us {
                     let counters = &self.metrics.two_phase;
                     match verdict {
@@ -258,7 +303,7 @@ impl Sweeper {
                 }
                 Ok(verdict)
             }
-            Err(error) => Err((state, crate::pool::health::connector::cause(&error))),
+            Ok(Err(error)) => Err(Hindrance::NotDone(state, crate::pool::health::connector::cause(&error))),
         }
     }
 }
@@ -295,6 +340,9 @@ async fn ability(client: &Client) -> Result<Ability, Failure> {
         }
         Err(error) => return Err(error.into()),
     };
+    if let Some(owner) = objects::stranger(client).await? {
+        return Ok(Ability::Unable(format!("its schema \"pgring\" belongs to {owner}"), NOT_OURS));
+    }
     match objects::install(client).await {
         Ok(()) => Ok(Ability::Able(Participant { system: system.cast_unsigned(), database })),
         Err(error) if is_right(&error) => {

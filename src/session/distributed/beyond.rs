@@ -325,7 +325,7 @@ impl Session {
     }
 
     /// What the client's statement is, by the server that has all tables.
-    async fn described_at_home(&mut self, asked: &Asked<'_>) -> Result<Described, Fault> {
+    pub(super) async fn described_at_home(&mut self, asked: &Asked<'_>) -> Result<Described, Fault> {
         let mut members = self.assemble(&[self.database.topology.home]).await?;
         let described = self.describe_on_first(&mut members, asked, &[asked.text]).await;
         self.disband(members);

@@ -18,6 +18,7 @@ use crate::backend::{ServerError, quoted};
 use crate::error::{ClientError, SqlState};
 use crate::execute::{Branch, Outcome as Ended};
 use crate::ring::ShardId;
+use crate::session::analysis::cannot_be_prepared;
 use crate::session::attach::Unattached;
 use crate::session::state::Session;
 use crate::txn::commit::{Answer, Coordinator, Outcome, Step, Verdict, Work};
@@ -42,9 +43,16 @@ pub(in crate::session) enum Ending {
 /// The names of one transaction.
 struct Names {
     xid: Xid,
-    gid: String,
-    /// In the order of the members: what each is, other than the decider.
+    /// What is prepared on each of the participants other than the decider.
+    gids: Vec<(ShardId, String)>,
+    /// What each of these is.
     participants: Vec<Participant>,
+}
+
+impl Names {
+    fn gid(&self, shard: ShardId) -> &str {
+        self.gids.iter().find(|(at, _)| *at == shard).map_or("", |(_, gid)| gid)
+    }
 }
 
 pub(super) fn decide(xid: Xid) -> String {
@@ -71,6 +79,11 @@ impl Session {
         Ok(())
     }
 
+    /// Has the transaction a second writer and no decision yet? Of a failed one nothing is left to decide.
+    pub(in crate::session) fn wants_decision(&self) -> bool {
+        self.tx.wants_decision() && !self.tx.is_failed() && self.has_company()
+    }
+
     /// As [`Session::enlist`], of the shard that is about to be held: whatever else is needed of the
     /// transaction is with other servers.
     pub(in crate::session) async fn join_writers(&mut self) -> Result<(), Unattached> {
@@ -83,7 +96,10 @@ impl Session {
     }
 
     /// Are there all that a two-phase commit needs?
-    async fn can_commit_together(&self) -> Result<(), ClientError> {
+    pub(super) async fn can_commit_together(&self) -> Result<(), ClientError> {
+        if let Some(what) = self.tx.unpreparable() {
+            return Err(cannot_be_prepared(what));
+        }
         let topology = &self.database.topology;
         let shards: Vec<ShardId> = topology.ids().filter(|shard| self.tx.has_written(*shard)).collect();
         let able = self.database.two_phase.participants(&shards, |shard| topology.name(shard)).await;
@@ -125,8 +141,13 @@ impl Session {
     /// # Errors
     /// Nothing is committed anywhere; or, with `08007`, that is not known.
     pub(super) async fn commit(&mut self, members: &mut Vec<Member>) -> Result<(), Fault> {
-        let outcome = self.commit_by_protocol(members).await;
+        let mut outcome = self.commit_by_protocol(members).await;
         self.ending = Ending::No;
+        let is_open = |member: &Member| member.held.lease.status != TxStatus::Idle;
+        if !matches!(outcome, Ok(()) | Err(Fault::End(_))) && members.iter().any(is_open) {
+            // It could not even begin.
+            outcome = self.roll_back(members).await.and(outcome);
+        }
         self.tx.forget_writers();
         outcome
     }
@@ -134,12 +155,16 @@ impl Session {
     async fn commit_by_protocol(&mut self, members: &mut Vec<Member>) -> Result<(), Fault> {
         let shards: Vec<ShardId> = members.iter().map(|member| member.held.shard).collect();
         let position = |shard: ShardId| shards.iter().position(|other| *other == shard);
-        let decision = self.tx.wanted_decision(new_xid).or(self.tx.decision());
-        let decided = decision.filter(|decision| decision.stands()).and_then(|d| position(d.decider));
-        let wrote = shards.iter().map(|shard| self.tx.has_written(*shard));
+        let wrote: Vec<bool> = shards.iter().map(|shard| self.tx.has_written(*shard)).collect();
+        let stands = self.tx.decision().filter(|decision| decision.stands());
+        let decided = stands.and_then(|decision| position(decision.decider));
         let mut coordinator = Coordinator::new(wrote, decided, self.is_serializable());
-        let names = match decision {
-            Some(decision) => Some(self.names(decision.xid, decision.decider, &shards).await?),
+        // Who is noted and never came has written nothing; so it may be another one who decides.
+        let names = match coordinator.decider().and_then(|at| shards.get(at)) {
+            Some(decider) => {
+                let xid = self.tx.decision().map_or_else(new_xid, |decision| decision.xid);
+                Some(self.names(xid, *decider, &shards).await?)
+            }
             None => None,
         };
         let mut owners: Vec<String> = Vec::new();
@@ -164,7 +189,7 @@ impl Session {
                     if works.iter().any(|(_, work)| *work == Work::CommitDecider) {
                         sent = SystemTime::now();
                     }
-                    let text = |work| text_of(work, names.as_ref(), &owners);
+                    let text = |shard, work| text_of(shard, work, names.as_ref(), &owners);
                     let (mut team, failed) = self.run_round(members, &works, text).await?;
                     fault = fault.or(failed);
                     for (shard, work) in &works {
@@ -255,7 +280,7 @@ impl Session {
         &mut self,
         members: &mut Vec<Member>,
         works: &[(ShardId, Work)],
-        text: impl Fn(Work) -> (Option<String>, String),
+        text: impl Fn(ShardId, Work) -> (Option<String>, String),
     ) -> Result<(Vec<Member>, Option<Fault>), Fault> {
         fail_point(works, "before");
         let mut bound = Buffer::new();
@@ -265,7 +290,7 @@ impl Session {
             let Some(at) = members.iter().position(|member| member.held.shard == *shard) else { continue };
             let mut member = members.swap_remove(at);
             let mut branch = std::mem::take(&mut member.branch);
-            let (ahead, statement) = text(*work);
+            let (ahead, statement) = text(*shard, *work);
             let mut asking = Asking::new(&mut member.held.lease);
             if let Some(ahead) = ahead {
                 asking.hidden(&ahead);
@@ -305,14 +330,24 @@ impl Session {
         let at = shards.iter().position(|shard| *shard == decider);
         let Some(at) = at else { return Err(super::rows::misdescribed().into()) };
         let decider = participants.remove(at);
-        let gid = Gid { xid, decider }.print(&two_phase.cluster);
-        let gid = gid.ok_or_else(|| {
-            ClientError::refused(
-                "the names of the cluster and of the database are too long for a two-phase commit",
-                "Give pgring's \"cluster\" a shorter name.",
-            )
-        })?;
-        Ok(Names { xid, gid, participants })
+        let others = shards.iter().enumerate().filter(|(number, _)| *number != at).map(|(_, shard)| *shard);
+        let mut gids = Vec::with_capacity(participants.len());
+        for (number, shard) in others.enumerate() {
+            let is_same = |other: &&Participant| other.system == participants[number].system;
+            let part = participants[..number].iter().filter(is_same).count();
+            let part = u16::try_from(part).unwrap_or(u16::MAX);
+            // PostgreSQL would say "already in use" otherwise: the first is not numbered, the next one is 2.
+            let part = if part == 0 { 0 } else { part.saturating_add(1) };
+            let gid = Gid { xid, part, decider: decider.clone() }.print(&two_phase.cluster);
+            let gid = gid.ok_or_else(|| {
+                ClientError::refused(
+                    "the names of the cluster and of the database are too long for a two-phase commit",
+                    "Give pgring's \"cluster\" a shorter name.",
+                )
+            })?;
+            gids.push((shard, gid));
+        }
+        Ok(Names { xid, gids, participants })
     }
 
     /// What has become of a transaction whose decider was lost while it committed.
@@ -333,15 +368,16 @@ impl Session {
     async fn finish_as_owner(&self, member: Member, names: Option<&Names>, owners: &[String]) {
         let mut held = member.held;
         let (Some(names), [owner]) = (names, owners) else { return };
+        let gid = names.gid(held.shard);
         let finish = async {
             held.lease.ask(&format!("SET ROLE {}", quoted(owner))).await?;
-            held.lease.ask(&format!("COMMIT PREPARED {}", literal(&names.gid))).await?;
+            held.lease.ask(&format!("COMMIT PREPARED {}", literal(gid))).await?;
             Ok::<(), ServerError>(())
         };
         if let Err(error) = finish.await {
             tracing::warn!(
                 database = self.database.name,
-                gid = names.gid,
+                gid,
                 "what is decided could not be committed yet: {error}"
             );
         }
@@ -379,19 +415,21 @@ fn fail_point(works: &[(ShardId, Work)], moment: &str) {
 }
 
 /// What is sent for it: a statement that goes ahead, and the one whose tag tells.
-fn text_of(work: Work, names: Option<&Names>, owners: &[String]) -> (Option<String>, String) {
+fn text_of(shard: ShardId, work: Work, names: Option<&Names>, owners: &[String]) -> (Option<String>, String) {
     let commit = || "COMMIT".to_owned();
-    let Some(Names { xid, gid, participants }) = names else {
+    let Some(names) = names else {
         return (None, if work == Work::Rollback { "ROLLBACK".to_owned() } else { commit() });
     };
+    let (xid, gid) = (names.xid, names.gid(shard));
     match work {
-        Work::Decide => (None, decide(*xid)),
+        Work::Decide => (None, decide(xid)),
         Work::Prepare => (
             Some(format!("SELECT pgring.witness('{xid}', current_user)")),
             format!("PREPARE TRANSACTION {}", literal(gid)),
         ),
         Work::CommitDecider => {
-            let participants: Vec<String> = participants.iter().map(|p| literal(&p.to_string())).collect();
+            let participants: Vec<String> =
+                names.participants.iter().map(|p| literal(&p.to_string())).collect();
             let of = |owner: &str| {
                 format!("pgring.decided('{xid}', {owner}, ARRAY[{}]::text[])", participants.join(", "))
             };

@@ -80,7 +80,7 @@ impl Session {
             Kind::Commit { .. } | Kind::Rollback { .. } => self.roll_back_company().await,
             kind => match self.resetting(kind) {
                 Some(reworded) => return self.reset_company(&reworded).await,
-                None => self.on_company(&source).await.map(drop),
+                None => self.on_company(&source, matches!(kind, Kind::RollbackTo(_))).await.map(drop),
             },
         };
         let ends = matches!(statement.kind, Kind::Commit { .. } | Kind::Rollback { .. });
@@ -113,7 +113,7 @@ impl Session {
     /// Back to what the session began with, which the servers do not know.
     async fn reset_company(&mut self, reworded: &Reworded) -> Result<Own, Unattached> {
         for statement in &reworded.statements {
-            if let Err(fault) = self.on_company(statement).await {
+            if let Err(fault) = self.on_company(statement, false).await {
                 self.tx.fail();
                 return self.told(fault);
             }
@@ -223,10 +223,15 @@ impl Session {
         Ok(tags(members).next().unwrap_or_default().to_owned())
     }
 
-    pub(super) async fn on_company(&mut self, statement: &str) -> Result<String, Fault> {
+    /// Runs a statement on every server of the transaction; `revives`: it is a `ROLLBACK TO`.
+    pub(super) async fn on_company(&mut self, statement: &str, revives: bool) -> Result<String, Fault> {
         let mut members = self.gather_company();
         let outcome = match self.settle_owed(&mut members).await {
             Ok(()) => self.on_members(&mut members, statement).await,
+            // What a server has had against the decision is undone, unless the server is lost.
+            Err(Fault::Own(_)) if revives && !self.tx.is_failed() => {
+                self.on_members(&mut members, statement).await
+            }
             Err(fault) => Err(fault),
         };
         self.disband(members);
@@ -240,15 +245,13 @@ impl Session {
             Err(Fault::End(end)) => Err(Fault::End(end)),
             Ok(()) | Err(_) => self.roll_back(&mut members).await,
         };
+        self.tx.forget_writers();
         self.disband(members);
         outcome
     }
 
     /// Rolls the members' transactions back. One that does not answer is closed, which does it too.
     pub(super) async fn roll_back(&mut self, members: &mut Vec<Member>) -> Result<(), Fault> {
-        if self.tx.phase() == Phase::Idle {
-            self.tx.forget_writers();
-        }
         match self.on_members(members, "ROLLBACK").await {
             Err(Fault::End(end)) => Err(Fault::End(end)),
             Ok(_) | Err(_) => {

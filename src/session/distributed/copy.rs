@@ -269,7 +269,7 @@ impl Session {
         bound.put(asked.parameters);
         put_formats(&mut bound, asked.formats.iter().copied());
         if let Err(fault) = self.enlist(&members).await {
-            self.disband(members);
+            self.undo_change(members).await?;
             return Err(fault);
         }
         for member in &mut members {

@@ -295,7 +295,7 @@ impl Session {
     }
 
     async fn close_all(&mut self) -> Result<(), Fault> {
-        self.on_company("CLOSE ALL").await?;
+        self.on_company("CLOSE ALL", false).await?;
         self.cursors.clear();
         self.distributed.clear();
         wire::put_complete(&mut self.outbox, "CLOSE CURSOR ALL");

@@ -19,9 +19,8 @@ use crate::merge::row;
 use crate::ring::ShardId;
 use crate::route::Why;
 use crate::sql::distribute::{self, Combine, Count, Explain, Gather, Piece, Plan, Replicate};
-use crate::sql::{Access, Kind, Lexed, Shape};
+use crate::sql::{Access, Kind, Lexed};
 use crate::wire::{self, Buffer, HEADER_LEN};
-use std::rc::Rc;
 use std::time::Instant;
 
 /// A step of pgring's, as it is shown.
@@ -75,6 +74,9 @@ impl Session {
             }
         };
         self.may_cross(statement, explain.analyze)?;
+        if explain.analyze {
+            self.note_hidden_writes(statement, shards, why).await?;
+        }
         let inner = asked.with_text(explain.statement.as_bytes());
         let mut plan = self.plan(statement, &inner, why)?;
         let checked = match &plan {
@@ -106,7 +108,14 @@ impl Session {
         }
         let mut top = self.top_of(&plan, shards, explain);
         let changes = explain.analyze && statement.kind == Kind::Write;
-        for round in self.rounds(&plan, &shape, &inner, shards, explain)? {
+        let rounds = match &plan {
+            Plan::Split(split) => {
+                let (shards, _, texts) = self.split_texts(&shape, &inner, split).await?;
+                vec![Round { title: None, parts: shards.into_iter().zip(texts).collect() }]
+            }
+            plan => self.rounds(plan, shards, explain)?,
+        };
+        for round in rounds {
             let nodes = if changes {
                 self.change_explained(asked, explain, round).await?
             } else {
@@ -171,14 +180,7 @@ impl Session {
     }
 
     /// What the shards run.
-    fn rounds(
-        &self,
-        plan: &Plan,
-        shape: &Rc<Shape>,
-        inner: &Asked<'_>,
-        shards: &[ShardId],
-        explain: &Explain,
-    ) -> Result<Vec<Round>, Fault> {
+    fn rounds(&self, plan: &Plan, shards: &[ShardId], explain: &Explain) -> Result<Vec<Round>, Fault> {
         let all = |sql: &str| {
             let parts = shards.iter().map(|shard| (*shard, sql.to_owned())).collect();
             vec![Round { title: None, parts }]
@@ -197,10 +199,7 @@ impl Session {
                 };
                 gather.tables.iter().map(round).collect()
             }
-            Plan::Split(split) => {
-                let (shards, _, texts) = self.known_split_texts(shape, inner, split)?;
-                vec![Round { title: None, parts: shards.into_iter().zip(texts).collect() }]
-            }
+            Plan::Split(_) => return Err(misdescribed().into()),
             Plan::Supply(_) | Plan::Transfer(_) | Plan::Fold(_) => {
                 return Err(ClientError::refused(
                     "EXPLAIN of a change for which rows are read first is not possible",

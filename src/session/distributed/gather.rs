@@ -74,6 +74,14 @@ impl Session {
         let open = |member: &Member| member.held.lease.status != TxStatus::Idle;
         let apart = self.tx.phase() != Phase::Idle || members.iter().any(open);
         let home = self.database.topology.home;
+        if apart && self.directory.pool.size == 1 {
+            // It would wait for the very server that the transaction is on.
+            return Err(ClientError::refused(
+                "the statement needs a second connection to the home shard in a transaction, and pool.size is 1",
+                "Raise pool.size, or read before BEGIN.",
+            )
+            .into());
+        }
         let mut sink = if apart { self.another(home).await? } else { vec![members.remove(0)] };
         let begun = if apart { Ok(()) } else { self.run_on_each(members, &SNAPSHOT).await };
         let outcome = match begun {

@@ -5,8 +5,8 @@
 //! ([`drive`]): rows of the answer ([`rows`]), partial results ([`combine`]), copies for one
 //! PostgreSQL to work over ([`gather`]), changes ([`write`]), for which keys may have to be computed
 //! first ([`computed`]) or rows read ([`beyond`]); or one portion of it after the other ([`portion`], [`cursor`]), or only
-//! described ([`explain`]). `BEGIN` to `COMMIT` over several servers
-//! is [`control`]'s, and how that ends [`commit`]'s.
+//! described ([`explain`]). Several statements of one message take turns ([`turns`]). `BEGIN` to `COMMIT`
+//! over several servers is [`control`]'s, and how that ends [`commit`]'s.
 //!
 //! When anything fails, every server is waited for before the client is told, so that none is left
 //! in the middle of something; a server that is lost is closed.
@@ -20,6 +20,7 @@ mod control;
 mod copy;
 mod cursor;
 mod drive;
+mod execute;
 mod explain;
 #[cfg(debug_assertions)]
 mod fail_point;
@@ -28,6 +29,7 @@ mod portal;
 mod portion;
 mod rows;
 mod team;
+mod turns;
 mod write;
 
 use super::attach::Unattached;
@@ -42,6 +44,8 @@ use crate::sql::{Access, Kind, Pin, Shape, Statement, TokenKind, tokenize};
 use crate::txn::Phase;
 use crate::wire::{self, TxStatus};
 use std::rc::Rc;
+
+use ask::type_bytes;
 
 pub(super) use ask::Asked;
 pub(super) use commit::Ending;
@@ -182,15 +186,19 @@ impl Session {
         self.registration.control.says(asked.text);
         if !shards.is_empty() {
             self.refuse_unknown_beginning()?;
+            self.refuse_unplanned(shape)?;
             refuse_state(statement)?;
             self.in_doubt |= statement.pin == Some(Pin::Call);
             self.refuse_temporary(asked.text).await?;
         }
+        // One that takes its turn on one shard says what that shard says.
+        let alone = shards.len() == 1 && why == Why::CommentShard;
         if let Some(explain) = distribute::explain(asked.text, self.standard_conforming_strings)
-            && shape.mentions.execution.is_none()
+            && !alone
         {
             return self.explain(asked, &explain, &shards, why).await;
         }
+        self.note_hidden_writes(statement, &shards, why).await?;
         if let Kind::Declare(name) = &statement.kind {
             return self.declare(asked, statement, name, &shards, why).await;
         }
@@ -207,7 +215,6 @@ impl Session {
             .into());
         }
         let crossing = self.may_cross(statement, true);
-        self.refuse_unplanned(shape)?;
         if let Kind::CopyIn | Kind::CopyOut = statement.kind {
             crossing?;
             self.started();
@@ -261,6 +268,40 @@ impl Session {
         self.gather(asked, &gather, shards).await
     }
 
+    /// A query may write as well, by a function that a hint has let pass, or lock rows.
+    ///
+    /// # Errors
+    /// Outside a transaction nothing would make it end alike everywhere.
+    async fn note_hidden_writes(
+        &mut self,
+        statement: &Statement,
+        shards: &[ShardId],
+        why: Why,
+    ) -> Result<(), Fault> {
+        let is_query = matches!(statement.kind, Kind::Query | Kind::CopyOut | Kind::Declare(_));
+        if !is_query || statement.access == Access::Read {
+            return Ok(());
+        }
+        if self.tx.phase() == Phase::Idle {
+            let told = matches!(why, Why::CommentShard | Why::SessionShard);
+            if told && shards.len() > 1 {
+                return Err(ClientError::refused(
+                    "a query that may write on several shards needs a transaction",
+                    "Send BEGIN before it, and COMMIT behind it.",
+                )
+                .into());
+            }
+            return Ok(());
+        }
+        for shard in shards {
+            self.note_writer(*shard, true);
+        }
+        if self.wants_decision() {
+            self.can_commit_together().await?;
+        }
+        Ok(())
+    }
+
     /// A temporary table is on one server: the others have, under its name, something else.
     async fn refuse_temporary(&mut self, text: &[u8]) -> Result<(), Fault> {
         let may_have = |held: &Held| {
@@ -296,8 +337,8 @@ impl Session {
             return Ok(());
         }
         Err(ClientError::refused(
-            "EXECUTE cannot touch several shards",
-            "Add a condition on the key, or a hint /* pgring: shard=NAME */.",
+            "EXECUTE cannot touch several shards with arguments or parameters whose value is not known",
+            "Give constants as arguments, of types that PREPARE names or leaves to be found out.",
         ))
     }
 

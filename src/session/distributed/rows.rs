@@ -1,7 +1,7 @@
 //! [`Merge`]: the shards' rows are the answer's.
 
 use super::ask::{Asked, put_formats, type_bytes};
-use super::drive::{Discard, Flow, Wants};
+use super::drive::{Discard, Flow, Wants, tags};
 use super::team::Member;
 use super::{Fault, Inexact};
 use crate::error::{ClientError, SqlState};
@@ -181,7 +181,15 @@ impl Session {
         }
         self.drive(members, &mut rows, hasty).await?;
         self.pass_all_asides_on(members, false);
-        rows.complete(&mut self.outbox);
+        let plain = merge.sort.is_empty() && merge.limit.is_none() && merge.offset.is_none();
+        match &members[..] {
+            // It need not be a SELECT.
+            [member] if plain => {
+                let tag = tags(std::slice::from_ref(member)).next().unwrap_or_default().to_owned();
+                wire::put_complete(&mut self.outbox, &tag);
+            }
+            _ => rows.complete(&mut self.outbox),
+        }
         Ok(None)
     }
 

@@ -70,7 +70,9 @@ impl Session {
             self.give_back_held();
         }
         if own.is_none() && self.tx.phase() == Phase::Open {
-            let open = self.parked.iter().position(|held| held.lease.status != TxStatus::Idle);
+            // One that owes an answer is not read from before somebody has settled that.
+            let is_open = |held: &Held| held.lease.status != TxStatus::Idle && !held.lease.owes();
+            let open = self.parked.iter().position(is_open);
             own = open.map(|at| self.parked.swap_remove(at));
         }
         if let Some(held) = &own {

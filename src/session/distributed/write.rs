@@ -111,23 +111,6 @@ impl Session {
         Ok(parts(self.row_owners(shape, asked, split).await?, split))
     }
 
-    /// The same of one whose keys need no server.
-    pub(super) fn known_split_texts(
-        &self,
-        shape: &Rc<Shape>,
-        asked: &Asked<'_>,
-        split: &Split,
-    ) -> Result<Parts, Fault> {
-        let owners: Option<Vec<ShardId>> = self.known_owners(shape, asked, split)?.into_iter().collect();
-        let owners = owners.ok_or_else(|| {
-            ClientError::refused(
-                "EXPLAIN does not compute the keys of the rows",
-                "Give the key as a constant or a parameter.",
-            )
-        })?;
-        Ok(parts(owners, split))
-    }
-
     /// Who owns each of the rows.
     async fn row_owners(
         &mut self,
@@ -370,8 +353,12 @@ impl Session {
     }
 
     pub(super) async fn undo_change(&mut self, mut members: Vec<Member>) -> Result<(), Fault> {
-        let outcome =
-            if self.tx.phase() == Phase::Idle { self.roll_back(&mut members).await } else { Ok(()) };
+        let outcome = if self.tx.phase() == Phase::Idle {
+            self.tx.forget_writers();
+            self.roll_back(&mut members).await
+        } else {
+            Ok(())
+        };
         self.disband(members);
         outcome
     }

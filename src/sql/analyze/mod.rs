@@ -93,6 +93,16 @@ pub fn analyze(text: &[u8], lexed: &Lexed, cx: &Context<'_>) -> Shape {
     Shape { statements, mentions }
 }
 
+/// Whether a text of one statement can be read. PostgreSQL may understand more.
+pub fn is_readable(text: &[u8], strings: bool) -> bool {
+    let Ok(tokens) = tokenize(text, strings) else { return false };
+    let tokens = Tokens::new(text, tokens);
+    let statements = tokens.statements();
+    let [range] = statements.as_slice() else { return false };
+    let depth = Depth::of(&tokens, range.clone());
+    !depth.is_too_deep() && bridge::with_stack(depth, || bridge::parse(&tokens, range.clone(), &[]).is_ok())
+}
+
 /// Statements in which functions may be called.
 fn may_call(kind: &Kind) -> bool {
     matches!(
@@ -130,9 +140,6 @@ fn lone(statement: Statement) -> Shape {
     Shape { statements: vec![statement], mentions: Mentions::default() }
 }
 
-/// Words in DDL that makes or alters functions.
-const CODE: &[&str] = &["function", "procedure", "routine", "aggregate", "extension", "operator"];
-
 /// Words that begin what sqlparser reads.
 const QUERIES: &[&str] = &["select", "with", "values", "table", "insert", "update", "delete", "merge"];
 
@@ -153,14 +160,10 @@ impl Reader<'_> {
         if self.cx.schema.is_one_shard() {
             statement.target = Target::Nothing;
         } else if statement.kind == Kind::TwoPhase {
-            statement.target = refused(Refusal::server_wide("a prepared transaction"));
+            statement.target = refused(Refusal::prepared_transaction());
         }
         if may_call(&statement.kind) && self.cx.schema.suspects().are_called(self.tokens, range.clone()) {
             statement.pin = functions::stronger(statement.pin, Some(Pin::Call));
-        }
-        if statement.kind == Kind::Ddl && range.clone().any(|at| self.tokens.is_one_of(at, CODE)) {
-            // The same transaction may call it.
-            statement.pin = statement.pin.or(Some(Pin::Call));
         }
         if self.tokens.has_unread_identifier(range) {
             statement.pin = functions::stronger(statement.pin, Some(Pin::Unread));

@@ -168,7 +168,7 @@ fn types(tokens: &Tokens<'_>, range: Range<usize>) -> Vec<u32> {
     separated(tokens, range.start + 1..end).into_iter().map(|part| type_oid(tokens, part)).collect()
 }
 
-/// The OID of a type that a key can have, or an array of it (`pg_type.dat`).
+/// The OID of a type that is often a parameter's, or an array of it (`pg_type.dat`).
 fn type_oid(tokens: &Tokens<'_>, mut part: Range<usize>) -> u32 {
     let array = part.len() > 2 && tokens.is_mark(part.end - 2, "[") && tokens.is_mark(part.end - 1, "]");
     if array {
@@ -183,6 +183,18 @@ fn type_oid(tokens: &Tokens<'_>, mut part: Range<usize>) -> u32 {
         ["text"] => (25, 1009),
         ["varchar"] | ["character", "varying"] => (1043, 1015),
         ["uuid"] => (2950, 2951),
+        ["boolean" | "bool"] => (16, 1000),
+        ["bytea"] => (17, 1001),
+        ["json"] => (114, 199),
+        ["jsonb"] => (3802, 3807),
+        ["real" | "float4"] => (700, 1021),
+        ["float8"] | ["double", "precision"] => (701, 1022),
+        ["numeric" | "decimal"] => (1700, 1231),
+        ["date"] => (1082, 1182),
+        ["time"] => (1083, 1183),
+        ["timestamp"] | ["timestamp", "without", "time", "zone"] => (1114, 1115),
+        ["timestamptz"] | ["timestamp", "with", "time", "zone"] => (1184, 1185),
+        ["interval"] => (1186, 1187),
         ["unknown"] => (0, Preparation::OTHER_TYPE),
         _ => return Preparation::OTHER_TYPE,
     };

@@ -159,6 +159,13 @@ impl Refusal {
         )
     }
 
+    pub(super) fn prepared_transaction() -> Refusal {
+        Refusal::new(
+            "a transaction that may be on several shards is prepared by pgring only",
+            "COMMIT ends it on every shard it is on, in two phases.",
+        )
+    }
+
     pub(super) fn server_wide(what: &str) -> Refusal {
         Refusal::new(format!("{what} concerns a whole server"), "Run it on each server directly.")
     }

@@ -50,6 +50,7 @@ impl Analyzer<'_> {
         if let Some(last) = parts.last().map(ident)
             && effect(self.cx.schema, None, &last) == Effect::UserDefined
         {
+            self.writes = true;
             self.refusals.push(Refusal::user_function(&last));
         }
     }
@@ -69,11 +70,16 @@ impl Analyzer<'_> {
                 // Even for the transaction only: which parameter, and to what, is not followed here.
                 self.pin = stronger(self.pin, Some(Pin::Setting));
             }
+            // A hint may let these run, and then they may do anything.
             Effect::Reads => {
+                self.writes = true;
                 self.pin = stronger(self.pin, Some(Pin::Call));
                 self.refusals.push(Refusal::reading_function(&name.name));
             }
-            Effect::UserDefined => self.refusals.push(Refusal::user_function(&name.name)),
+            Effect::UserDefined => {
+                self.writes = true;
+                self.refusals.push(Refusal::user_function(&name.name));
+            }
         }
     }
 }
