@@ -272,6 +272,13 @@ class Stage:
         self.program = arguments.program
 
     def __enter__(self):
+        try:
+            return self.set_up()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def set_up(self):
         say("logs and configurations:", self.directory)
         run("ip", "link", "add", self.bridge, "type", "bridge")
         run("ip", "addr", "add", f"{PROXY}/24", "dev", self.bridge)
@@ -498,6 +505,7 @@ class Fault:
 
     def __init__(self, name, stage, node, watch):
         self.name, self.stage, self.node, self.watch = name, stage, node, watch
+        self.undone = False
 
     def do(self):
         getattr(self, self.name)()
@@ -564,6 +572,9 @@ class Fault:
         self.node = replica
 
     def undo(self):
+        if self.undone:
+            return
+        self.undone = True
         if self.name in ("freeze", "cut"):
             # A watchdog would have reset the machine. Without one a Patroni that wakes may take its key
             # back for its own (3.0 with etcd3), and the server that has all writes would be rewound.
@@ -636,6 +647,17 @@ def round_of(name, stage, arguments):
     watch = Watch(shard, old)
     watch.start()
     fault = Fault(name, stage, old, watch)
+    try:
+        return judged(fault, load, watch, arguments)
+    finally:
+        load.ends.set()
+        watch.ends.set()
+        with contextlib.suppress(RuntimeError, OSError, psycopg.Error):
+            fault.undo()
+
+
+def judged(fault, load, watch, arguments):
+    name, stage, shard = fault.name, fault.stage, fault.stage.shards[0]
     at = time.monotonic()
     fault.do()
     if name == "replay":
@@ -713,16 +735,26 @@ def main():
         subprocess.run(["cargo", "build", "--quiet", "--locked", "--bin", "pgring"], cwd=ROOT, check=True)
         arguments.program = ROOT / "target/debug/pgring"
     results = []
+    # Whoever ends us has the namespaces and disks taken down, also of a run in the background.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, lambda *_: sys.exit("ended"))
     with Stage(arguments) as stage:
         for turn in range(arguments.rounds):
             for name in faults:
                 say(f"round {turn + 1} of {arguments.rounds}: {name}")
-                results.append(round_of(name, stage, arguments))
+                try:
+                    results.append(round_of(name, stage, arguments))
+                except (RuntimeError, OSError, psycopg.Error) as error:
+                    # The stage did not get so far: nothing is known of pgring, and the next may do better.
+                    say(f"    the round came to nothing: {error}")
+                    results.append({"fault": name, "problems": [f"{name} came to nothing: {error}"]})
                 if arguments.json:
                     Path(arguments.json).write_text(json.dumps(results, indent=1))
     print(f"\n{'seconds without service':24} {'Patroni':>16} {'pgring':>16} {'beyond Patroni':>16} {'libpq':>16}   errors")
     for name in faults:
-        mine = [result for result in results if result["fault"] == name]
+        mine = [result for result in results if result["fault"] == name and "pgring" in result]
+        if not mine:
+            continue
 
         def figures(values):
             values = list(values)

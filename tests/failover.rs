@@ -98,7 +98,7 @@ fn told(frames: &[Frame]) -> String {
         _ => None,
     };
     let error = frames.iter().find(|frame| frame.tag == b'E').and_then(of);
-    error.or_else(|| frames.iter().filter_map(of).last()).unwrap_or_else(|| format!("{frames:?}"))
+    error.or_else(|| frames.iter().filter_map(of).next_back()).unwrap_or_else(|| format!("{frames:?}"))
 }
 
 fn insert(id: i64) -> String {
@@ -317,7 +317,7 @@ impl Writers {
         while !self.ends.load(Ordering::SeqCst) {
             let id = key(self.next.fetch_add(1, Ordering::SeqCst));
             let began = Instant::now();
-            let answers = if id % 2 == 0 {
+            let answers = if id.is_multiple_of(2) {
                 vec![raw.query(&insert(i64::try_from(id).unwrap()))]
             } else {
                 ["BEGIN".to_owned(), insert(i64::try_from(id).unwrap()), "COMMIT".to_owned()]

@@ -12,13 +12,15 @@ use crate::telemetry::metrics::ShardMetrics;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio_rustls::rustls::ClientConfig;
 
 /// All pools of the process. A reload keeps those whose servers and logins stay the same.
 pub struct Registry {
     pools: Mutex<HashMap<Label, Arc<Pool>>>,
+    /// Those that are retired, while connections of theirs are in use.
+    leaving: Mutex<Vec<Weak<Pool>>>,
     settings: Arc<ArcSwap<config::Pool>>,
     slots: AtomicUsize,
     free_slots: Arc<Mutex<Vec<usize>>>,
@@ -66,6 +68,7 @@ impl Registry {
     pub fn new(settings: config::Pool) -> Registry {
         Registry {
             pools: Mutex::default(),
+            leaving: Mutex::default(),
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             slots: AtomicUsize::new(0),
             free_slots: Arc::default(),
@@ -165,7 +168,12 @@ impl Registry {
         let endpoint = endpoint.to_string();
         let is_there =
             |label: &Label| label.database == database && label.shard == shard && label.endpoint == endpoint;
-        self.all().iter().filter(|pool| is_there(&pool.label)).map(|pool| pool.cut()).sum()
+        let mut pools = self.all();
+        {
+            let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+            pools.extend(leaving.iter().filter_map(Weak::upgrade));
+        }
+        pools.iter().filter(|pool| is_there(&pool.label)).map(|pool| pool.cut()).sum()
     }
 
     /// Closes connections, of one database or of all, as they become free.
@@ -194,7 +202,7 @@ impl Registry {
             if same_login(&pool.target, &target) {
                 return Arc::clone(pool);
             }
-            pool.retire();
+            self.retire(pool);
         }
         let free = self.free_slots.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let slot = free.unwrap_or_else(|| self.slots.fetch_add(1, Ordering::Relaxed));
@@ -217,10 +225,17 @@ impl Registry {
         pools.retain(|label, pool| {
             let kept = keep(label);
             if !kept {
-                pool.retire();
+                self.retire(pool);
             }
             kept
         });
+    }
+
+    fn retire(&self, pool: &Arc<Pool>) {
+        pool.retire();
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        leaving.retain(|left| left.strong_count() > 0);
+        leaving.push(Arc::downgrade(pool));
     }
 
     /// Retires the pools of one user of a database.

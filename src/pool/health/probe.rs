@@ -29,7 +29,7 @@ use crate::config::Endpoint;
 const LEAST_GAP: Duration = Duration::from_millis(50);
 /// So many probes go by before a connection is made anew: a name, or an address, may have moved on to
 /// another server while the old one lives.
-const ASKED_ON_ONE: u32 = 10;
+const ASKED_ON_ONE: u32 = 20;
 /// Probes are so many times as frequent while roles are likely to change.
 const HURRY: u32 = 10;
 
