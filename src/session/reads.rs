@@ -285,7 +285,10 @@ impl Session {
                 && (hinted || statement.target != Target::Catalog)
         };
         let may = match self.tx.phase() {
-            Phase::Pending => is_read_only(self.tx.characteristics()),
+            Phase::Pending => {
+                let default = self.settings.get("default_transaction_read_only").is_some_and(turns_on);
+                is_read_only(default, self.tx.characteristics())
+            }
             // What comes behind it in its batch would have to run on the same server.
             _ => (several || self.alone) && shape.statements.iter().all(reads) && (hinted || !shows(text)),
         };
@@ -630,8 +633,8 @@ fn read_position(part: &str) -> Option<(&str, Position)> {
 /// Do these statements (`BEGIN`, then each `SET TRANSACTION`) begin a transaction that cannot write?
 /// The last word counts. Nothing is read into comments: one that has the words costs its transaction
 /// a replica, or the transaction an error on one.
-fn is_read_only(characteristics: &[String]) -> bool {
-    let mut read_only = false;
+fn is_read_only(default: bool, characteristics: &[String]) -> bool {
+    let mut read_only = default;
     for statement in characteristics {
         let words: Vec<String> = statement
             .split(|c: char| c.is_whitespace() || matches!(c, ',' | ';'))
@@ -650,6 +653,13 @@ fn is_read_only(characteristics: &[String]) -> bool {
         }
     }
     read_only
+}
+
+/// `SET name = on`, in the usual spellings.
+fn turns_on(statement: &str) -> bool {
+    let value = statement.rsplit(['=', ' ']).find(|part| !part.is_empty()).unwrap_or_default();
+    let value = value.trim_end_matches(';').trim_matches('\'');
+    ["on", "true", "yes", "1"].iter().any(|on| value.eq_ignore_ascii_case(on))
 }
 
 /// `SHOW`: of a parameter that may be another one on a replica, such as `transaction_read_only`.
@@ -738,8 +748,19 @@ mod tests {
     fn read_only_transactions() {
         let check = |statements: &[&str], expect| {
             let statements: Vec<String> = statements.iter().map(|text| (*text).to_owned()).collect();
-            assert_eq!(is_read_only(&statements), expect, "{statements:?}");
+            assert_eq!(is_read_only(false, &statements), expect, "{statements:?}");
         };
+        assert!(is_read_only(true, &["BEGIN".to_owned()]));
+        assert!(!is_read_only(true, &["BEGIN READ WRITE".to_owned()]));
+        for (statement, expect) in [
+            ("SET default_transaction_read_only = 'on'", true),
+            ("set default_transaction_read_only to TRUE;", true),
+            ("SET default_transaction_read_only=1", true),
+            ("SET default_transaction_read_only = off", false),
+            ("SET default_transaction_read_only TO DEFAULT", false),
+        ] {
+            assert_eq!(turns_on(statement), expect, "{statement}");
+        }
         check(&["BEGIN"], false);
         check(&["BEGIN READ ONLY"], true);
         check(&["begin isolation level repeatable read,read only;"], true);

@@ -333,8 +333,9 @@ impl Session {
         }
         self.batch.answered(more);
         let told = self.status();
-        // Of a database with one shard only the functions are of interest.
-        self.reads_schema = schema_changed && (code_changed || !self.database.is_one_shard());
+        // Of a database with one shard only the functions are of interest, but where reads are proven.
+        let proves = || self.database.proof.load().is_some();
+        self.reads_schema = schema_changed && (code_changed || !self.database.is_one_shard() || proves());
         let judged = self.registration.control.judged.get();
         if self.reads_schema || judged || (status == TxStatus::Idle && self.may_release()) {
             self.ready_held = Some(told);

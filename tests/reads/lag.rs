@@ -2,7 +2,7 @@
 
 use crate::stage::{Shard, config, fill, shards, sql, start};
 use crate::support::{Proxy, connect, eventually, psql};
-use pgring::demo::cluster::Cluster;
+use pgring::demo::cluster::{Cluster, SUPERUSER};
 use pgring::demo::sample::APP;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -88,6 +88,72 @@ async fn a_session_sees_its_own_writes_and_others_what_they_are_told() {
     other.batch_execute("ROLLBACK").await.unwrap();
     other.batch_execute("BEGIN").await.unwrap();
     assert_eq!(other.simple_query("SHOW pgring.lsn").await.unwrap_err().code().unwrap().code(), "25001");
+}
+
+/// Positions of the old timeline are not compared with the new one's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_goes_on_after_a_failover() {
+    let mut shards = shards(1, 2);
+    let name = fill(&shards, SCRIPT);
+    let proxy = start(config(&name, &shards).set("health", "failover_hold", "\"20s\""), &shards);
+    let (one, other) = (connect(&proxy.dsn(APP, &name)).await, connect(&proxy.dsn(APP, &name)).await);
+    one.batch_execute("UPDATE kept SET v = 7 WHERE k = 1").await.unwrap();
+    let token = row(&one, "SHOW pgring.lsn").await;
+    shards[0].catch_up();
+    shards[0].primary.stop().unwrap();
+    let (new, replica) = (&shards[0].replicas[0], &shards[0].replicas[1]);
+    sql(new, "SELECT pg_promote()");
+    let follow = format!(
+        "ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port={} user={} password={}'",
+        new.port(),
+        SUPERUSER.name,
+        SUPERUSER.password
+    );
+    sql(replica, &follow);
+    sql(replica, "ALTER SYSTEM SET primary_slot_name = ''");
+    sql(replica, "SELECT pg_reload_conf()");
+    let read = "SELECT v, pg_is_in_recovery() FROM kept WHERE k = 1";
+    let read_there = async |client: &Client| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let seen = row(client, read).await;
+            assert!(Instant::now() < deadline, "still {seen} after the failover");
+            assert!(seen.starts_with("7|"), "{seen}");
+            if seen == "7|t" && row(client, "SHOW pgring.lsn").await.ends_with("@2") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    read_there(&one).await;
+    other.batch_execute(&format!("SET pgring.lsn = '{token}'")).await.unwrap();
+    read_there(&other).await;
+    for value in 100..200 {
+        one.batch_execute(&format!("UPDATE kept SET v = {value} WHERE k = 1")).await.unwrap();
+        let seen = row(&one, read).await;
+        assert!(seen.starts_with(&format!("{value}|")), "{seen}");
+    }
+}
+
+/// Nobody is told of it, and its sessions read there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_may_not_be_asked_answers_itself() {
+    let shards = shards(1, 1);
+    let name = fill(&shards, SCRIPT);
+    let revoke = "REVOKE EXECUTE ON FUNCTION pg_current_wal_insert_lsn() FROM public";
+    shards[0].primary.psql(SUPERUSER, &name, revoke).unwrap();
+    shards[0].catch_up();
+    let proxy = start(config(&name, &shards), &shards);
+    let client = connect(&proxy.dsn(APP, &name)).await;
+    let read = "SELECT v, pg_is_in_recovery() FROM kept WHERE k = 1";
+    assert_eq!(row(&client, read).await, "0|t");
+    for value in 1..5_i32 {
+        client.batch_execute(&format!("UPDATE kept SET v = {value} WHERE k = 1")).await.unwrap();
+        assert_eq!(row(&client, read).await, format!("{value}|f"));
+        client.execute("UPDATE kept SET v = -v WHERE k = 1", &[]).await.unwrap();
+        assert_eq!(row(&client, read).await, format!("-{value}|f"));
+    }
+    assert_eq!(client.simple_query("SHOW pgring.lsn").await.unwrap_err().code().unwrap().code(), "57P03");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -96,6 +96,8 @@ fn of_a_database_with_one_shard() {
         ("BEGIN READ ONLY;\nSELECT 1;\nSELECT current_setting('port') FROM pg_class LIMIT 1", "replica1"),
         ("BEGIN;\nSET TRANSACTION READ ONLY;\nSELECT current_setting('port')", "replica1"),
         ("BEGIN READ ONLY;\nSET TRANSACTION READ WRITE;\nSELECT current_setting('port')", "primary"),
+        ("SET default_transaction_read_only = on;\nBEGIN;\nSELECT current_setting('port')", "replica1"),
+        ("BEGIN READ ONLY;\nDECLARE c CURSOR FOR SELECT current_setting('port');\nFETCH c", "replica1"),
         ("BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY;\nSELECT current_setting('port')", "primary"),
         ("BEGIN READ ONLY;\nSELECT 1;\nINSERT INTO noted VALUES (1)", "25006"),
         ("BEGIN READ ONLY;\n/* pgring: fresh */ SELECT 1;\nSELECT current_setting('port')", "primary"),
@@ -232,6 +234,7 @@ fn of_a_database_with_several_shards() {
         ("COPY (SELECT id, pg_is_in_recovery() FROM users WHERE id < 2) TO STDOUT", "1\tt", true),
         ("/* pgring: fresh */ SELECT id, pg_is_in_recovery() FROM users ORDER BY id LIMIT 1", "1|f", false),
         ("SELECT pg_is_in_recovery() FROM users WHERE id = 1 FOR UPDATE", "f", false),
+        ("PREPARE p AS SELECT pg_is_in_recovery() FROM users WHERE id = $1;\nEXECUTE p(1)", "t", true),
         ("BEGIN;\nSELECT id, pg_is_in_recovery() FROM users ORDER BY id LIMIT 1", "1|f", false),
         (
             "BEGIN READ ONLY;\nSELECT 1 FROM users WHERE id = 1;\n\

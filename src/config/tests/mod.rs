@@ -252,6 +252,7 @@ fn values_arrive() {
         [routing]
         reads = "prefer-replica"
         read_your_writes = false
+        read_your_writes_wait = "0"
         cross_shard = "read-only"
         gather_memory = "1KiB"
         "#,
@@ -276,6 +277,7 @@ fn values_arrive() {
     assert_eq!(settings.health.failover_hold, Duration::ZERO);
     assert_eq!(settings.routing.reads, Reads::PreferReplica);
     assert!(!settings.routing.read_your_writes);
+    assert_eq!(settings.routing.read_your_writes_wait, Duration::ZERO);
     assert_eq!(settings.routing.cross_shard, CrossShard::ReadOnly);
     assert_eq!(settings.routing.gather_memory_bytes, 1024);
 }
