@@ -212,6 +212,12 @@ impl App {
             key: database.key.clone().unwrap_or_default(),
             waiting: Arc::default(),
             schema: Default::default(),
+            proof: Default::default(),
+            reads: database.reads,
+            has_readers: database
+                .shards
+                .iter()
+                .any(|shard| shard.endpoints.len() > 1 || !shard.analytics.is_empty()),
             schema_stale: Notify::new(),
             schema_wanted: AtomicU64::new(1),
             schema_changes: AtomicU64::new(0),
@@ -328,6 +334,9 @@ pub(super) fn console_database(metrics: &crate::telemetry::Metrics) -> Arc<Datab
         key: String::new(),
         waiting: Arc::default(),
         schema: Default::default(),
+        proof: Default::default(),
+        reads: None,
+        has_readers: false,
         schema_stale: Notify::new(),
         schema_wanted: AtomicU64::new(1),
         schema_changes: AtomicU64::new(0),

@@ -4,7 +4,8 @@
 //! not known and the home shard is down: at the start, when a session says that
 //! DDL has run, and every few seconds in case it ran elsewhere. Only a change is published, so
 //! that the plan caches stay warm. Of a database with one shard only the functions are read that may
-//! leave something on their server ([`Suspects`]); until they are, any statement may call one.
+//! leave something on their server ([`Suspects`]); until they are, any statement may call one. If it has
+//! replicas, the catalogs are read as well: they prove which statements only read.
 
 use super::schema::{DatabaseRules, discover};
 use super::serve::App;
@@ -14,6 +15,7 @@ use crate::config::{self, Settings};
 use crate::pool::health::{ControlConnection, Login, Tls};
 use crate::session::Database;
 use crate::sql::{Schema, Suspects};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -41,6 +43,7 @@ pub(super) struct Schemas {
     watched: Watched,
     /// Those published last.
     suspects: Option<Arc<Suspects>>,
+    steady: Option<Arc<HashSet<String>>>,
 }
 
 impl Schemas {
@@ -64,6 +67,7 @@ impl Schemas {
             complained: None,
             watched: Watched::default(),
             suspects: None,
+            steady: None,
         };
         app.runtime.spawn(schemas.run());
     }
@@ -120,8 +124,26 @@ impl Schemas {
         let suspects = tokio::time::timeout(timeout, looking).await.map_err(late)?;
         let suspects = suspects.map_err(|error| error.to_string())?;
         let same_suspects = self.suspects.as_ref() == Some(&suspects);
+        let steady = self.watched.steady();
+        let same_steady = self.steady.as_ref().is_some_and(|known| Arc::ptr_eq(known, &steady));
+        self.steady = Some(Arc::clone(&steady));
         if database.is_one_shard() {
-            if !same_suspects {
+            let mut same_proof = true;
+            if database.has_readers {
+                // Everything lives on the one shard, whatever else the configuration says of it.
+                let rules = DatabaseRules::default();
+                let reading = discover(client, &rules, epoch);
+                let found = tokio::time::timeout(timeout, reading).await.map_err(late)?;
+                let found = found.map_err(|error| error.to_string())?;
+                let fingerprint = found.catalog.fingerprint();
+                same_proof = self.fingerprint == Some(fingerprint) && same_steady && same_suspects;
+                if !same_proof {
+                    let proof = found.schema.with_suspects(Arc::clone(&suspects)).with_steady(steady);
+                    database.proof.store(Some(Arc::new(proof.to_prove_reads())));
+                    self.fingerprint = Some(fingerprint);
+                }
+            }
+            if !same_suspects || !same_proof {
                 let mut schema = Schema::one_shard().with_suspects(Arc::clone(&suspects));
                 schema.epoch = epoch;
                 database.schema.store(Some(Arc::new(schema)));
@@ -133,7 +155,7 @@ impl Schemas {
         let found = tokio::time::timeout(timeout, reading).await.map_err(late)?;
         let found = found.map_err(|error| error.to_string())?;
         let fingerprint = found.catalog.fingerprint();
-        if self.fingerprint == Some(fingerprint) && same_suspects {
+        if self.fingerprint == Some(fingerprint) && same_suspects && same_steady {
             return Ok(());
         }
         for warning in &found.warnings {
@@ -147,7 +169,8 @@ impl Schemas {
             "{}",
             if first { "schema read" } else { "schema has changed" }
         );
-        database.schema.store(Some(Arc::new(found.schema.with_suspects(Arc::clone(&suspects)))));
+        let schema = found.schema.with_suspects(Arc::clone(&suspects)).with_steady(steady);
+        database.schema.store(Some(Arc::new(schema)));
         self.suspects = Some(suspects);
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 use super::schema::SchemaError;
 use crate::sql::{Edge, Routine, Suspects};
+use std::collections::HashSet;
 use std::sync::Arc;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
@@ -66,6 +67,10 @@ UNION SELECT 'passes', c.relname, p.relname
  WHERE k.contype = 'f' AND (k.confdeltype NOT IN ('a', 'r') OR k.confupdtype NOT IN ('a', 'r'))
  ORDER BY 1, 2, 3";
 
+/// The names of functions that are not volatile in any of their forms, whoever's they are.
+const STEADY: &str = "SELECT p.proname FROM pg_catalog.pg_proc p WHERE p.prokind <> 'p'
+ GROUP BY p.proname HAVING pg_catalog.bool_and(p.provolatile <> 'v') ORDER BY 1";
+
 /// What is known of a database's suspects.
 #[derive(Default)]
 pub(super) struct Watched {
@@ -74,6 +79,7 @@ pub(super) struct Watched {
     routines: Vec<Routine>,
     edges: Vec<(Edge, String, String)>,
     found: Arc<Suspects>,
+    steady: Arc<HashSet<String>>,
 }
 
 impl Watched {
@@ -83,6 +89,8 @@ impl Watched {
         let row = fingerprint.first().ok_or(SchemaError::Nonsense("no count of functions"))?;
         let fingerprint = (0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect();
         if self.fingerprint.as_ref() != Some(&fingerprint) {
+            let steady = rows(client, STEADY).await?;
+            self.steady = Arc::new(steady.iter().map(|row| text(row, 0)).collect::<Result<_, _>>()?);
             self.routines = rows(client, ROUTINES).await?.iter().map(routine).collect::<Result<_, _>>()?;
             self.fingerprint = Some(fingerprint);
             self.edges.clear();
@@ -97,6 +105,13 @@ impl Watched {
             self.edges = edges;
         }
         Ok(Arc::clone(&self.found))
+    }
+}
+
+impl Watched {
+    /// The names of functions that are declared not to write, as of the last look.
+    pub(super) fn steady(&self) -> Arc<HashSet<String>> {
+        Arc::clone(&self.steady)
     }
 }
 

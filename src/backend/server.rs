@@ -69,6 +69,9 @@ pub struct Server {
     pub facts: Arc<Facts>,
     /// When it was last given back.
     pub used: Instant,
+    /// The position in the log up to which the replica it leads to is known to have replayed. One
+    /// that restarts may be behind that again, but has ended this connection by then.
+    pub replayed: u64,
     /// The settings and the reported parameters when they were compared last, and whether something
     /// has been reported since.
     compared: (Arc<Settings>, BTreeMap<String, String>),
@@ -95,6 +98,7 @@ impl Server {
             unnamed: 0,
             facts: Arc::new(facts),
             used: now,
+            replayed: 0,
             compared: Default::default(),
             is_news: false,
             owes: false,

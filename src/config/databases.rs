@@ -2,7 +2,7 @@
 
 use super::CONSOLE_DATABASE;
 use super::section::{Item, Section, Unique};
-use super::settings::{Database, Endpoint, ServerTls, Shard, TableSetting, TlsMode};
+use super::settings::{Database, Endpoint, Reads, ServerTls, Shard, TableSetting, TlsMode};
 use super::values::{self, Wrong, wrong};
 
 /// More would make the ring larger than a look-up's cache locality is worth.
@@ -33,6 +33,8 @@ fn database<'d>(mut section: Section<'d>, names: &mut Unique<&'d str>) -> Databa
     let name = name.map(|item| item.text.to_owned()).unwrap_or_default();
     let key = section.parsed("key", "user_id", column_name);
     let virtual_nodes = section.number("virtual_nodes", 1..=65_536, 1024);
+    let reads = section.choice("reads", &Reads::CHOICES);
+    let reads = section.has("reads").then_some(reads);
     let tables = tables(&mut section);
     let shards = shards(&mut section, &name);
 
@@ -62,7 +64,7 @@ fn database<'d>(mut section: Section<'d>, names: &mut Unique<&'d str>) -> Databa
             wrong(format!("\"{home}\" is no shard of this database"), remedy)
         })
     });
-    Database { name, key, virtual_nodes, home: home.unwrap_or(0), tables, shards }
+    Database { name, key, virtual_nodes, home: home.unwrap_or(0), reads, tables, shards }
 }
 
 fn database_name(name: &str) -> Result<(), Wrong> {

@@ -155,7 +155,7 @@ pub fn keep_placement(active: &Database, new: &Database) -> Database {
             None => shard.clone(),
         }
     };
-    Database { shards: active.shards.iter().map(servers).collect(), ..active.clone() }
+    Database { shards: active.shards.iter().map(servers).collect(), reads: new.reads, ..active.clone() }
 }
 
 /// Each shard's number of virtual nodes, which is all the ring depends on.

@@ -119,17 +119,9 @@ fn values(settings: &Settings) -> Vec<(&'static str, String, &'static str)> {
         ("health.failures", health.failures.to_string(), "3"),
         ("health.max_replica_lag", duration(health.max_replica_lag), "10s"),
         ("health.failover_hold", duration(health.failover_hold), "15s"),
-        (
-            "routing.reads",
-            match routing.reads {
-                Reads::Primary => "primary",
-                Reads::Replica => "replica",
-                Reads::PreferReplica => "prefer-replica",
-            }
-            .to_owned(),
-            "primary",
-        ),
+        ("routing.reads", routing.reads.name().to_owned(), "primary"),
         ("routing.read_your_writes", routing.read_your_writes.to_string(), "true"),
+        ("routing.read_your_writes_wait", duration(routing.read_your_writes_wait), "50ms"),
         (
             "routing.cross_shard",
             match routing.cross_shard {

@@ -272,6 +272,8 @@ pub struct Routing {
     pub reads: Reads,
     /// A session never reads behind its own writes.
     pub read_your_writes: bool,
+    /// How long a read waits for a replica to have replayed them, before it goes to the primary.
+    pub read_your_writes_wait: Duration,
     /// What may touch several shards.
     pub cross_shard: CrossShard,
     /// Most a cross-shard statement may hold in the proxy.
@@ -291,6 +293,21 @@ pub enum Reads {
     Replica,
     /// To a replica if one is healthy.
     PreferReplica,
+}
+
+impl Reads {
+    /// By their names; the first is the default.
+    pub(super) const CHOICES: [(&'static str, Reads); 3] =
+        [("primary", Reads::Primary), ("replica", Reads::Replica), ("prefer-replica", Reads::PreferReplica)];
+
+    /// As the file spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reads::Primary => "primary",
+            Reads::Replica => "replica",
+            Reads::PreferReplica => "prefer-replica",
+        }
+    }
 }
 
 /// What may touch several shards.
@@ -327,6 +344,8 @@ pub struct Database {
     pub virtual_nodes: u32,
     /// Index in `shards`: where tables live that are not sharded.
     pub home: usize,
+    /// Where its reads go that carry no hint; none: as `routing.reads` says.
+    pub reads: Option<Reads>,
     /// Tables that differ from the rule of `key`.
     pub tables: Vec<TableSetting>,
     /// At least one; names are unique.

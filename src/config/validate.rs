@@ -235,15 +235,13 @@ fn health(mut section: Section<'_>) -> Health {
 
 fn routing(mut section: Section<'_>) -> Routing {
     Routing {
-        reads: section.choice(
-            "reads",
-            &[
-                ("primary", Reads::Primary),
-                ("replica", Reads::Replica),
-                ("prefer-replica", Reads::PreferReplica),
-            ],
-        ),
+        reads: section.choice("reads", &Reads::CHOICES),
         read_your_writes: section.boolean("read_your_writes", true),
+        read_your_writes_wait: section.duration(
+            "read_your_writes_wait",
+            Duration::from_millis(50),
+            Zero::Allowed,
+        ),
         cross_shard: section.choice(
             "cross_shard",
             &[

@@ -75,6 +75,8 @@ pub enum Expect {
     Query {
         /// What [`Event::Completed`] will say for its first statement; one more for each next.
         note: Option<u32>,
+        /// [`Expect::Position`] comes next, and the client is told of the `ReadyForQuery` that ends that.
+        asks_position: bool,
     },
     /// `FunctionCall`
     Function,
@@ -82,6 +84,13 @@ pub enum Expect {
     Sync {
         /// For the client?
         shown: bool,
+    },
+    /// `Parse`, `Bind`, `Execute` and `Sync` of the question where the server's log is by now, behind
+    /// what the client has asked: the answer's value is [`Event::Position`]. Should that fail, it is
+    /// nobody's error. A `Sync` that is not shown stands before it, or a `Query`.
+    Position {
+        /// What the event will repeat.
+        change: u64,
     },
     /// An answer of pgring's own to the client's `Parse` or `Close` of a statement; when its turn
     /// has come, so has [`Event::Confirmed`].
@@ -150,6 +159,13 @@ pub enum Event {
     Parameter(String, String),
     /// The server waits for the client's `CopyData`.
     CopyIn,
+    /// What has been answered to [`Expect::Position`].
+    Position {
+        /// Of the question.
+        change: u64,
+        /// The value.
+        answer: String,
+    },
 }
 
 /// What [`Relay::advance`] needs to go on.
@@ -330,7 +346,8 @@ impl Relay {
             let Some(head) = wire::header(server.inbox.filled())? else {
                 return Ok(if events.is_empty() { Progress::Read } else { Progress::Event });
             };
-            if is_row(head.tag) || head.tag == b'V' {
+            let of_position = matches!(self.expected.front(), Some(Expect::Position { .. }));
+            if (is_row(head.tag) || head.tag == b'V') && !of_position {
                 self.begin_rows(head)?;
                 continue;
             }
@@ -423,6 +440,23 @@ impl Relay {
     ) -> Result<(), ServerError> {
         let frame = &server.inbox.filled()[..head.len];
         let body = &frame[wire::HEADER_LEN..];
+        if let Some(Expect::Position { change }) = self.expected.front() {
+            match head.tag {
+                b'1' | b'2' | b'C' => return Ok(()),
+                b'D' => {
+                    if let Some(value) = wire::first_value(body) {
+                        let answer = String::from_utf8_lossy(value).into_owned();
+                        events.push(Event::Position { change: *change, answer });
+                    }
+                    return Ok(());
+                }
+                b'E' if !is_fatal(body) => {
+                    tracing::debug!("the position of the log is not told: {}", wire::error_line(body));
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
         let shown = match head.tag {
             b'1' => match self.pop() {
                 Some(Expect::Parse { shown, .. }) => {
@@ -460,7 +494,7 @@ impl Relay {
                 return Ok(());
             }
             b'E' => {
-                if matches!(wire::error_field(body, b'V'), Some(b"FATAL" | b"PANIC")) {
+                if is_fatal(body) {
                     return Err(ServerError::Refused { line: wire::error_line(body), body: body.to_vec() });
                 }
                 // Messages are translated, the routine's name is not (plancache.c).
@@ -520,7 +554,7 @@ impl Relay {
                 self.pop();
                 found
             }
-            Some(Expect::Query { note }) => {
+            Some(Expect::Query { note, .. }) => {
                 self.results += 1;
                 (note.map(|first| first.saturating_add(self.results - 1)), true)
             }
@@ -548,11 +582,16 @@ impl Relay {
             server.prepared.settle_named();
         }
         match asked {
-            Some(Expect::Query { .. } | Expect::Function | Expect::Sync { shown: true }) => {
+            Some(Expect::Sync { shown: false } | Expect::Query { asks_position: true, .. }) => Ok(()),
+            Some(
+                Expect::Query { .. }
+                | Expect::Function
+                | Expect::Sync { shown: true }
+                | Expect::Position { .. },
+            ) => {
                 events.push(Event::Ready(status));
                 Ok(())
             }
-            Some(Expect::Sync { shown: false }) => Ok(()),
             _ => Err(unasked(b'Z')),
         }
     }
@@ -583,7 +622,8 @@ impl Relay {
                     self.skipping = true;
                     break;
                 }
-                Some(Expect::Sync { .. }) => break,
+                // Of the question for the position the server skips all but the Sync.
+                Some(Expect::Sync { .. } | Expect::Position { .. }) => break,
                 Some(Expect::Parse { id, .. }) => {
                     if !kept.contains(id) {
                         server.prepared.remove(*id);
@@ -603,20 +643,32 @@ impl Relay {
                 _ => {}
             }
         }
-        if lost_query && !in_batch {
+        let asks_position = |expect: Option<&Expect>| matches!(expect, Some(Expect::Position { .. }));
+        if lost_query && !in_batch && !asks_position(self.expected.front()) {
             // What was sent ahead of a Query failed, and the server ignores the Query too.
             wire::put_sync(&mut server.outbox);
             self.expect(Expect::Sync { shown: true });
         }
         // A Sync of pgring's own does not end what the client has begun.
-        let ended = matches!(self.expected.front(), Some(Expect::Sync { shown: true }));
+        let ended = match self.expected.front() {
+            Some(Expect::Sync { shown }) => *shown || asks_position(self.expected.get(1)),
+            front => asks_position(front),
+        };
         events.push(Event::Failed { ended, parsing });
     }
 }
 
 /// Is a `ReadyForQuery` for the client what answers it at last?
 fn ends_ready(expect: &Expect) -> bool {
-    matches!(expect, Expect::Query { .. } | Expect::Function | Expect::Sync { shown: true })
+    match expect {
+        Expect::Query { asks_position, .. } => !asks_position,
+        Expect::Sync { shown } => *shown,
+        expect => matches!(expect, Expect::Function | Expect::Position { .. }),
+    }
+}
+
+fn is_fatal(body: &[u8]) -> bool {
+    matches!(wire::error_field(body, b'V'), Some(b"FATAL" | b"PANIC"))
 }
 
 /// Does it change which statements a server has?
@@ -636,6 +688,7 @@ fn is_shown(expect: &Expect) -> bool {
         | Expect::Execute { shown, .. }
         | Expect::Describe { shown, .. }
         | Expect::Sync { shown } => *shown,
+        Expect::Position { .. } => false,
         Expect::Query { .. }
         | Expect::Function
         | Expect::Confirm(_)

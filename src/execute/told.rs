@@ -33,7 +33,9 @@ impl Told {
 
     /// Takes note of a value; true when the client does not know it yet.
     pub fn tell(&mut self, name: &str, value: &str) -> bool {
-        if self.get(name) == Some(value) {
+        // Which of a shard's servers has answered is nothing for a client to go by.
+        let of_server = name == "in_hot_standby" && self.get(name).is_some();
+        if of_server || self.get(name) == Some(value) {
             return false;
         }
         match self.own.iter_mut().find(|(known, _)| known == name) {

@@ -1,6 +1,7 @@
 //! The guard of one server connection out of a pool's limit.
 
 use super::Pool;
+use super::readers::InFlight;
 use super::shared::Permit;
 use super::sockets::SocketId;
 use crate::backend::Server;
@@ -24,6 +25,8 @@ pub struct Lease {
     pub(super) generation: u64,
     /// When it is too old to be used again.
     pub(super) retires: Instant,
+    /// It is out for a read of a replica.
+    pub(super) reading: Option<InFlight>,
 }
 
 impl Lease {
@@ -35,7 +38,21 @@ impl Lease {
         generation: u64,
         retires: Instant,
     ) -> Lease {
-        Lease { server: Some(Box::new(server)), counted: true, pool, socket, home, generation, retires }
+        Lease {
+            server: Some(Box::new(server)),
+            counted: true,
+            pool,
+            socket,
+            home,
+            generation,
+            retires,
+            reading: None,
+        }
+    }
+
+    /// It is out for a read, until it is given back: what is counted decides where the next one goes.
+    pub fn reads(&mut self) {
+        self.reading = Some(InFlight::begin(&self.pool));
     }
 
     /// The pool it came from.

@@ -195,6 +195,7 @@ impl Local {
     /// Takes back a connection that is idle and clean.
     pub fn give_back(&self, mut lease: Lease) {
         let now = Instant::now();
+        lease.reading = None;
         if !lease.is_current(now) || lease.pool().is_overfull() {
             return;
         }

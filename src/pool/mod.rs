@@ -6,7 +6,8 @@
 //! return touch no lock and wake nobody. A thread that finds the limit reached waits in the
 //! queue, and the threads with idle connections are asked to give one up. How many are opened at a
 //! time, and when none is tried, is in `openings`. A shard whose [`Gate`] is closed hands out none,
-//! and what is under way with a primary that was replaced is ended (`fence`).
+//! and what is under way with a primary that was replaced is ended (`fence`). [`readers`] says which
+//! replica a read goes to.
 
 mod fence;
 mod gate;
@@ -14,6 +15,7 @@ pub mod health;
 mod lease;
 mod local;
 mod openings;
+pub mod readers;
 mod shard;
 mod shared;
 mod sockets;

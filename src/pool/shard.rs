@@ -2,6 +2,7 @@
 
 use super::gate::Closer;
 use super::health::{NoPrimary, ShardBoard};
+use super::readers::Readers;
 use super::shared::{Label, Pool, PoolError};
 use super::{Gate, Lease, Local};
 use crate::auth::Keyring;
@@ -310,10 +311,12 @@ pub struct ShardUser {
     pub keyring: Arc<Keyring>,
 }
 
-/// A session's memory of which pool is a shard's primary, good for one generation of its health.
+/// A session's memory of which pool is a shard's primary, good for one generation of its health, and
+/// of which are its replicas', if the session reads from them.
 #[derive(Default)]
 pub struct ShardAccess {
     known: Option<(u64, Arc<Pool>)>,
+    readers: Option<Box<Readers>>,
 }
 
 impl ShardAccess {
@@ -362,6 +365,13 @@ impl ShardAccess {
             });
         }
         self.primary(shard, user)
+    }
+
+    /// Who may serve reads, without waiting.
+    pub fn readers(&mut self, shard: &Shard, user: &ShardUser) -> &Readers {
+        let snapshot = shard.board.load();
+        let known = self.readers.take().filter(|readers| readers.generation == snapshot.generation);
+        self.readers.insert(known.unwrap_or_else(|| Box::new(Readers::of(&snapshot, shard, user))))
     }
 
     /// A connection to the primary, and not before the shard goes on if it is paused. While the

@@ -1,6 +1,7 @@
 //! What all threads share of a pool: the limit and the queue.
 
 use super::openings::{NotNow, Openings};
+use super::readers::Load;
 use super::sockets::Sockets;
 use super::{Gate, Lease};
 use crate::backend::{ConnectError, Target};
@@ -165,6 +166,8 @@ pub struct Pool {
     queue: Mutex<VecDeque<Waiter>>,
     generation: AtomicU64,
     retired: AtomicBool,
+    /// What reads it works on, and how fast.
+    pub(super) load: Load,
     /// Where the slot goes when nobody has the pool any more.
     free_slots: Arc<Mutex<Vec<usize>>>,
 }
@@ -288,6 +291,7 @@ impl Pool {
             queue: Mutex::default(),
             generation: AtomicU64::new(0),
             retired: AtomicBool::new(false),
+            load: Load::default(),
             free_slots,
         }
     }

@@ -2,7 +2,8 @@
 //! session's schema, search path and string syntax.
 
 use super::attach::Unattached;
-use super::distributed::Destination;
+use super::distributed::{Destination, may_use};
+
 use super::own::LastRoute;
 use super::state::Session;
 use crate::error::{ClientError, SqlState};
@@ -12,6 +13,9 @@ use crate::sql::{self, Access, KeyType, Kind, Lexed, Pin, Schema, Shape, Stateme
 use crate::txn::Phase;
 use std::rc::Rc;
 use std::sync::Arc;
+
+/// Of a context: of a database with one shard, whose statements are looked at for whether they only read.
+const PROVEN: u64 = 1 << 63;
 
 impl Session {
     /// What is known of the tables.
@@ -93,6 +97,8 @@ impl Session {
         }
         // What cannot be read has no fingerprint; the only shard says what is wrong with it.
         let readable = lexed.is_complete();
+        let proof = self.proof(lexed.hints().read);
+        let context = if proof.is_some() { context | PROVEN } else { context };
         let mut plans = self.worker.plans.borrow_mut();
         if readable && let Some(shape) = plans.lookup(lexed, context) {
             self.unknown_table.set(false);
@@ -100,7 +106,10 @@ impl Session {
             return Ok(shape);
         }
         self.worker.totals.plan_miss.inc();
-        let schema = self.schema()?;
+        let schema = match proof {
+            Some(proof) => proof,
+            None => self.schema()?,
+        };
         let cx = sql::Context { standard_conforming_strings: strings, ..self.analysis_context(&schema) };
         self.unknown_table.set(false);
         let shape = Rc::new(sql::analyze(text, lexed, &cx));
@@ -119,6 +128,13 @@ impl Session {
             default_key: &self.database.key,
             unknown: &self.unknown_table,
         }
+    }
+
+    /// What a cursor's query may do was said of its `DECLARE`.
+    fn only_uses_cursors(&self, shape: &Shape, text: &[u8]) -> bool {
+        shape.statements.iter().all(may_use)
+            && sql::distribute::cursor_uses(text, self.standard_conforming_strings).len()
+                == shape.statements.len()
     }
 
     /// The transaction may do there what cannot be prepared.
@@ -208,13 +224,28 @@ impl Session {
         if self.relay.awaits_ready() && !stays {
             return Err(Unattached::Later);
         }
+        if outcome.is_ok() {
+            let several = matches!(outcome, Ok(Destination::Several(..)));
+            self.choose_source(shape, text, &decision, several)?;
+        }
+        if decision.access == Access::Write {
+            match &outcome {
+                Ok(Destination::One(shard)) => self.positions.writes(Some(*shard), self.tracked_shards()),
+                Ok(Destination::Several(..)) => self.positions.writes(None, self.tracked_shards()),
+                Err(_) => {}
+            }
+        }
         if decision.access == Access::Write
             && let Ok(Destination::One(shard)) = outcome
         {
             self.may_write_in_company()?;
             // What is on its way may go back behind a savepoint before this runs.
             let settled = shape.statements.len() == 1 && self.effects.is_empty() && !self.relay.is_busy();
-            self.note_writer(shard, settled);
+            if !self.only_uses_cursors(shape, text) {
+                self.note_writer(shard, settled);
+            }
+        }
+        if matches!(outcome, Ok(Destination::One(_))) {
             self.note_unpreparable(shape, text)?;
         }
         // Of several that are under way together each counts.

@@ -1,6 +1,7 @@
 //! Getting a shard's server for a statement, and letting go of it.
 
 use super::pins::Pins;
+use super::reads::Servers;
 use super::state::{Doubt, End, Held, Session};
 use super::waiting::{Until, interrupted};
 use crate::backend::ServerError;
@@ -52,7 +53,8 @@ impl Session {
             Box::pin(self.join_writers()).await?;
         }
         if let Some(held) = &self.held {
-            if held.shard == shard {
+            if held.shard == shard && self.suits(held) {
+                self.on_replica |= held.replica;
                 let joins = self.joins();
                 if self.batch.is_sent()
                     || (self.tx.phase() == Phase::Open && !joins)
@@ -90,7 +92,10 @@ impl Session {
     /// are on, as it is.
     fn stay_attached(&self, shard: ShardId) -> Result<(), Unattached> {
         let stays = self.held.as_ref().is_some_and(|held| {
-            held.shard == shard && self.tx.phase() != Phase::Pending && held.lease.is_aligned(&self.settings)
+            held.shard == shard
+                && self.suits(held)
+                && self.tx.phase() != Phase::Pending
+                && held.lease.is_aligned(&self.settings)
         });
         if stays { Ok(()) } else { Err(Unattached::Later) }
     }
@@ -106,7 +111,8 @@ impl Session {
 
     /// As [`Session::attach`], without the transaction and with nothing outstanding.
     pub(super) async fn attach_quietly(&mut self, shard: ShardId) -> Result<(), Unattached> {
-        if self.held.as_ref().is_some_and(|held| held.shard != shard) {
+        self.read_at_primary();
+        if self.held.as_ref().is_some_and(|held| held.shard != shard || !self.suits(held)) {
             Box::pin(self.let_go_for(shard)).await?;
         }
         if self.held.is_none() {
@@ -117,7 +123,8 @@ impl Session {
 
     /// As [`Session::attach`], without the transaction.
     pub(super) async fn attach_unopened(&mut self, shard: ShardId) -> Result<(), Unattached> {
-        if self.held.as_ref().is_some_and(|held| held.shard != shard) {
+        self.read_at_primary();
+        if self.held.as_ref().is_some_and(|held| held.shard != shard || !self.suits(held)) {
             Box::pin(self.let_go_for(shard)).await?;
         }
         if self.held.is_none() {
@@ -126,22 +133,28 @@ impl Session {
         self.bring_in_line().await
     }
 
-    /// A server of `shard`, as it is.
+    /// A server of `shard`, as it is: a primary's, or a replica's where [`Session::source`] says so.
     pub(super) async fn take(&mut self, shard: ShardId) -> Result<(), Unattached> {
-        let parked = self.parked.iter().position(|held| held.shard == shard);
+        let parked = self.parked.iter().position(|held| held.shard == shard && self.suits(held));
         let held = match parked {
             Some(at) => {
                 self.settle_parked(at).await?;
                 self.parked.swap_remove(at)
             }
             None => {
-                let lease = match self.checkout_at_once(shard) {
-                    Some(lease) => lease,
-                    None => Box::pin(self.checkout_waiting(shard)).await?,
+                let reader = match self.source {
+                    Servers::Primary => None,
+                    Servers::Replica { .. } => Box::pin(self.checkout_reader(shard)).await?,
                 };
-                Held { shard, lease, pins: Pins::default(), doubt: Doubt::None }
+                let replica = reader.is_some();
+                let lease = match reader {
+                    Some(lease) => lease,
+                    None => self.checkout_primary(shard).await?,
+                };
+                Held { shard, replica, lease, pins: Pins::default(), doubt: Doubt::None }
             }
         };
+        self.on_replica |= held.replica;
         self.batch.shard = shard;
         self.tally.server_assignments.inc();
         let name = &self.database.shard_names[shard.index()];
@@ -167,6 +180,13 @@ impl Session {
         self.undone();
         self.tx.lost();
         Err(self.server_error_of(shard, &error, false).into())
+    }
+
+    pub(super) async fn checkout_primary(&mut self, shard: ShardId) -> Result<Lease, Unattached> {
+        match self.checkout_at_once(shard) {
+            Some(lease) => Ok(lease),
+            None => Box::pin(self.checkout_waiting(shard)).await,
+        }
     }
 
     fn checkout_at_once(&mut self, shard: ShardId) -> Option<Lease> {

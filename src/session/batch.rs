@@ -37,6 +37,11 @@ pub(super) struct Batch {
     skipping: bool,
     /// What has been sent may change how what follows is to be taken.
     unsure: bool,
+    /// Something other than queries and changes has been sent: where the transaction is behind it is
+    /// not known ahead.
+    odd: bool,
+    /// A `COMMIT` has been sent.
+    commits: bool,
     /// What the server is to be brought in line with, if not with the session's settings.
     wanted: Option<Arc<Settings>>,
     aimed: bool,
@@ -119,6 +124,8 @@ impl Default for Batch {
             run: false,
             skipping: false,
             unsure: false,
+            odd: false,
+            commits: false,
             wanted: None,
             aimed: false,
             failed: false,
@@ -191,6 +198,8 @@ impl Batch {
         self.sent = false;
         self.run = false;
         self.skipping = false;
+        self.odd = false;
+        self.commits = false;
         self.wanted = None;
         self.aimed = false;
         self.number = self.number.wrapping_add(1);
@@ -253,6 +262,19 @@ impl Batch {
     pub(super) fn note(&mut self, shape: &Shape) {
         let plain = shape.statements.iter().all(|statement| is_plain(&statement.kind));
         self.unsure |= !plain || !shape.mentions.is_empty();
+        for statement in &shape.statements {
+            match statement.kind {
+                Kind::Query | Kind::Write | Kind::Ddl => {}
+                Kind::Commit { chain: false } => self.commits = true,
+                _ => self.odd = true,
+            }
+        }
+        self.odd |= self.commits && shape.statements.len() > 1;
+    }
+
+    /// Is no transaction left open by its end? `open`: one is at its beginning.
+    pub(super) fn ends_transaction(&self, open: bool) -> bool {
+        !self.odd && (self.commits || !open)
     }
 
     /// The held server is to be brought in line with these settings instead of the session's.

@@ -200,7 +200,8 @@ impl Control {
 
     /// These servers are together, whichever of them are asked.
     pub(super) fn gathers(&self, members: &[Member]) {
-        let gathered = members.iter().map(|m| (m.held.shard, Arc::clone(&m.held.lease.cancel_key)));
+        let locking = members.iter().filter(|member| !member.held.replica);
+        let gathered = locking.map(|m| (m.held.shard, Arc::clone(&m.held.lease.cancel_key)));
         self.company().gathered = gathered.collect();
     }
 
@@ -253,7 +254,7 @@ impl Session {
         if parts.is_empty() {
             return;
         }
-        parts.extend(self.held.as_ref().map(|held| Part::of(held, true)));
+        parts.extend(self.held.as_ref().filter(|held| !held.replica).map(|held| Part::of(held, true)));
         control.says(statement);
         self.list_parts(parts);
     }
@@ -261,7 +262,9 @@ impl Session {
     /// These servers are waited for, beside those that have a part in the transaction.
     pub(super) fn waits_for_members(&self, members: &[Member]) {
         let explicit = self.tx.phase() != Phase::Idle;
-        let asked = members.iter().map(|Member { held, branch }| {
+        // Who only reads from a replica holds up nobody, and its process number is not the primary's.
+        let locking = members.iter().filter(|member| !member.held.replica);
+        let asked = locking.map(|Member { held, branch }| {
             let begins = held.lease.status != TxStatus::Idle || branch.has_hidden();
             Part::of(held, explicit || begins)
         });
@@ -278,7 +281,8 @@ impl Session {
     }
 
     fn parts_parked(&self) -> Vec<Part> {
-        let open = self.parked.iter().filter(|held| held.lease.status != TxStatus::Idle);
+        let locks = |held: &&Held| held.lease.status != TxStatus::Idle && !held.replica;
+        let open = self.parked.iter().filter(locks);
         open.map(|held| Part::of(held, true)).collect()
     }
 

@@ -255,6 +255,7 @@ impl Session {
             self.flush_deferred_here();
             return Ok(());
         }
+        self.read_at_primary();
         let at_home = self.batch.deferred.iter().any(|deferred| self.is_at_home(deferred.statement().0));
         let shard = match &self.held {
             Some(held) if self.batch.has_run() => held.shard,

@@ -79,6 +79,13 @@ pub struct Database {
     pub waiting: Arc<Waiting>,
     /// What is known of its tables; `None` until a shard could be asked.
     pub schema: ArcSwapOption<Schema>,
+    /// Of a database with one shard that has others than a primary: by what it is proven that a
+    /// statement only reads. Its epoch is never older than the schema's.
+    pub proof: ArcSwapOption<Schema>,
+    /// Where its reads go that carry no hint; `None`: as everywhere.
+    pub reads: Option<config::Reads>,
+    /// It has others than primaries.
+    pub has_readers: bool,
     /// A client has changed the schema: read it again.
     pub schema_stale: Notify,
     /// Goes up with each request to read it again.

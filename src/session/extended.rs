@@ -664,7 +664,11 @@ impl Session {
             && let Some(held) = &mut self.held
         {
             wire::put_sync(&mut held.lease.outbox);
-            self.relay.expect(Expect::Sync { shown: true });
+            let asks_position = self.wants_position();
+            self.relay.expect(Expect::Sync { shown: !asks_position });
+            if asks_position {
+                self.ask_position();
+            }
             self.started();
             self.batch.is_off();
             return Ok(());

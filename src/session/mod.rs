@@ -4,7 +4,8 @@
 //! `welcome` (what the servers would report), then [`Session::run`]: frames come in through
 //! `io`, `simple` and `extended` decide what each means with the help of `analysis`, `attach`
 //! gets the shard's server, `execute`'s relay passes the answer on, and `ready` settles what the
-//! statement did to the session. `batch` is what is under way, `settings` and `own` are the state
+//! statement did to the session. `reads` says which statements a replica may answer, and when it has seen
+//! the session's writes. `batch` is what is under way, `settings` and `own` are the state
 //! that servers do not keep, `pins` the state that they do; `cancel` is how others reach a session
 //! that is busy, `company` what they see of one that waits on several shards, `neighbours` how a cancel request finds its process.
 //!
@@ -27,6 +28,7 @@ mod neighbours;
 mod own;
 mod pins;
 mod prepared;
+mod reads;
 mod ready;
 mod reparse;
 mod reworded;

@@ -165,6 +165,9 @@ impl Session {
         value: Option<String>,
         local: bool,
     ) -> Result<(), ClientError> {
+        if name == "pgring.lsn" {
+            return self.set_positions(value, local);
+        }
         self.own.assign(&self.database.topology, name, value, local)
     }
 
@@ -175,8 +178,12 @@ impl Session {
             "pgring.key" => hints.key.clone().unwrap_or_default(),
             "pgring.shard" => hints.shard.clone().unwrap_or_default(),
             "pgring.read" => hints.read.map(|read| format!("{read:?}").to_lowercase()).unwrap_or_default(),
+            "pgring.lsn" => self.show_positions(),
             "pgring.route" => match &self.last_route.taken {
-                Some((shape, decision)) => decision.explain(shape, &self.database.topology),
+                Some((shape, decision)) => {
+                    let told = decision.explain(shape, &self.database.topology);
+                    if self.on_replica { told + ", on a replica" } else { told }
+                }
                 None => "no statement has been routed yet".to_owned(),
             },
             _ => return Err(unknown(name)),
@@ -186,5 +193,5 @@ impl Session {
 
 fn unknown(name: &str) -> ClientError {
     ClientError::error(SqlState::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"{name}\""))
-        .with_hint("pgring has pgring.key, pgring.shard, pgring.read and, to SHOW, pgring.route.")
+        .with_hint("pgring has pgring.key, pgring.shard, pgring.read, pgring.lsn and, to SHOW, pgring.route.")
 }

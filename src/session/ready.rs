@@ -92,6 +92,7 @@ impl Session {
                     self.told_ahead.remove(&name);
                     self.parameter(&name, value)?;
                 }
+                Event::Position { change, answer } => self.position_told(change, &answer),
                 Event::CopyIn => {
                     if !self.relay.awaits_ready() {
                         // Under the extended protocol the Syncs sent so far do not count.
@@ -332,8 +333,9 @@ impl Session {
         }
         self.batch.answered(more);
         let told = self.status();
-        // Of a database with one shard only the functions are of interest.
-        self.reads_schema = schema_changed && (code_changed || !self.database.is_one_shard());
+        // Of a database with one shard only the functions are of interest, but where reads are proven.
+        let proves = || self.database.proof.load().is_some();
+        self.reads_schema = schema_changed && (code_changed || !self.database.is_one_shard() || proves());
         let judged = self.registration.control.judged.get();
         if self.reads_schema || judged || (status == TxStatus::Idle && self.may_release()) {
             self.ready_held = Some(told);

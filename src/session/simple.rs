@@ -25,6 +25,12 @@ impl Session {
         let mut inbox = std::mem::take(&mut self.inbox);
         let whole = inbox.len() >= head.len;
         let frame = &inbox.filled()[..head.len.min(inbox.len())];
+        if self.database.has_readers {
+            self.alone = match head.tag {
+                b'B' => whole && is_last_of_batch(&inbox.filled()[head.len..]),
+                tag => tag == b'Q',
+            };
+        }
         let outcome = self.message(head, frame, whole).await;
         if self.postponed {
             inbox.put(self.inbox.filled());
@@ -216,11 +222,15 @@ impl Session {
             Some(statement) => wire::put_query(&mut server.outbox, statement.as_bytes()),
             None => server.outbox.put(frame),
         }
+        let asks_position = self.wants_position();
         if self.batch.is_sent() {
             // Should what came before it fail, the server ignores the Query.
             self.batch.note_unsure();
         }
-        self.relay.expect(Expect::Query { note });
+        self.relay.expect(Expect::Query { note, asks_position });
+        if asks_position {
+            self.ask_position();
+        }
         if !self.parked.is_empty() {
             self.waits_in_company(text);
         }
@@ -288,6 +298,8 @@ impl Session {
         let shard = self.database.topology.home;
         self.may_write_in_company()?;
         self.note_writer(shard, false);
+        self.read_at_primary();
+        self.positions.writes(Some(shard), self.tracked_shards());
         self.attach(shard).await?;
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         held.lease.outbox.put(frame);
@@ -559,6 +571,22 @@ impl Session {
             && self.relay.is_busy()
             && self.tx.phase() == Phase::Open
     }
+}
+
+/// Does nothing but the `Sync` follow that could need a server of its own?
+fn is_last_of_batch(mut rest: &[u8]) -> bool {
+    while let Ok(Some(head)) = wire::client_header(rest) {
+        match head.tag {
+            b'S' => return true,
+            b'D' | b'E' | b'C' | b'H' => {}
+            _ => return false,
+        }
+        match rest.get(head.len..) {
+            Some(behind) => rest = behind,
+            None => return false,
+        }
+    }
+    false
 }
 
 /// The functions of large objects (`pg_proc.dat`), which is what clients have `FunctionCall` for

@@ -7,6 +7,7 @@ use super::distributed::{AwaitsSync, Bound, Copying, Cursor, Ending};
 use super::own::OwnSettings;
 use super::pins::Pins;
 use super::prepared::{Prepared, Statements};
+use super::reads::{Positions, Servers};
 use super::ready::Effect;
 use super::settings::ConfigValues;
 use super::tally::Tally;
@@ -59,6 +60,16 @@ pub struct Session {
     pub(super) told: Told,
     /// Where a statement goes that may go anywhere.
     pub(super) favourite: ShardId,
+
+    // reads
+    /// Which servers of its shards the statement routed last, or the transaction, runs on.
+    pub(super) source: Servers,
+    /// Nothing else of its batch can come on the server that the message under work goes to.
+    pub(super) alone: bool,
+    /// The statement routed last has been given a replica.
+    pub(super) on_replica: bool,
+    /// How far a replica has to be for the session to see its own writes.
+    pub(super) positions: Positions,
 
     // transaction, settings
     pub(super) tx: Transaction,
@@ -141,6 +152,8 @@ pub struct Session {
 /// A server the session has.
 pub(super) struct Held {
     pub(super) shard: ShardId,
+    /// It is not the primary: it was taken to be read from.
+    pub(super) replica: bool,
     pub(super) lease: Lease,
     /// Why it stays after the transaction.
     pub(super) pins: Pins,

@@ -144,6 +144,10 @@ impl Session {
                 }
                 self.resetting(kind).map_or(Own::NotOurs, Own::Reworded)
             }
+            Kind::ShowOwn(name) if name == "pgring.lsn" => {
+                self.learn_positions().await?;
+                Own::Row { name: name.clone(), value: self.show_positions() }
+            }
             Kind::ShowOwn(name) => match self.show_own(name) {
                 Ok(value) => Own::Row { name: name.clone(), value },
                 Err(error) => Own::Error(error),
@@ -230,6 +234,7 @@ impl Session {
         self.statements.clear();
         self.forget_portals();
         self.own.discard();
+        self.positions.forget();
         self.strings.1 = self.strings.0;
         self.read_strings_as(self.strings.0);
         self.settings_changed();

@@ -72,6 +72,10 @@ impl Admitted {
             cursors: Default::default(),
             told: self.told,
             favourite,
+            source: Default::default(),
+            alone: false,
+            on_replica: false,
+            positions: Default::default(),
             tx: Default::default(),
             initial: Arc::clone(&self.settings),
             settings: self.settings,
@@ -457,6 +461,7 @@ impl Session {
             self.user = Arc::new(user.server.clone());
         }
         if !Arc::ptr_eq(&database, &self.database) {
+            self.positions.move_to(&self.database.shard_names, &database.shard_names);
             self.access = database.shards.iter().map(|_| ShardAccess::default()).collect();
             self.favourite =
                 ShardId(self.favourite.0 % u16::try_from(database.shards.len()).unwrap_or(1).max(1));

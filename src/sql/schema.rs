@@ -23,6 +23,10 @@ pub struct Schema {
     functions: HashMap<String, Vec<Function>>,
     aggregates: HashSet<String>,
     suspects: Arc<Suspects>,
+    /// Names of functions, whoever's they are, that are declared `VOLATILE` in none of their forms.
+    steady: Arc<HashSet<String>>,
+    /// Of a database with one shard: what only reads is to be proven.
+    proves_reads: bool,
 }
 
 /// A table, view or sequence.
@@ -170,6 +174,8 @@ impl Schema {
             functions: by_function,
             aggregates,
             suspects: Arc::default(),
+            steady: Arc::default(),
+            proves_reads: false,
         }
     }
 
@@ -182,6 +188,28 @@ impl Schema {
     /// With what is known of functions that leave something on their server.
     pub fn with_suspects(self, suspects: Arc<Suspects>) -> Schema {
         Schema { suspects, ..self }
+    }
+
+    /// With the names of all functions that are `VOLATILE` in none of their forms.
+    pub fn with_steady(self, steady: Arc<HashSet<String>>) -> Schema {
+        Schema { steady, ..self }
+    }
+
+    /// Is every function of this name declared not to write? `false` may mean that it is not known.
+    pub fn is_steady(&self, name: &str) -> bool {
+        // They are declared `STABLE` and give the transaction a number, which no replica can.
+        !matches!(name, "txid_current" | "pg_current_xact_id") && self.steady.contains(name)
+    }
+
+    /// The same tables and functions on one shard: statements are looked at for whether they only
+    /// read, and for nothing else.
+    pub fn to_prove_reads(self) -> Schema {
+        Schema { one_shard: true, proves_reads: true, ..self }
+    }
+
+    /// Is it to be proven which statements only read?
+    pub fn proves_reads(&self) -> bool {
+        self.proves_reads || !self.one_shard
     }
 
     /// Functions that may leave something on their server, and who calls them.

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use pgring::demo::cluster::{Cluster, SUPERUSER, Settings};
 use pgring::demo::sample::APP;
 
 use crate::support::raw::{
     CLOSED, Frame, Raw, SILENCE, bind, close, describe, execute, flush, parse, query, run, sync,
 };
-use crate::support::{Config, Proxy, database, servers};
+use crate::support::{Config, Proxy, database, eventually, own_servers, servers, unique_name};
 
 /// Of two shards, user 4 lives on the first.
 const SCHEMA: &str = "
@@ -220,17 +221,62 @@ fn settled(frames: Vec<Frame>) -> Vec<Frame> {
 
 #[test]
 fn random_pipelines_are_answered_as_postgresql_does() {
-    let shards = servers(2);
+    compare(&servers(2), &[], PIPELINES);
+}
+
+/// What reads is answered by replicas, and the client sees nothing of it.
+#[test]
+fn random_pipelines_are_answered_so_where_reads_are_on_replicas() {
+    let shards = own_servers(2);
+    let replica = |primary: &Cluster| {
+        let data = primary.data().with_file_name(unique_name("replica"));
+        primary.replica(&data, Settings { disposable: true, ..Settings::default() }).unwrap()
+    };
+    let replicas: Vec<Cluster> = shards.iter().map(replica).collect();
+    compare(&shards.iter().collect::<Vec<_>>(), &replicas, PIPELINES / 2);
+}
+
+fn compare(shards: &[&Cluster], replicas: &[Cluster], pipelines: u64) {
     let one = database(&shards[..1], SCHEMA);
-    let two = database(&shards, SCHEMA);
+    let two = database(shards, SCHEMA);
     let plain = database(&shards[..1], SCHEMA);
-    let config = Config::new().database(&one, &shards[..1]).database(&two, &shards).set("pool", "size", "2");
+    let endpoints: Vec<Vec<String>> = (0..shards.len())
+        .map(|at| replicas.get(at).into_iter().chain([shards[at]]).map(Cluster::address).collect())
+        .collect();
+    let config = Config::new()
+        .database_at(&one, &endpoints[..1])
+        .database_at(&two, &endpoints)
+        .set("pool", "size", "2")
+        .set("routing", "reads", "\"prefer-replica\"");
     let proxy = Proxy::start(config);
+    let mut watched: Vec<(Raw, Raw)> = (shards.iter().zip(replicas))
+        .map(|(primary, replica)| {
+            let login = |server: &Cluster| Raw::login(&server.address(), SUPERUSER, "postgres");
+            (login(primary), login(replica))
+        })
+        .collect();
+    // Before others are looked at, the replicas have what the servers have been told directly.
+    let mut catch_up = || {
+        for (primary, replica) in &mut watched {
+            let position = primary.value("SELECT pg_current_wal_insert_lsn()");
+            let question = format!("SELECT '{position}'::pg_lsn - pg_last_wal_replay_lsn() <= 40");
+            eventually("a replica has caught up", || replica.value(&question) == "t");
+        }
+    };
+    catch_up();
+    if !replicas.is_empty() {
+        eventually("reads are on replicas", || {
+            [&one, &two].into_iter().all(|name| {
+                let read = "SELECT pg_is_in_recovery() FROM t WHERE user_id = 4 LIMIT 1";
+                Raw::login(&proxy.address(), APP, name).value(read) == "t"
+            })
+        });
+    }
     let number = |name: &str, default: u64| {
         std::env::var(name).ok().map_or(default, |value| value.parse().expect("a number"))
     };
     // To look for more: PGRING_TEST_SEED=17 PGRING_TEST_PIPELINES=100000
-    let (seed, count) = (number("PGRING_TEST_SEED", 1), number("PGRING_TEST_PIPELINES", PIPELINES));
+    let (seed, count) = (number("PGRING_TEST_SEED", 1), number("PGRING_TEST_PIPELINES", pipelines));
     // Others leave their settings and statements on the servers.
     let mut noise: Vec<Raw> =
         [&one, &two].map(|name| Raw::login(&proxy.address(), APP, name)).into_iter().collect();
@@ -246,11 +292,12 @@ fn random_pipelines_are_answered_as_postgresql_does() {
         for name in [&one, &two, &plain] {
             Raw::login(&shards[0].address(), APP, name).query(reset);
         }
+        catch_up();
         let ask = |address: &str, name: &str| {
             let mut client = Raw::login(address, APP, name);
             client.set_patience(Duration::from_secs(5));
             let first = answer(&mut client, &pipeline.bytes);
-            // The same again meets what the first left.
+            // The same again meets what the first left, whoever was asked.
             let mut second = answer(&mut client, &pipeline.bytes);
             // And what is in the table in the end.
             second.extend(Raw::login(&shards[0].address(), APP, name).query(TEXTS[0].0));

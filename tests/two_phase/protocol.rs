@@ -136,8 +136,8 @@ fn what_cannot_be_prepared_is_refused() {
     let proxy = Proxy::start(bank.config());
     let mut raw = Raw::login(&proxy.address(), APP, &bank.name);
     bank.begin_transfer(&mut raw, 1);
-    let notify = format!("/* pgring: shard=s2 */ SELECT pg_notify('a', 'b')");
-    assert_eq!(said(&mut raw, &notify), "SELECT 1 T");
+    let notify = "/* pgring: shard=s2 */ SELECT pg_notify('a', 'b')";
+    assert_eq!(said(&mut raw, notify), "SELECT 1 T");
     assert_eq!(said(&mut raw, "COMMIT"), "0A000 I");
     assert_eq!((bank.balances(), bank.prepared()), ([100, 100], 0));
 }

@@ -1,12 +1,14 @@
 //! Connections of the control role to a database's shards, and who they are.
 
 use crate::config::Endpoint;
-use crate::pool::health::{ControlConnection, Login, Tls};
+use crate::pool::health::{ControlConnection, Login, ShardBoard, Tls};
 use crate::session::Database;
 use crate::session::two_phase::Ability;
 use crate::txn::Participant;
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use tokio_postgres::Client;
 
 /// Why a shard could not be asked.
 #[derive(Debug, Error)]
@@ -15,26 +17,6 @@ pub(super) enum Failure {
     Unreachable(String),
     #[error("{}", crate::pool::health::connector::cause(.0))]
     Refused(#[from] tokio_postgres::Error),
-}
-
-/// A connection, and to whom.
-pub(super) struct Open {
-    pub(super) connection: ControlConnection,
-    endpoint: Endpoint,
-}
-
-impl Open {
-    pub(super) fn client(&self) -> &tokio_postgres::Client {
-        self.connection.client()
-    }
-
-    /// Does it lead to the shard's primary of now? What an old one says does not count any more.
-    pub(super) fn is_current(&self, database: &Database, shard: usize) -> bool {
-        let primary = |at: &std::sync::Arc<crate::pool::Shard>| {
-            at.board.load_full().primary().is_ok_and(|primary| primary.address == self.endpoint)
-        };
-        !self.connection.is_closed() && database.shards.get(shard).is_some_and(primary)
-    }
 }
 
 /// Opens them.
@@ -46,7 +28,7 @@ pub(super) struct Asker {
 
 impl Asker {
     /// To the primary that a shard has now.
-    pub(super) async fn open(&self, database: &Database, shard: usize) -> Result<Open, Failure> {
+    pub(super) async fn open(&self, database: &Database, shard: usize) -> Result<Asked, Failure> {
         let unreachable = |why: String| Failure::Unreachable(why);
         let at = database.shards.get(shard).ok_or_else(|| unreachable("it is not configured".into()))?;
         let tls = self.tls.get(shard).ok_or_else(|| unreachable("it is not configured".into()))?;
@@ -55,7 +37,38 @@ impl Asker {
         let opening =
             ControlConnection::open(&primary.address, &at.dbname, &self.login, tls, self.timeout, || {});
         let connection = opening.await.map_err(|error| unreachable(error.to_string()))?;
-        Ok(Open { connection, endpoint: primary.address.clone() })
+        let asked = Asked { connection, board: Arc::clone(&at.board), endpoint: primary.address.clone() };
+        asked.is_primary()?;
+        Ok(asked)
+    }
+}
+
+/// A connection to a shard's primary, as long as it is that. A primary that was replaced may live on
+/// and answer; but what it has decided, or has not, is not what its successor has, and what is
+/// decided there now nobody else hears of.
+pub(super) struct Asked {
+    connection: ControlConnection,
+    board: Arc<ShardBoard>,
+    endpoint: Endpoint,
+}
+
+impl Asked {
+    /// To be asked before anything is done there, and before anything is done about what it said.
+    pub(super) fn is_primary(&self) -> Result<(), Failure> {
+        match self.board.load().primary() {
+            Ok(primary) if primary.address == self.endpoint => Ok(()),
+            Ok(_) => Err(Failure::Unreachable("its primary was replaced".to_owned())),
+            Err(why) => Err(Failure::Unreachable(why.to_string())),
+        }
+    }
+
+    /// Of use still?
+    pub(super) fn is_good(&self) -> bool {
+        !self.connection.is_closed() && self.is_primary().is_ok()
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        self.connection.client()
     }
 }
 
@@ -67,7 +80,7 @@ pub(super) fn shard_of(database: &Database, participant: &Participant) -> Option
 
 /// Connections that are kept as long as they are of use, by shard.
 #[derive(Default)]
-pub(super) struct Others(Vec<Option<Open>>);
+pub(super) struct Others(Vec<Option<Asked>>);
 
 impl Others {
     pub(super) async fn get(
@@ -75,12 +88,12 @@ impl Others {
         asker: &Asker,
         database: &Database,
         shard: usize,
-    ) -> Result<&Open, Failure> {
+    ) -> Result<&Asked, Failure> {
         if self.0.len() <= shard {
             self.0.resize_with(shard + 1, || None);
         }
         let place = &mut self.0[shard];
-        let kept = place.take().filter(|open| open.is_current(database, shard));
+        let kept = place.take().filter(Asked::is_good);
         let connection = match kept {
             Some(connection) => connection,
             None => asker.open(database, shard).await?,

@@ -1,7 +1,7 @@
 //! Asking the decider of a transaction how it went, and, where it has not gone at all, seeing to it
 //! that it never will.
 
-use super::asker::{Asker, Failure, Open};
+use super::asker::{Asked, Asker, Failure};
 use crate::session::Database;
 use crate::txn::Xid;
 use crate::txn::recovery::{Decided, Decider, Patience, Step, verdict};
@@ -22,7 +22,7 @@ struct Row {
 pub(super) async fn ask(
     asker: &Asker,
     database: &Database,
-    decider: &Open,
+    decider: &Asked,
     shard: usize,
     (xid, owner): (Xid, Option<&str>),
     in_flight: Instant,
@@ -40,10 +40,8 @@ pub(super) async fn ask(
             None => Decider::NoRow,
         };
         let step = verdict(owner.unwrap_or_default(), known, patience);
-        if !decider.is_current(database, shard) {
-            // What has been read may be what its successor knows nothing of.
-            return Err(Failure::Unreachable("its primary was replaced".to_owned()));
-        }
+        // What has been read may be what its successor knows nothing of.
+        decider.is_primary()?;
         match step {
             Step::InsertAbort => flying = !write_abort(decider.client(), xid, None).await?,
             Step::ReplaceForged => {
@@ -131,7 +129,7 @@ const HOLDERS: &str = "SELECT holder.pid, activity.wait_event IS NOT DISTINCT FR
 /// Ends the backend that keeps a decision in an open transaction: whichever comes first, its commit
 /// or its end, has won. One that has committed and waits for a standby is let be: it would become
 /// visible while a failover can still lose it.
-async fn end_decider(asking: &Open, looking: &Open, xid: Xid) -> Result<Ended, tokio_postgres::Error> {
+async fn end_decider(asking: &Asked, looking: &Asked, xid: Xid) -> Result<Ended, tokio_postgres::Error> {
     let pid: i32 = asking.client().query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await?.try_get(0)?;
     let waits = write_abort(asking.client(), xid, None);
     let ends = async {

@@ -1,6 +1,6 @@
 //! What is prepared on a shard, and what becomes of it.
 
-use super::asker::{Asker, Failure, Open, Others, shard_of};
+use super::asker::{Asked, Asker, Failure, Others, shard_of};
 use super::{decider, objects, patience, review};
 use crate::backend::quoted;
 use crate::session::Database;
@@ -55,7 +55,7 @@ pub(super) struct Sweeper {
     shard: usize,
     asker: Arc<Asker>,
     metrics: Arc<Metrics>,
-    own: Option<Open>,
+    own: Option<Asked>,
     others: Others,
     turns: u32,
     complained: Option<String>,
@@ -118,7 +118,7 @@ impl Sweeper {
     }
 
     async fn sweep(&mut self, database: &Database) -> Result<(), Failure> {
-        let kept = self.own.take().filter(|own| own.is_current(database, self.shard));
+        let kept = self.own.take().filter(|own| own.is_good());
         let own = match kept {
             Some(own) => own,
             None => {

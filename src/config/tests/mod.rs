@@ -130,6 +130,7 @@ fn defaults() {
         Routing {
             reads: Reads::Primary,
             read_your_writes: true,
+            read_your_writes_wait: Duration::from_millis(50),
             cross_shard: CrossShard::Allow,
             gather_memory_bytes: 64 << 20,
             gather_limit_bytes: 1 << 30,
@@ -251,6 +252,7 @@ fn values_arrive() {
         [routing]
         reads = "prefer-replica"
         read_your_writes = false
+        read_your_writes_wait = "0"
         cross_shard = "read-only"
         gather_memory = "1KiB"
         "#,
@@ -275,6 +277,7 @@ fn values_arrive() {
     assert_eq!(settings.health.failover_hold, Duration::ZERO);
     assert_eq!(settings.routing.reads, Reads::PreferReplica);
     assert!(!settings.routing.read_your_writes);
+    assert_eq!(settings.routing.read_your_writes_wait, Duration::ZERO);
     assert_eq!(settings.routing.cross_shard, CrossShard::ReadOnly);
     assert_eq!(settings.routing.gather_memory_bytes, 1024);
 }

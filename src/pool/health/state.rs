@@ -224,6 +224,8 @@ pub struct EndpointHealth {
     pub state: State,
     /// The latest answer, however long ago.
     pub probe: Option<Probe>,
+    /// When it was there.
+    pub answered: Option<Instant>,
     /// A replica's lag by the latest answer; `None` where there is none to tell.
     pub lag: Option<Duration>,
     /// Failed probes in a row, and when the first of them was.
@@ -232,7 +234,7 @@ pub struct EndpointHealth {
 
 impl Default for EndpointHealth {
     fn default() -> EndpointHealth {
-        EndpointHealth { state: State::Unknown, probe: None, lag: None, failing: None }
+        EndpointHealth { state: State::Unknown, probe: None, answered: None, lag: None, failing: None }
     }
 }
 
@@ -353,6 +355,7 @@ impl EndpointHealth {
         self.state = if near { State::Up { role, since } } else { State::Lagging { lag, since } };
         self.failing = None;
         self.probe = Some(probe);
+        self.answered = Some(at);
         self.lag = if role == Role::Replica { lag } else { None };
         match before {
             State::Unknown => Some(Transition::Up { role, timeline, after: None }),

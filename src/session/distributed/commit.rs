@@ -398,7 +398,7 @@ impl Session {
     }
 
     /// May a reader's commit fail for what others have done?
-    fn is_serializable(&self) -> bool {
+    pub(in crate::session) fn is_serializable(&self) -> bool {
         let says = |statement: &str| statement.to_ascii_lowercase().contains("serializable");
         self.tx.characteristics().iter().any(|statement| says(statement))
             || self.tx.changes().iter().any(|change| says(&change.statement()))

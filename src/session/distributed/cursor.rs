@@ -46,7 +46,7 @@ fn alone() -> ClientError {
 }
 
 /// `FETCH`, `MOVE` and `CLOSE`, as far as the analysis tells.
-fn may_use(statement: &Statement) -> bool {
+pub(in crate::session) fn may_use(statement: &Statement) -> bool {
     statement.target == Target::Nothing
         && statement.access == Access::Write
         && matches!(statement.kind, Kind::Query | Kind::Other)

@@ -17,6 +17,7 @@ use crate::backend::{Server, ServerError};
 use crate::error::{ClientError, SqlState};
 use crate::execute::Branch;
 use crate::ring::ShardId;
+use crate::session::reads::Servers;
 use crate::session::state::Session;
 use crate::sql::distribute::{Gather, Shadow, Source};
 use crate::txn::{Change, Phase};
@@ -42,6 +43,10 @@ impl Session {
         owners: &[ShardId],
     ) -> Result<(), Fault> {
         let home = self.database.topology.home;
+        if self.tx.phase() == Phase::Idle {
+            // The home shard's server takes the copies: no replica has temporary tables.
+            self.source = Servers::Primary;
+        }
         let places = Places { everywhere: self.database.topology.ids().collect(), owners, home };
         let mut needed: Vec<ShardId> = vec![home];
         needed.extend(gather.tables.iter().flat_map(|shadow| places.of(&shadow.source)));
@@ -292,7 +297,9 @@ impl Session {
         let (mut same, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.parked).into_iter().partition(|held| held.shard == shard);
         self.parked = others;
+        let source = std::mem::take(&mut self.source);
         let outcome = self.assemble(&[shard]).await;
+        self.source = source;
         self.parked.append(&mut same);
         self.held = held;
         outcome

@@ -50,7 +50,7 @@ use ask::type_bytes;
 pub(super) use ask::Asked;
 pub(super) use commit::Ending;
 pub(super) use copy::Copying;
-pub(super) use cursor::Cursor;
+pub(super) use cursor::{Cursor, may_use};
 pub(super) use portal::{AwaitsSync, Bound};
 pub(super) use team::Member;
 

@@ -13,6 +13,7 @@ use crate::ring::ShardId;
 use crate::route::Why;
 use crate::session::attach::Unattached;
 use crate::session::prepared::Prepared;
+use crate::session::reads::Servers;
 use crate::session::state::{End, Session};
 use crate::sql::{Access, Kind};
 use crate::txn::Phase;
@@ -26,6 +27,7 @@ pub(in crate::session) struct Bound {
     rest: Box<[u8]>,
     shards: Vec<ShardId>,
     why: Why,
+    source: Servers,
     /// What is left of its answer, once an `Execute` has had a limit.
     opened: Option<Opened>,
     /// How many savepoints there were: going back before that, it is gone.
@@ -82,13 +84,14 @@ impl Session {
             .into());
         }
         self.refuse_beside_company()?;
+        let source = self.source;
         self.stand_alone().await?;
         Asked::bound(&statement.text, &statement.types, rest).map_err(End::from)?;
         self.tally.binds.inc();
         self.remember_portal(portal, &statement);
         self.cursors.remove(portal);
         let savepoints = self.tx.savepoints();
-        let bound = Bound { statement, rest: rest.into(), shards, why, opened: None, savepoints };
+        let bound = Bound { statement, rest: rest.into(), shards, why, source, opened: None, savepoints };
         self.distributed.insert(portal.into(), bound);
         self.say(&wire::BIND_COMPLETE);
         Ok(())
@@ -115,7 +118,8 @@ impl Session {
             }
             return Ok(());
         }
-        // Every table is there.
+        // Every table is there, at the latest.
+        self.read_at_primary();
         let mut members = self.assemble(&[self.database.topology.home]).await?;
         let asked = Asked { prepared: Some(&bound.statement), ..asked };
         let described = self.describe_on_first(&mut members, &asked, &[asked.text]).await;
@@ -189,6 +193,9 @@ impl Session {
                 .map_err(End::from)?;
             asked.keep = (most > 0 && query).then_some(&keep);
             asked.prepared = Some(&bound.statement);
+            if self.tx.phase() != Phase::Open {
+                self.source = bound.source;
+            }
             let ran = self.run_distributed(&statement.shape, &asked, bound.shards.clone(), bound.why).await?;
             if !ran {
                 self.batch.skip();

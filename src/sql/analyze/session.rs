@@ -69,9 +69,8 @@ pub(super) fn classify(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Stat
                 pin,
             });
         }
-        // What the cursor's query may do was said of its DECLARE.
-        "fetch" => return Some(plain(Kind::Query, Target::Nothing, Access::Read)),
-        "move" | "close" => return Some(plain(Kind::Other, Target::Nothing, Access::Read)),
+        "fetch" => return Some(plain(Kind::Query, Target::Nothing, Access::Write)),
+        "move" | "close" => return Some(plain(Kind::Other, Target::Nothing, Access::Write)),
         _ => return None,
     };
     let of_transactions =

@@ -50,7 +50,7 @@ impl Analyzer<'_> {
         if let Some(last) = parts.last().map(ident)
             && effect(self.cx.schema, None, &last) == Effect::UserDefined
         {
-            self.writes = true;
+            self.writes |= !self.cx.schema.is_steady(&last);
             self.refusals.push(Refusal::user_function(&last));
         }
     }
@@ -59,7 +59,7 @@ impl Analyzer<'_> {
     pub(super) fn call(&mut self, name: &Name) {
         match effect(self.cx.schema, name.schema.as_deref(), &name.name) {
             Effect::Scalar | Effect::Aggregate => {}
-            Effect::Opaque => self.writes = true,
+            Effect::Opaque => self.writes |= !self.cx.schema.is_steady(&name.name),
             Effect::Home(pin) => {
                 self.writes = true;
                 self.touched.home = true;
@@ -77,7 +77,7 @@ impl Analyzer<'_> {
                 self.refusals.push(Refusal::reading_function(&name.name));
             }
             Effect::UserDefined => {
-                self.writes = true;
+                self.writes |= !self.cx.schema.is_steady(&name.name);
                 self.refusals.push(Refusal::user_function(&name.name));
             }
         }

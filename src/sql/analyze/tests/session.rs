@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::sql::{Access, ConfigCall, Statement};
+use std::collections::HashSet;
+use std::sync::Arc;
 
 fn one(sql: &str) -> Statement {
     let mut statements = shape(sql).statements;
@@ -230,6 +232,45 @@ fn access() {
     for sql in writes {
         assert_eq!(one(sql).access, Access::Write, "{sql}");
     }
+}
+
+/// Of a database with one shard, where it is to be proven; and where it is not, everything may write.
+#[test]
+fn reads_are_proven() {
+    let steady = ["lower", "top_users", "inet_server_port", "txid_current"];
+    let steady: HashSet<String> = steady.iter().map(|&name| name.to_owned()).collect();
+    let proof = || schema().with_steady(Arc::new(steady.clone())).to_prove_reads();
+    for (sql, expect) in [
+        ("SELECT * FROM jobs", true),
+        ("SELECT random(), now(), inet_server_port()", true),
+        ("SELECT * FROM top_users()", true),
+        ("SELECT slugify(name) FROM active_jobs", true),
+        ("EXPLAIN SELECT * FROM jobs", true),
+        ("COPY (SELECT * FROM jobs) TO STDOUT", true),
+        ("SELECT txid_current()", false),
+        ("SELECT unknown_function()", false),
+        ("SELECT * FROM jobs FOR UPDATE", false),
+        ("SELECT * FROM no_such_table", false),
+        ("SELECT * FROM broken_view", false),
+        ("SELECT * FROM pg_stat_activity", false),
+        ("SELECT pg_advisory_lock(1)", false),
+        ("SELECT set_config('a', lower('B'), false)", false),
+        ("WITH d AS (DELETE FROM app_settings RETURNING *) SELECT * FROM d", false),
+        ("SELECT 1 INTO t", false),
+        ("SELECT 'not closed", false),
+        ("INSERT INTO plans VALUES (1)", false),
+    ] {
+        let of = |schema: &Schema| shape_of(sql, schema, &["public"], true).statements[0].clone();
+        let (proven, passed_on) = (of(&proof()), of(&Schema::one_shard()));
+        assert_eq!(proven.access == Access::Read, expect, "{sql}");
+        assert_eq!(proven.target, Target::Nothing, "{sql}");
+        assert_eq!(
+            (passed_on.kind, passed_on.pin, Access::Write),
+            (proven.kind, proven.pin, passed_on.access),
+            "{sql}"
+        );
+    }
+    assert_eq!(one("SELECT top_users()").access, Access::Write, "its volatility is not known");
 }
 
 #[test]
