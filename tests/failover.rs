@@ -374,7 +374,8 @@ fn a_planned_switchover_is_not_noticed() {
     assert!(errors.is_empty(), "{errors:?}");
     let longest = *writers.longest.lock().unwrap();
     println!("{longest:?} was the longest wait of {} writes", writers.acknowledged());
-    assert!(longest < Duration::from_secs(10), "{longest:?}");
+    // Half a second where there is nothing else to do.
+    assert!(longest < Duration::from_secs(20), "{longest:?}");
     let mut acknowledged = writers.acknowledged.lock().unwrap().clone();
     acknowledged.sort_unstable();
     let expect: Vec<String> = acknowledged.iter().map(u64::to_string).collect();

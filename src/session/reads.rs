@@ -331,7 +331,7 @@ impl Session {
                         Err(error) => tracing::debug!("a replica could not be asked how far it is: {error}"),
                     }
                 }
-                Ok(Err(error @ PoolError::Connect(..))) => {
+                Ok(Err(error @ (PoolError::Connect(..) | PoolError::Moved(..)))) => {
                     tracing::debug!("a replica could not be reached: {error}");
                 }
                 Ok(Err(error)) => return Err(error.client_error().into()),
