@@ -97,7 +97,7 @@ fn load(
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_at_work_wait_and_go_on() {
     // More clients than connections, and less patience for a connection than the pause lasts.
-    let config = config().set("pool", "size", "3").set("pool", "checkout_timeout", "\"300ms\"");
+    let config = config().set("pool", "size", "3").set("pool", "checkout_timeout", "\"1500ms\"");
     let stage = Stage::new(config);
     let admin = stage.admin().await;
     let (ends, done, tasks) = load(&stage, 8);
@@ -113,7 +113,7 @@ async fn clients_at_work_wait_and_go_on() {
         eventually("all of them wait", || stage.shown("POOLS", "cl_waiting") == "8");
         assert_eq!(stage.shown("DATABASES", "paused"), "1");
         assert_eq!(stage.shown("POOLS", "paused"), "1");
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        tokio::time::sleep(Duration::from_millis(1600)).await;
         assert_eq!(stage.directly("SELECT count(*) FROM ticks"), rows, "nothing runs");
         assert_eq!(stage.on_server(), "0", "nothing is opened");
         admin.batch_execute(&pause.replace("PAUSE", "RESUME")).await.unwrap();
