@@ -152,11 +152,6 @@ impl Positions {
             self.marks = Some(now.iter().map(mark).collect());
         }
     }
-
-    /// `DISCARD ALL`: what comes now is nobody's successor.
-    pub(super) fn forget(&mut self) {
-        *self = Positions::default();
-    }
 }
 
 /// Asks a primary where its log is, and how long its pages are.
@@ -722,7 +717,7 @@ mod tests {
         positions.move_to(&["a".into(), "b".into()], &["c".into(), "a".into()]);
         assert_eq!(positions.of(one), Mark::Unknown);
         assert_eq!(positions.of(two), Mark::At(Position { lsn: 1, timeline: None }));
-        positions.forget();
+        let mut positions = Positions::default();
         positions.writes(None, Some(2));
         assert_eq!((positions.of(one), positions.of(two)), (Mark::Unknown, Mark::Unknown));
     }

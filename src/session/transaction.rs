@@ -233,8 +233,8 @@ impl Session {
         // Not the unnamed one, nor does PostgreSQL (`DropAllPreparedStatements`).
         self.statements.clear();
         self.forget_portals();
+        // What it has changed it goes on to see: to PostgreSQL this is no reason to look back.
         self.own.discard();
-        self.positions.forget();
         self.strings.1 = self.strings.0;
         self.read_strings_as(self.strings.0);
         self.settings_changed();
