@@ -9,8 +9,9 @@
 //!
 //! - No `PREPARE` is sent before the decision's insert is acknowledged. From then on nobody can
 //!   decide otherwise without waiting for the decider's transaction.
-//! - The decider's `COMMIT` is sent when all others are prepared for certain. It is the commit
-//!   point. Before it nothing is committed anywhere, and everything that fails is a definite error.
+//! - The decider's `COMMIT` is sent when all others are prepared for certain and the decision's row
+//!   names them. It is the commit point. Before it nothing is committed anywhere, and everything that
+//!   fails is a definite error.
 //! - No `COMMIT PREPARED` is sent, and no success told, before the decider has committed for
 //!   certain. Whatever happens afterwards, the answer is success.
 //! - Nothing prepared is rolled back unless the decider can never commit any more.
@@ -40,7 +41,9 @@ pub enum Work {
     CommitReader,
     /// `COMMIT` of the only one that has written.
     CommitOne,
-    /// The participants into the decision's row, and `COMMIT`.
+    /// The participants into the decision's row, while they prepare.
+    Complete,
+    /// `COMMIT` of the decider.
     CommitDecider,
     /// `COMMIT PREPARED`.
     CommitPrepared,
@@ -197,9 +200,9 @@ impl Coordinator {
         let action = self.open.swap_remove(at);
         let state = &mut self.members[member].state;
         *state = match (action.work, outcome) {
-            (Work::Decide, Outcome::Done) => State::Open,
+            (Work::Decide | Work::Complete, Outcome::Done) => State::Open,
             (Work::Prepare, Outcome::Done) => State::Prepared,
-            (Work::Decide | Work::Prepare, Outcome::Refused)
+            (Work::Decide | Work::Complete | Work::Prepare, Outcome::Refused)
             | (Work::CommitReader | Work::CommitOne | Work::CommitDecider, Outcome::Refused) => State::Failed,
             _ => State::Over,
         };
@@ -251,7 +254,8 @@ impl Coordinator {
 
     fn prepare(&mut self) {
         self.begin(Round::Preparing, |coordinator, at, member| match member.wrote {
-            true if coordinator.decider.is_some_and(|decider| decider != at) => Some(Work::Prepare),
+            _ if coordinator.decider == Some(at) => Some(Work::Complete),
+            true if coordinator.decider.is_some() => Some(Work::Prepare),
             false if coordinator.readers_first => Some(Work::CommitReader),
             _ => None,
         });
@@ -335,6 +339,7 @@ mod tests {
                         .map(|action| {
                             let work = match action.work {
                                 Work::Decide => "decide",
+                                Work::Complete => "complete",
                                 Work::Prepare => "prepare",
                                 Work::CommitReader => "reader",
                                 Work::CommitOne => "one",
@@ -368,10 +373,18 @@ mod tests {
 
     #[test]
     fn two_phases() {
-        check("ww", "+ + + +", "decide 0, prepare 1, commit 0, cp 1, committed");
-        check("wD", "+ + +", "prepare 0, commit 1, cp 0, committed");
-        check("rDwrw", "++++ + ++", "reader 0 prepare 2 reader 3 prepare 4, commit 1, cp 2 cp 4, committed");
-        check("rwwrs", "+ +++ + +", "decide 1, reader 0 prepare 2 reader 3, commit 1, cp 2, committed");
+        check("ww", "+ ++ + +", "decide 0, complete 0 prepare 1, commit 0, cp 1, committed");
+        check("wD", "++ + +", "prepare 0 complete 1, commit 1, cp 0, committed");
+        check(
+            "rDwrw",
+            "+++++ + ++",
+            "reader 0 complete 1 prepare 2 reader 3 prepare 4, commit 1, cp 2 cp 4, committed",
+        );
+        check(
+            "rwwrs",
+            "+ ++++ + +",
+            "decide 1, reader 0 complete 1 prepare 2 reader 3, commit 1, cp 2, committed",
+        );
     }
 
     #[test]
@@ -382,31 +395,33 @@ mod tests {
 
     #[test]
     fn one_that_is_not_prepared_aborts_all() {
-        check("Dww", "+- +++", "prepare 1 prepare 2, rollback 0 rp 1 rollback 2, aborted by 2-");
-        check("Dww", "-+ +++", "prepare 1 prepare 2, rollback 0 rollback 1 rp 2, aborted by 1-");
+        check("Dww", "++- +++", "complete 0 prepare 1 prepare 2, rollback 0 rp 1 rollback 2, aborted by 2-");
+        check("Dww", "+-+ +++", "complete 0 prepare 1 prepare 2, rollback 0 rollback 1 rp 2, aborted by 1-");
         // The lost one may be prepared or yet become so; it is recovery's.
-        check("Dww", "?+ ++", "prepare 1 prepare 2, rollback 0 rp 2, aborted by 1?");
-        check("Dww", "?- ??", "prepare 1 prepare 2, rollback 0 rollback 2, aborted by 2-");
-        check("Drw", "-+ ++-", "reader 1 prepare 2, rollback 0 rollback 1 rp 2, aborted by 1-");
-        check("Drw", "?+ ?+", "reader 1 prepare 2, rollback 0 rp 2, aborted by 1?");
+        check("Dww", "+?+ ++", "complete 0 prepare 1 prepare 2, rollback 0 rp 2, aborted by 1?");
+        check("Dww", "+?- ??", "complete 0 prepare 1 prepare 2, rollback 0 rollback 2, aborted by 2-");
+        check("Drw", "+-+ ++-", "complete 0 reader 1 prepare 2, rollback 0 rollback 1 rp 2, aborted by 1-");
+        check("Drw", "+?+ ?+", "complete 0 reader 1 prepare 2, rollback 0 rp 2, aborted by 1?");
     }
 
     #[test]
     fn the_decider_refuses() {
-        check("Dw", "+ - ++", "prepare 1, commit 0, rollback 0 rp 1, aborted by 0-");
-        check("Dw", "+ - ??", "prepare 1, commit 0, rollback 0 rp 1, aborted by 0-");
+        check("Dw", "++ - ++", "complete 0 prepare 1, commit 0, rollback 0 rp 1, aborted by 0-");
+        check("Dw", "-+ ++", "complete 0 prepare 1, rollback 0 rp 1, aborted by 0-");
+        check("Dw", "?+ +", "complete 0 prepare 1, rp 1, aborted by 0?");
+        check("Dw", "++ - ??", "complete 0 prepare 1, commit 0, rollback 0 rp 1, aborted by 0-");
     }
 
     #[test]
     fn the_decider_is_silent() {
-        check("Dw", "+ ? committed +", "prepare 1, commit 0, resolve 0, cp 1, committed");
-        check("Dw", "+ ? aborted +", "prepare 1, commit 0, resolve 0, rp 1, aborted by 0?");
-        check("Dw", "+ ? unknown", "prepare 1, commit 0, resolve 0, unknown");
+        check("Dw", "++ ? committed +", "complete 0 prepare 1, commit 0, resolve 0, cp 1, committed");
+        check("Dw", "++ ? aborted +", "complete 0 prepare 1, commit 0, resolve 0, rp 1, aborted by 0?");
+        check("Dw", "++ ? unknown", "complete 0 prepare 1, commit 0, resolve 0, unknown");
     }
 
     #[test]
     fn after_the_commit_point_it_is_success() {
-        check("Dww", "++ + ?-", "prepare 1 prepare 2, commit 0, cp 1 cp 2, committed");
+        check("Dww", "+++ + ?-", "complete 0 prepare 1 prepare 2, commit 0, cp 1 cp 2, committed");
     }
 
     #[test]
@@ -422,8 +437,8 @@ mod tests {
         check("rwrs", "+- ++", "reader 0 reader 2, rollback 1 rollback 2, aborted by 2-");
         check("rwrs", "+? +", "reader 0 reader 2, rollback 1, aborted by 2?");
         // The decision stands where the second writer's part was undone: it is asked all the same.
-        check("rD", "+ +", "reader 0, commit 1, committed");
-        check("D", "? aborted", "commit 0, resolve 0, aborted by 0?");
+        check("rD", "++ +", "reader 0 complete 1, commit 1, committed");
+        check("D", "+ ? aborted", "complete 0, commit 0, resolve 0, aborted by 0?");
     }
 
     #[test]
@@ -445,7 +460,10 @@ mod tests {
             assert_eq!(coordinator.step(), Step::Run(&[Action { member: 0, work: Work::Decide }]));
         }
         coordinator.report(0, Outcome::Done);
+        let both = [Action { member: 0, work: Work::Complete }, Action { member: 1, work: Work::Prepare }];
+        assert_eq!(coordinator.step(), Step::Run(&both));
         coordinator.report(0, Outcome::Done);
-        assert_eq!(coordinator.step(), Step::Run(&[Action { member: 1, work: Work::Prepare }]));
+        coordinator.report(0, Outcome::Refused);
+        assert_eq!(coordinator.step(), Step::Run(&both[1..]));
     }
 }

@@ -5,7 +5,8 @@
 //!   what runs anyway ([`Session::enlist`], [`Session::decide_ahead`]); only one that a
 //!   `ROLLBACK TO` has undone costs a round of its own;
 //! - a participant writes its witness row and prepares, in one round trip;
-//! - the decider is given the list of participants and commits, in one round trip.
+//! - while they do, the decider is given the list of participants;
+//! - the decider commits.
 //!
 //! While that goes on the client's leaving changes nothing. Until the decider has been told to commit
 //! everything that fails means that nothing is committed anywhere.
@@ -189,17 +190,21 @@ impl Session {
                     if works.iter().any(|(_, work)| *work == Work::CommitDecider) {
                         sent = SystemTime::now();
                     }
-                    let text = |shard, work| text_of(shard, work, names.as_ref(), &owners);
+                    let text = |shard, work| text_of(shard, work, names.as_ref());
                     let (mut team, failed) = self.run_round(members, &works, text).await?;
                     fault = fault.or(failed);
+                    note_owners(&mut team, &works, &mut owners);
+                    if owners.len() > 1 && fault.is_none() {
+                        fault = Some(refuse_several_owners(&owners).into());
+                    }
                     for (shard, work) in &works {
                         let at = team.iter().position(|member| member.held.shard == *shard);
-                        let outcome = at.map_or(Outcome::Lost, |at| outcome_of(*work, &team[at].branch));
+                        let mut outcome = at.map_or(Outcome::Lost, |at| outcome_of(*work, &team[at].branch));
                         if let (Some(at), Outcome::Done) = (at, outcome) {
-                            if let (Work::Prepare, Some(owner)) = (work, team[at].branch.take_said()) {
-                                owners.extend((!owners.contains(&owner)).then_some(owner));
-                            }
                             self.keep_changes(*work, &mut team[at]);
+                            if *work == Work::Complete && owners.len() > 1 {
+                                outcome = Outcome::Refused;
+                            }
                         }
                         if let (Some(at), Work::CommitPrepared, Outcome::Refused) = (at, work, outcome) {
                             // A role that has ended with the transaction.
@@ -415,7 +420,7 @@ fn fail_point(works: &[(ShardId, Work)], moment: &str) {
 }
 
 /// What is sent for it: a statement that goes ahead, and the one whose tag tells.
-fn text_of(shard: ShardId, work: Work, names: Option<&Names>, owners: &[String]) -> (Option<String>, String) {
+fn text_of(shard: ShardId, work: Work, names: Option<&Names>) -> (Option<String>, String) {
     let commit = || "COMMIT".to_owned();
     let Some(names) = names else {
         return (None, if work == Work::Rollback { "ROLLBACK".to_owned() } else { commit() });
@@ -427,29 +432,46 @@ fn text_of(shard: ShardId, work: Work, names: Option<&Names>, owners: &[String])
             Some(format!("SELECT pgring.witness('{xid}', current_user)")),
             format!("PREPARE TRANSACTION {}", literal(gid)),
         ),
-        Work::CommitDecider => {
+        Work::Complete => {
             let participants: Vec<String> =
                 names.participants.iter().map(|p| literal(&p.to_string())).collect();
-            let of = |owner: &str| {
-                format!("pgring.decided('{xid}', {owner}, ARRAY[{}]::text[])", participants.join(", "))
-            };
-            // Of two owners the second finds the decision complete, and that fails the transaction: recovery
-            // would take one of the two for a forger.
-            let calls: Vec<String> = owners.iter().map(|owner| of(&literal(owner))).collect();
-            let calls = if calls.is_empty() { of("current_user") } else { calls.join(", ") };
-            (Some(format!("SELECT {calls}")), commit())
+            let participants = participants.join(", ");
+            (
+                Some("SELECT current_user".to_owned()),
+                format!("SELECT pgring.decided('{xid}', current_user, ARRAY[{participants}]::text[])"),
+            )
         }
-        Work::CommitReader | Work::CommitOne => (None, commit()),
+        Work::CommitReader | Work::CommitOne | Work::CommitDecider => (None, commit()),
         Work::CommitPrepared => (None, format!("COMMIT PREPARED {}", literal(gid))),
         Work::Rollback => (None, "ROLLBACK".to_owned()),
         Work::RollbackPrepared => (None, format!("ROLLBACK PREPARED {}", literal(gid))),
     }
 }
 
+/// Who owns what is prepared, and whom the decision names.
+fn note_owners(team: &mut [Member], works: &[(ShardId, Work)], owners: &mut Vec<String>) {
+    for member in team {
+        let shard = member.held.shard;
+        let tells =
+            works.iter().any(|(at, work)| *at == shard && matches!(work, Work::Complete | Work::Prepare));
+        if tells && let Some(owner) = member.branch.take_said() {
+            owners.extend((!owners.contains(&owner)).then_some(owner));
+        }
+    }
+}
+
+/// Recovery takes what another than the decision's owner has prepared for somebody else's.
+fn refuse_several_owners(owners: &[String]) -> ClientError {
+    ClientError::refused(
+        format!("the transaction is of other roles on other shards ({})", owners.join(", ")),
+        "Set the role with SET ROLE, which all shards are told.",
+    )
+}
+
 /// What came of it, by the command tag.
 fn outcome_of(work: Work, branch: &Branch) -> Outcome {
     let tag = match work {
-        Work::Decide => "SELECT 1",
+        Work::Decide | Work::Complete => "SELECT 1",
         Work::Prepare => "PREPARE TRANSACTION",
         Work::CommitReader | Work::CommitOne | Work::CommitDecider => "COMMIT",
         Work::CommitPrepared => "COMMIT PREPARED",

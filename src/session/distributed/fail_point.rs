@@ -35,6 +35,7 @@ fn name(work: Work) -> &'static str {
         Work::Decide => "decide",
         Work::Prepare => "prepare",
         Work::CommitReader | Work::CommitOne => "commit-one",
+        Work::Complete => "complete",
         Work::CommitDecider => "commit",
         Work::CommitPrepared => "commit-prepared",
         Work::Rollback => "rollback",

@@ -228,8 +228,8 @@ fn the_decisions_row_goes_last() {
 #[test]
 fn the_row_stays_for_an_hour_after_all_have_committed() {
     check(Mutation::HourFromDecision, Scope::LOSS, PROGRESS, 1000);
-    by_chance(Mutation::TimelineUnchecked, false, 1000);
-    by_chance(Mutation::MarksBlindly, false, 5000);
+    by_chance(Mutation::TimelineUnchecked, false, 20_000);
+    by_chance(Mutation::MarksBlindly, false, 50_000);
 }
 
 #[test]

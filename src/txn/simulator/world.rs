@@ -170,6 +170,8 @@ enum Backend {
     Open,
     /// With the decision's row.
     Decided,
+    /// Which names the participants.
+    Complete,
     /// Committed, and waits for the standby before anybody may see it.
     Waiting,
     /// No transaction.

@@ -82,7 +82,7 @@ impl World {
     pub(super) fn terminate(&mut self, at: usize) {
         let server = self.txs[at].decider;
         match self.txs[at].connections[server].backend {
-            Backend::Decided => {}
+            Backend::Decided | Backend::Complete => {}
             // It shows its commit, which the standby need not have.
             Backend::Waiting if self.mutation == Mutation::EndsReplicating => {
                 let standby = self.servers[server].standby[at];

@@ -10,7 +10,7 @@ impl World {
     /// Is the decision's row there, not yet committed?
     pub(super) fn in_flight(&self, tx: usize) -> bool {
         let tx = &self.txs[tx];
-        matches!(tx.connections[tx.decider].backend, Backend::Decided | Backend::Waiting)
+        matches!(tx.connections[tx.decider].backend, Backend::Decided | Backend::Complete | Backend::Waiting)
     }
 
     pub(super) fn write(&mut self, server: usize, tx: usize, part: Part) {
@@ -44,7 +44,7 @@ impl World {
             return connection.forget();
         }
         let part = *self.part(member, at);
-        let open = matches!(backend, Backend::Open | Backend::Decided);
+        let open = matches!(backend, Backend::Open | Backend::Decided | Backend::Complete);
         let (mut next, mut reply) = (Backend::Idle, Reply::Done);
         match work {
             Work::Rollback => {}
@@ -59,11 +59,14 @@ impl World {
             _ if refusal.is_some() || !open => reply = refusal.unwrap_or(Reply::Error),
             Work::Decide if part.row == Row::None => next = Backend::Decided,
             Work::Decide => reply = Reply::Error,
+            Work::Complete if backend == Backend::Decided => next = Backend::Complete,
+            Work::Complete if self.mutation == Mutation::DecidedUnchecked => next = backend,
+            Work::Complete => reply = Reply::Error,
             Work::Prepare => self.write(member, at, Part { data: Data::Prepared, ..part }),
             Work::CommitReader => {}
             Work::CommitOne => self.write(member, at, Part { data: Data::Committed, ..part }),
             Work::CommitDecider
-                if backend != Backend::Decided && self.mutation != Mutation::DecidedUnchecked =>
+                if backend != Backend::Complete && self.mutation != Mutation::DecidedUnchecked =>
             {
                 reply = Reply::Error;
             }
