@@ -109,6 +109,11 @@ fn a_decider_that_stays_away_is_waited_for() {
         assert!(row.contains(expected), "{expected}: {row}");
     }
     assert!(proxy.metric("pgring_two_phase_oldest_seconds") > Some(1.0));
+    // After a minute somebody is called.
+    let complaint = "1 transactions are in doubt, waiting for: shard s1";
+    assert!(!proxy.log().contains(complaint), "{}", proxy.log());
+    eventually_within(2 * PATIENCE, "it is complained of", || proxy.log().contains(complaint));
+    assert!(proxy.metric("pgring_two_phase_oldest_seconds") >= Some(60.0));
     own.servers[0].restart().unwrap();
     let bank = Bank { servers: own.servers.iter().collect(), name, keys };
     eventually_within(PATIENCE, "it is settled", || bank.prepared() == 0);
