@@ -264,6 +264,31 @@ fn a_primary_that_was_replaced_is_not_written_to_any_more() {
     }
 }
 
+/// Nor is it asked which tables there are: rows would go by what it does not know.
+#[test]
+fn a_primary_that_was_replaced_is_not_asked_for_the_schema() {
+    let pair = Pair::new();
+    let other = own_servers(1).remove(0);
+    let name = support::database(&[&pair.old, &other], TABLE);
+    catch_up(&pair.old, &pair.new);
+    let shards = [vec![pair.old.address(), pair.new.address()], vec![other.address()]];
+    let proxy = Proxy::start(watchful().database_at(&name, &shards));
+    let mut raw = Raw::login(&proxy.address(), APP, &name);
+    raw.set_patience(PATIENCE);
+    assert_eq!(said(&mut raw, &insert(1)), "INSERT 0 1 I");
+    catch_up(&pair.old, &pair.new);
+    promote(&pair.new);
+    eventually("it is replaced", || proxy.log().contains("is primary no more"));
+    assert_eq!(said(&mut raw, "CREATE TABLE items (user_id bigint)"), "CREATE TABLE I");
+    let keys: Vec<String> = (1..=20).map(|key| format!("({key})")).collect();
+    assert_eq!(said(&mut raw, &format!("INSERT INTO items VALUES {}", keys.join(", "))), "INSERT 0 20 I");
+    let here = |server: &Cluster| -> u32 {
+        server.psql(APP, &name, "SELECT count(*) FROM items").unwrap().trim().parse().unwrap()
+    };
+    let (first, second) = (here(&pair.new), here(&other));
+    assert!(first > 0 && second > 0 && first + second == 20, "{first} and {second}");
+}
+
 #[test]
 fn two_primaries_on_one_timeline_are_both_refused() {
     let servers = own_servers(1);
@@ -654,6 +679,35 @@ fn a_primary_that_hangs_is_left_for_its_successor() {
     assert!(lost <= 2 && answers.iter().all(|a| a == "08007" || a == "INSERT 0 1"), "{answers:?}");
     drop(stopped);
     assert_eq!(said(&mut clients[0], &insert(99)), "INSERT 0 1 I");
+}
+
+/// So is a replica: whoever waits for it goes on with the primary, once it is known to be down.
+#[test]
+fn a_replica_that_hangs_is_left_to_those_who_ask_it() {
+    let pair = Pair::new();
+    let proxy =
+        Proxy::start(pair.config().set("pool", "size", "2").set("routing", "reads", "\"prefer-replica\""));
+    let mut clients: Vec<Raw> = (0..6).map(|_| pair.login(&proxy)).collect();
+    let read = "SELECT current_setting('port')";
+    let replica = pair.new.port().to_string();
+    eventually("reads are on the replica", || clients[0].value(read) == replica);
+    let stopped = Stopped::all_of(&pair.new);
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        for mut client in clients {
+            let tell = tell.clone();
+            scope.spawn(move || tell.send(client.value(read)).unwrap());
+        }
+        // Two have what connections there are.
+        let primary = pair.old.port().to_string();
+        for _ in 0..4 {
+            assert_eq!(told.recv_timeout(PATIENCE).as_ref(), Ok(&primary));
+        }
+        drop(stopped);
+        for _ in 0..2 {
+            assert!(told.recv_timeout(PATIENCE).is_ok());
+        }
+    });
 }
 
 /// A shard that does not answer costs its own clients time, and nobody else.

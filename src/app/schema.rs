@@ -178,7 +178,8 @@ SELECT c.oid, n.nspname, c.relname, c.relkind,
        EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid
                   AND (NOT t.tgisinternal OR t.tgconstraint = 0))
        OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1'),
-       c.relkind IN ('r', 'p', 'v') AND NOT c.relrowsecurity
+       c.relkind IN ('r', 'p', 'v') AND NOT c.relrowsecurity,
+       c.relpersistence = 'u'
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND c.relpersistence <> 't'
    AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'pgring')
@@ -248,6 +249,15 @@ SELECT n.nspname, p.proname, bool_and(p.provolatile = 'i')
  GROUP BY n.nspname, p.proname ORDER BY n.nspname, p.proname;
 SELECT DISTINCT p.proname FROM pg_proc p WHERE p.prokind IN ('a', 'w') ORDER BY p.proname";
 
+/// Who reads a table reads its parts.
+fn mark_unlogged(relations: &mut [Relation], at: usize) {
+    let Some(relation) = relations.get_mut(at) else { return };
+    relation.detail.unlogged = true;
+    for parent in relation.parents.clone() {
+        mark_unlogged(relations, parent);
+    }
+}
+
 /// Reads the catalogs of the database the client is connected to. Leaves the session as it was,
 /// also when dropped half-way.
 pub async fn read(client: &Client) -> Result<Catalog, SchemaError> {
@@ -293,6 +303,7 @@ pub async fn read(client: &Client) -> Result<Catalog, SchemaError> {
         let detail = TableDetail {
             has_triggers: text(row, 5)? == "t",
             transparent: text(row, 6)? == "t",
+            unlogged: text(row, 7)? == "t",
             ..TableDetail::default()
         };
         let (columns, parents) = (Vec::new(), Vec::new());
@@ -352,6 +363,11 @@ pub async fn read(client: &Client) -> Result<Catalog, SchemaError> {
         let (Some(child), Some(parent)) = (child, parent) else { continue };
         if let Some(relation) = catalog.relations.get_mut(*child) {
             relation.parents.push(*parent);
+        }
+    }
+    for at in 0..catalog.relations.len() {
+        if catalog.relations[at].detail.unlogged {
+            mark_unlogged(&mut catalog.relations, at);
         }
     }
     for row in routines {

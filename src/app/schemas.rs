@@ -11,7 +11,7 @@ use super::schema::{DatabaseRules, discover};
 use super::serve::App;
 use super::suspects::Watched;
 use crate::backend::tls::client_config;
-use crate::config::{self, Settings};
+use crate::config::{self, Endpoint, Settings};
 use crate::pool::health::{ControlConnection, Login, Tls};
 use crate::session::Database;
 use crate::sql::{Schema, Suspects};
@@ -36,7 +36,8 @@ pub(super) struct Schemas {
     tls: Vec<Tls>,
     timeout: Duration,
     fingerprint: Option<u64>,
-    connection: Option<ControlConnection>,
+    /// And the server's address.
+    connection: Option<(ControlConnection, Endpoint)>,
     /// Where the connection leads, and what is published came from.
     shard: usize,
     complained: Option<String>,
@@ -112,11 +113,14 @@ impl Schemas {
 
     async fn read(&mut self, database: &Database) -> Result<(), String> {
         let shard = self.shard_to_ask(database);
-        if shard != self.shard || self.connection.as_ref().is_none_or(ControlConnection::is_closed) {
-            self.connection = Some(self.connect(database, shard).await?);
+        let primary = primary_of(database, shard)?;
+        let is_good =
+            |(connection, at): &(ControlConnection, Endpoint)| *at == primary && !connection.is_closed();
+        if shard != self.shard || !self.connection.as_ref().is_some_and(is_good) {
+            self.connection = Some((self.connect(database, shard, &primary).await?, primary.clone()));
             self.shard = shard;
         }
-        let Some(connection) = &self.connection else { return Err("no connection".to_owned()) };
+        let Some((connection, _)) = &self.connection else { return Err("no connection".to_owned()) };
         let epoch = EPOCH.fetch_add(1, Ordering::Relaxed);
         let (client, timeout) = (connection.client(), self.timeout);
         let late = |_| format!("no answer within {timeout:?}");
@@ -135,6 +139,7 @@ impl Schemas {
                 let reading = discover(client, &rules, epoch);
                 let found = tokio::time::timeout(timeout, reading).await.map_err(late)?;
                 let found = found.map_err(|error| error.to_string())?;
+                is_still(&primary, database, shard)?;
                 let fingerprint = found.catalog.fingerprint();
                 same_proof = self.fingerprint == Some(fingerprint) && same_steady && same_suspects;
                 if !same_proof {
@@ -154,6 +159,7 @@ impl Schemas {
         let reading = discover(client, &self.rules, epoch);
         let found = tokio::time::timeout(timeout, reading).await.map_err(late)?;
         let found = found.map_err(|error| error.to_string())?;
+        is_still(&primary, database, shard)?;
         let fingerprint = found.catalog.fingerprint();
         if self.fingerprint == Some(fingerprint) && same_suspects && same_steady {
             return Ok(());
@@ -189,14 +195,32 @@ impl Schemas {
     }
 
     /// To a shard's primary.
-    async fn connect(&self, database: &Database, shard: usize) -> Result<ControlConnection, String> {
+    async fn connect(
+        &self,
+        database: &Database,
+        shard: usize,
+        primary: &Endpoint,
+    ) -> Result<ControlConnection, String> {
         let tls = &self.tls[shard];
         let shard = &database.shards[shard];
-        let snapshot = shard.board.load_full();
-        let primary = snapshot.primary().map_err(|why| format!("shard {}: {why}", shard.name))?;
-        let opening =
-            ControlConnection::open(&primary.address, &shard.dbname, &self.login, tls, self.timeout, || {});
+        let opening = ControlConnection::open(primary, &shard.dbname, &self.login, tls, self.timeout, || {});
         opening.await.map_err(|error| format!("shard {}: {error}", shard.name))
+    }
+}
+
+/// Whom to ask: one that was replaced may live on, and know nothing of what is made since.
+fn primary_of(database: &Database, shard: usize) -> Result<Endpoint, String> {
+    let shard = &database.shards[shard];
+    let snapshot = shard.board.load_full();
+    let primary = snapshot.primary().map_err(|why| format!("shard {}: {why}", shard.name))?;
+    Ok(primary.address.clone())
+}
+
+/// What it has said is worth nothing if it was replaced meanwhile.
+fn is_still(primary: &Endpoint, database: &Database, shard: usize) -> Result<(), String> {
+    match primary_of(database, shard)? == *primary {
+        true => Ok(()),
+        false => Err(format!("shard {}: its primary was replaced", database.shards[shard].name)),
     }
 }
 

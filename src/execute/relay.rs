@@ -281,6 +281,13 @@ impl Relay {
         self.readies
     }
 
+    /// Is nothing outstanding of the batch that is being answered but its `ReadyForQuery`? Of several
+    /// statements in one `Query` that is not known here.
+    pub fn is_at_ready(&self) -> bool {
+        let ready = |expect: &Expect| matches!(expect, Expect::Sync { .. } | Expect::Query { .. });
+        self.expected.front().is_none_or(|next| ready(next) || matches!(next, Expect::Position { .. }))
+    }
+
     /// Is the client in the middle of a message that only the server can complete?
     pub fn is_mid_frame(&self) -> bool {
         self.rest_shown && (self.rest > 0 || self.run > 0)

@@ -49,6 +49,13 @@ impl Session {
         Ok(self.worker.context_number((self.schema_epoch(), Rc::clone(&self.search_path), strings)))
     }
 
+    /// The same of one that is kept as a statement: whether it is proven to read only is a part of that.
+    pub(super) fn context_of_prepared(&mut self, strings: bool) -> Result<u64, ClientError> {
+        let context = self.context_with(strings)?;
+        // What the text's own hint says is the same whoever prepares it.
+        Ok(if self.proof(None).is_some() { context | PROVEN } else { context })
+    }
+
     fn schema_epoch(&self) -> u64 {
         // Each database's schema has an epoch of its own that no other's has.
         self.database.schema.load().as_ref().map_or(0, |schema| schema.epoch)

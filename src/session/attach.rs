@@ -183,6 +183,9 @@ impl Session {
     }
 
     pub(super) async fn checkout_primary(&mut self, shard: ShardId) -> Result<Lease, Unattached> {
+        if self.awaits_timeline() {
+            Box::pin(self.await_timeline(shard)).await?;
+        }
         match self.checkout_at_once(shard) {
             Some(lease) => Ok(lease),
             None => Box::pin(self.checkout_waiting(shard)).await,
@@ -517,12 +520,14 @@ impl Session {
         let pinned = self.held.as_ref().is_some_and(|held| !held.pins.is_empty());
         let readies = self.relay.readies();
         let awaited = readies > 0;
-        let definite = matches!(error, ServerError::Refused { .. });
         // A write that commits by itself may have done so before the connection broke.
         let autocommit = awaited && self.tx.phase() == Phase::Idle && self.access_kind == Access::Write;
-        let committing = !definite && (self.is_committing() || autocommit);
-        let told = self.server_error(error, committing);
         let committed = std::mem::take(&mut self.batch.committed);
+        // What has been answered is done; what stands behind it in its batch need not be.
+        let answered = committed && self.relay.is_at_ready();
+        let ending = self.is_committing() || autocommit || (committed && !answered);
+        let committing = ending && !is_certain(error);
+        let told = self.server_error(error, committing);
         let copying = self.relay.is_copying_in();
         let in_batch = self.batch.is_begun() && (self.batch.is_sent() || !awaited);
         let in_transaction = self.tx.phase() != Phase::Idle;
@@ -555,7 +560,7 @@ impl Session {
             return Ok(());
         }
         if awaited || in_batch || copying {
-            if !committed {
+            if !answered {
                 wire::put_error(&mut self.outbox, &told);
             }
             let status = self.status();
@@ -688,6 +693,15 @@ const MOST_DEAD: usize = 64;
 
 /// How long forgetting a session's state may take before its connection is closed instead.
 const CLEANING: Duration = Duration::from_secs(5);
+
+/// Has the server said that what was under way came to nothing? A PANIC may come up behind the commit
+/// record: in the critical section that writes it, when another segment of the log cannot be made.
+fn is_certain(error: &ServerError) -> bool {
+    match error {
+        ServerError::Refused { body, .. } => wire::error_field(body, b'V') != Some(b"PANIC"),
+        _ => false,
+    }
+}
 
 /// A server's refusal of what pgring asked on the session's behalf.
 pub(super) fn server_refusal(body: &[u8]) -> ClientError {

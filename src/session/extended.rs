@@ -167,7 +167,7 @@ impl Session {
                 Effect::Changes(_)
                     | Effect::Rollback
                     | Effect::RollbackTo(_)
-                    | Effect::Commit
+                    | Effect::Commit { .. }
                     | Effect::Prepare(_)
                     | Effect::Deallocate(_)
                     | Effect::ForgetPrepared

@@ -179,13 +179,14 @@ impl Session {
         variant: u64,
         under: &Under,
     ) -> Result<Rc<Prepared>, ClientError> {
-        let context = self.context_with(under.strings)?;
+        let plain = self.context_with(under.strings)?;
+        let context = self.context_of_prepared(under.strings)?;
         let schema = self.database.schema_changes.load(Ordering::SeqCst);
         let worker = Rc::clone(&self.worker);
         let mut interner = worker.interner.borrow_mut();
         interner.intern(text, types, (context, variant), under, || {
             let mut lexed = Lexed::default();
-            let shape = self.shape_with(text, &mut lexed, context, under.strings)?;
+            let shape = self.shape_with(text, &mut lexed, plain, under.strings)?;
             let unknown_table = self.unknown_table.replace(false);
             let oids = types.as_chunks::<4>().0.iter().map(|oid| u32::from_be_bytes(*oid)).collect();
             let id = worker.new_number();
@@ -288,7 +289,7 @@ impl Session {
         };
         let now = self.settings_in_force();
         let is_as_it_was = found.under.now.read_alike(&now, found.reading);
-        if is_as_it_was && found.context == self.context_with(found.under.strings)? {
+        if is_as_it_was && found.context == self.context_of_prepared(found.under.strings)? {
             return Ok(found);
         }
         let under = self.renewed(&found, now);

@@ -16,8 +16,8 @@
 //! connections that were there well before it.
 //!
 //! A position belongs to a timeline. One of an older timeline than the primary's is asked for again:
-//! on the new one other positions count. One of a newer timeline than is known here (another proxy
-//! may know more) is the primary's to answer.
+//! on the new one other positions count. One of a newer timeline than is known here (another proxy may
+//! know more) is waited for: a primary of the older one has been replaced.
 //!
 //! Where all reads are the primary's, no account is kept but that something has been changed: a read
 //! that is hinted to a replica has the primary asked first, once after each change.
@@ -101,6 +101,9 @@ pub(super) struct Positions {
     marks: Option<Box<[Mark]>>,
     /// It has changed something that nobody has kept account of.
     untold: bool,
+    /// The timelines that other sessions' changes are on, by shard (0: none); `None` where none is newer
+    /// than what is known here.
+    told: Option<Box<[u32]>>,
     /// How many statements that may change something have been routed: an answer that was asked for
     /// before the last of them says nothing of it.
     changes: u64,
@@ -150,6 +153,12 @@ impl Positions {
                 at.and_then(|at| marks.get(at)).copied().unwrap_or(Mark::Unknown)
             };
             self.marks = Some(now.iter().map(mark).collect());
+        }
+        if let Some(told) = &self.told {
+            let timeline = |name: &Arc<str>| {
+                before.iter().position(|known| known == name).and_then(|at| told.get(at)).copied()
+            };
+            self.told = Some(now.iter().map(|name| timeline(name).unwrap_or_default()).collect());
         }
     }
 }
@@ -249,9 +258,10 @@ impl Session {
                 "Put the hint on the transaction's first statement, or SET pgring.read = 'fresh' before it.",
             ));
         }
-        if shape.statements.iter().any(|statement| statement.pin.is_some()) {
+        if shape.statements.iter().any(needs_primary) {
             return Err(ClientError::refused(
-                "the transaction reads from replicas, and what the statement leaves on its server needs the primary",
+                "the transaction reads from replicas, and the statement needs the primary: it locks or leaves \
+                 something on its server, or reads what replicas do not have",
                 "Put the hint /* pgring: fresh */ on the transaction's first statement.",
             ));
         }
@@ -269,7 +279,7 @@ impl Session {
         };
         let stays = self.directory.pool.mode == PoolMode::Session || self.keeps_sequences;
         // No replica can be serializable.
-        if stays || self.is_serializable() || shape.statements.iter().any(|s| s.pin.is_some()) {
+        if stays || self.is_serializable() || shape.statements.iter().any(needs_primary) {
             return Servers::Primary;
         }
         let hinted = decision.read.is_some();
@@ -290,9 +300,51 @@ impl Session {
         if may { wanted } else { Servers::Primary }
     }
 
+    /// Has another session told of changes that may be on a timeline not known here?
+    pub(super) fn awaits_timeline(&self) -> bool {
+        self.positions.told.is_some()
+    }
+
+    /// Waits until the shard's primary is on the timeline that another session has told of, which another
+    /// proxy may have seen first.
+    ///
+    /// # Errors
+    /// It does not get there within `failover_hold`: what there is would be a server that was replaced.
+    pub(super) async fn await_timeline(&mut self, shard: ShardId) -> Result<(), Unattached> {
+        let database = Arc::clone(&self.database);
+        let at = &database.shards[shard.index()];
+        let until = Instant::now() + at.failover_hold;
+        loop {
+            let told = self.positions.told.as_ref().and_then(|told| told.get(shard.index())).copied();
+            let (Some(told @ 1..), Some(now)) = (told, self.timeline(shard)) else { return Ok(()) };
+            if told <= now {
+                if let Some(told) = &mut self.positions.told {
+                    told[shard.index()] = 0;
+                }
+                self.positions.told.take_if(|told| told.iter().all(|timeline| *timeline == 0));
+                return Ok(());
+            }
+            at.board.probe_now();
+            if !self.await_news(shard, until).await? {
+                let words = format!(
+                    "shard \"{}\" is on timeline {now}, and pgring.lsn is of timeline {told}",
+                    at.name
+                );
+                return Err(ClientError::error(SqlState::UNAVAILABLE, words)
+                    .with_hint(
+                        "Its new primary is not known here yet. RESET pgring.lsn forgets the position.",
+                    )
+                    .into());
+            }
+        }
+    }
+
     /// A replica's connection for a read of this shard; `None`: the primary's is the one to take.
     pub(super) async fn checkout_reader(&mut self, shard: ShardId) -> Result<Option<Lease>, Unattached> {
         let Servers::Replica { analytical, strict } = self.source else { return Ok(None) };
+        if self.awaits_timeline() {
+            self.await_timeline(shard).await?;
+        }
         let Some(needed) = self.needed(shard).await? else { return Ok(None) };
         let hold = self.database.shards.get(shard.index()).map(|shard| shard.failover_hold);
         let until = Instant::now() + hold.unwrap_or_default();
@@ -307,7 +359,7 @@ impl Session {
                 unreachable.clear();
                 continue;
             };
-            match self.checkout_of(shard, &pool).await {
+            match self.checkout_of(shard, &pool, endpoint).await {
                 Ok(Ok(mut lease)) => {
                     let probed = known
                         .is_some_and(|at| at.saturating_duration_since(lease.facts.opened) > PROBE_TAKES);
@@ -328,6 +380,10 @@ impl Session {
                 }
                 Ok(Err(error @ (PoolError::Connect(..) | PoolError::Moved(..)))) => {
                     tracing::debug!("a replica could not be reached: {error}");
+                }
+                // One that hangs keeps all its connections.
+                Ok(Err(error @ PoolError::Exhausted { .. })) if !strict => {
+                    tracing::debug!("a replica is not to be had: {error}");
                 }
                 Ok(Err(error)) => return Err(error.client_error().into()),
                 Err(unattached) => return Err(unattached),
@@ -421,6 +477,7 @@ impl Session {
         &mut self,
         shard: ShardId,
         pool: &Arc<Pool>,
+        endpoint: EndpointIndex,
     ) -> Result<Result<Lease, PoolError>, Unattached> {
         if let Some(lease) = self.worker.local.checkout_idle(pool) {
             return Ok(Ok(lease));
@@ -429,7 +486,7 @@ impl Session {
         let control = Rc::clone(&self.registration.control);
         let worker = Rc::clone(&self.worker);
         let database = Arc::clone(&self.database);
-        let gate = &database.shards[shard.index()].gate;
+        let (gate, board) = (&database.shards[shard.index()].gate, &database.shards[shard.index()].board);
         let checkout = async {
             loop {
                 gate.opened().await;
@@ -442,6 +499,7 @@ impl Session {
         let outcome = tokio::select! {
             biased;
             outcome = checkout => outcome,
+            () = board.retires(endpoint) => return Ok(Err(PoolError::Moved(Arc::clone(&pool.label)))),
             interruption = interrupted(&worker, &control, &self.stream, Until::Closed(gate)) => {
                 return Err(interruption.into());
             }
@@ -452,30 +510,35 @@ impl Session {
 
     /// Waits for a replica where there may be one.
     async fn await_reader(&mut self, shard: ShardId, until: Instant) -> Result<(), Unattached> {
+        let serving = self.database.shards[shard.index()].board.load().endpoints.len();
+        if serving > 1 && self.await_news(shard, until).await? {
+            return Ok(());
+        }
+        let name = self.database.topology.name(shard);
+        let error =
+            ClientError::error(SqlState::UNAVAILABLE, format!("shard \"{name}\" has no healthy replica"));
+        Err(error.with_hint("With reads = \"prefer-replica\" the primary answers then.").into())
+    }
+
+    /// Waits for a change of a shard's roles, and a little at most: what could not be reached may be back,
+    /// though its role is the same. False: it is late.
+    async fn await_news(&mut self, shard: ShardId, until: Instant) -> Result<bool, Unattached> {
+        if Instant::now() >= until {
+            return Ok(false);
+        }
         let database = Arc::clone(&self.database);
         let at = &database.shards[shard.index()];
         let control = Rc::clone(&self.registration.control);
         let worker = Rc::clone(&self.worker);
-        let serving = at.board.load().endpoints.len();
         let mut changes = at.board.subscribe();
-        let news = async {
-            // What could not be reached may be back, though its role is the same.
-            let _ = tokio::time::timeout(AGAIN, changes.changed()).await;
-        };
-        if serving > 1 && Instant::now() < until {
-            tokio::select! {
-                biased;
-                () = news => return Ok(()),
-                interruption = interrupted(&worker, &control, &self.stream, Until::Closed(&at.gate)) => {
-                    return Err(interruption.into());
-                }
+        tokio::select! {
+            biased;
+            // An error or a change: either way it is looked at again.
+            _ = tokio::time::timeout(AGAIN, changes.changed()) => Ok(true),
+            interruption = interrupted(&worker, &control, &self.stream, Until::Closed(&at.gate)) => {
+                Err(interruption.into())
             }
         }
-        let error = ClientError::error(
-            SqlState::UNAVAILABLE,
-            format!("shard \"{}\" has no healthy replica", at.name),
-        );
-        Err(error.with_hint("With reads = \"prefer-replica\" the primary answers then.").into())
     }
 
     /// Has the replica replayed this, or does it in time?
@@ -585,6 +648,7 @@ impl Session {
         }
         let Some(value) = value else {
             // RESET: to what the session began with. Its own changes stay.
+            self.positions.told = None;
             return Ok(());
         };
         let mut told = Vec::new();
@@ -605,6 +669,14 @@ impl Session {
         for (shard, position) in told {
             if let Some(mark) = self.positions.marks(shards).get_mut(shard.index()) {
                 *mark = mark.and(position);
+            }
+            let (timeline, known) = (position.timeline.unwrap_or_default(), self.timeline(shard));
+            if known.is_some_and(|known| known < timeline) {
+                let none = || vec![0; shards].into();
+                let told: &mut Box<[u32]> = self.positions.told.get_or_insert_with(none);
+                if let Some(told) = told.get_mut(shard.index()) {
+                    *told = timeline.max(*told);
+                }
             }
         }
         Ok(())
@@ -655,6 +727,11 @@ fn turns_on(statement: &str) -> bool {
     let value = statement.rsplit(['=', ' ']).find(|part| !part.is_empty()).unwrap_or_default();
     let value = value.trim_end_matches(';').trim_matches('\'');
     ["on", "true", "yes", "1"].iter().any(|on| value.eq_ignore_ascii_case(on))
+}
+
+/// Would it be another thing on a replica, even if it only reads?
+fn needs_primary(statement: &Statement) -> bool {
+    statement.pin.is_some() || statement.at_primary
 }
 
 /// `SHOW`: of a parameter that may be another one on a replica, such as `transaction_read_only`.

@@ -22,7 +22,12 @@ pub(super) enum Effect {
     RollbackTo(String),
     Release(String),
     Begin,
-    Commit,
+    /// `last`: nothing stands behind it in its message.
+    Commit {
+        last: bool,
+    },
+    /// `PREPARE TRANSACTION`.
+    PrepareTransaction,
     Rollback,
     /// `code`: functions may be others now.
     Ddl {
@@ -118,6 +123,8 @@ impl Session {
         }
         let Some(effect) = self.effects.get_mut(note as usize) else { return };
         let effect = std::mem::replace(effect, Effect::None);
+        // What stands behind a COMMIT in its message may be lost yet.
+        self.batch.committed = matches!(effect, Effect::Commit { last: true }) && !rolled_back;
         self.take_effect_of(effect, rolled_back);
     }
 
@@ -128,7 +135,8 @@ impl Session {
 
     fn take_effect_of(&mut self, effect: Effect, rolled_back: bool) {
         match effect {
-            Effect::None => {}
+            // The server says with its ReadyForQuery that there is no transaction any more.
+            Effect::None | Effect::PrepareTransaction => {}
             Effect::Changes(changes) => {
                 for change in changes {
                     if change == Change::ResetAll {
@@ -149,11 +157,8 @@ impl Session {
             }
             // What fails from here on is not a transaction of its own.
             Effect::Begin => self.tx.is_open(),
-            Effect::Commit if rolled_back => self.ended(Session::undone),
-            Effect::Commit => {
-                self.batch.committed = true;
-                self.ended(Session::committed);
-            }
+            Effect::Commit { .. } if rolled_back => self.ended(Session::undone),
+            Effect::Commit { .. } => self.ended(Session::committed),
             Effect::Rollback => self.ended(Session::undone),
             Effect::Ddl { code } => {
                 self.batch.schema_changed = true;

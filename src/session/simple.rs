@@ -11,7 +11,7 @@ use crate::config::PoolMode;
 use crate::error::{ClientError, SqlState};
 use crate::execute::{Event, Expect};
 use crate::route::Parameters;
-use crate::sql::{ConfigCall, Kind, Pin, Shape, Statement, Target, makes_suspect, may_leave_state};
+use crate::sql::{Access, ConfigCall, Kind, Pin, Shape, Statement, Target, makes_suspect, may_leave_state};
 use crate::txn::{Change, Phase};
 use crate::wire::{self, Header, TxStatus};
 use std::rc::Rc;
@@ -300,6 +300,7 @@ impl Session {
         self.note_writer(shard, false);
         self.read_at_primary();
         self.positions.writes(Some(shard), self.tracked_shards());
+        self.access_kind = Access::Write;
         self.attach(shard).await?;
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         held.lease.outbox.put(frame);
@@ -464,6 +465,10 @@ impl Session {
                 Kind::Prepare(_) => self.effect_of_prepare(source.as_bytes()),
                 _ => self.effect(statement, source.clone(), text, values),
             };
+            let effect = match effect {
+                Effect::Commit { .. } => Effect::Commit { last: at + 1 == shape.statements.len() },
+                effect => effect,
+            };
             let code = statement.kind == Kind::Block
                 && may_leave_state(source.as_bytes(), self.standard_conforming_strings);
             let pins = [
@@ -535,7 +540,8 @@ impl Session {
             Kind::RollbackTo(name) => Effect::RollbackTo(name.clone()),
             Kind::Release(name) => Effect::Release(name.clone()),
             Kind::Begin => Effect::Begin,
-            Kind::Commit { .. } => Effect::Commit,
+            Kind::Commit { .. } => Effect::Commit { last: true },
+            Kind::TwoPhase => Effect::PrepareTransaction,
             Kind::Rollback { .. } => Effect::Rollback,
             Kind::Ddl => Effect::Ddl { code: self.changes_code(statement, &source) },
             Kind::SetTransaction if !self.database.is_one_shard() => Effect::Note(source),
@@ -567,9 +573,8 @@ impl Session {
     }
 
     pub(super) fn is_committing(&self) -> bool {
-        self.effects.iter().any(|effect| matches!(effect, Effect::Commit))
-            && self.relay.is_busy()
-            && self.tx.phase() == Phase::Open
+        let ends = |effect: &Effect| matches!(effect, Effect::Commit { .. } | Effect::PrepareTransaction);
+        self.effects.iter().any(ends) && self.relay.is_busy() && self.tx.phase() == Phase::Open
     }
 }
 
@@ -653,6 +658,7 @@ fn has_effect(kind: &Kind) -> bool {
             | Kind::Release(_)
             | Kind::Begin
             | Kind::Commit { .. }
+            | Kind::TwoPhase
             | Kind::Rollback { .. }
             | Kind::Ddl
             | Kind::SetTransaction

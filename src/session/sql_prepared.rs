@@ -211,7 +211,13 @@ impl Session {
             _ => None,
         };
         let target = Target::Refused(String::new(), String::new());
-        let placed = Statement { kind: Kind::Query, target, access: inner.access, pin: None };
+        let placed = Statement {
+            kind: Kind::Query,
+            target,
+            access: inner.access,
+            pin: None,
+            at_primary: inner.at_primary,
+        };
         let placed = Rc::new(Shape { statements: vec![placed], ..Shape::default() });
         let shard = self.route(&placed, text, lexed, parameters)?;
         if let (Some(Destination::One(known)), Destination::One(hinted)) = (&known, &shard)

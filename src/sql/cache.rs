@@ -183,7 +183,8 @@ mod tests {
 
     fn shape(name: &str) -> Rc<Shape> {
         let kind = Kind::Savepoint(name.to_owned());
-        let statement = Statement { kind, target: Target::Nothing, access: Access::Read, pin: None };
+        let statement =
+            Statement { kind, target: Target::Nothing, access: Access::Read, pin: None, at_primary: false };
         Rc::new(Shape { statements: vec![statement], ..Shape::default() })
     }
 

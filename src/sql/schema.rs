@@ -60,6 +60,8 @@ pub struct TableDetail {
     pub transparent: bool,
     /// Triggers or rules may do something else than a statement says.
     pub has_triggers: bool,
+    /// It is unlogged, or a part of it is: replicas do not have its rows.
+    pub unlogged: bool,
 }
 
 /// What the catalogs say of a column.

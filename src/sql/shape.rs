@@ -96,6 +96,9 @@ pub struct Statement {
     pub access: Access,
     /// Why the session must keep its server connection once this has run.
     pub pin: Option<Pin>,
+    /// On a replica it would not be what it is on the primary, although it may change nothing: a lock that
+    /// is each server's own, a table that replicas do not have.
+    pub at_primary: bool,
 }
 
 /// What a statement is to the session that runs it. Anything whose only effect is on data is

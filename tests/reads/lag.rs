@@ -68,9 +68,15 @@ async fn a_session_sees_its_own_writes_and_others_what_they_are_told() {
     assert_eq!(row(&other, read).await, "1|f");
     one.batch_execute("DISCARD ALL").await.unwrap();
     assert_eq!(row(&one, read).await, "1|f");
-    // A newer timeline than is known here: the primary's to answer.
+    // A newer timeline than is known here: what is taken for the primary may have been replaced.
     let later = token.replace("@1", "@2");
     other.batch_execute(&format!("SET pgring.lsn = '{later}'")).await.unwrap();
+    for statement in [read, "/* pgring: fresh */ SELECT v FROM kept WHERE k = 1"] {
+        let error = other.simple_query(statement).await.unwrap_err();
+        let error = error.as_db_error().unwrap();
+        assert_eq!(error.message(), "shard \"s1\" is on timeline 1, and pgring.lsn is of timeline 2");
+    }
+    other.batch_execute("RESET pgring.lsn").await.unwrap();
     assert_eq!(row(&other, read).await, "1|f");
     // Without, the replica's word counts: that the test can tell.
     let unseeing = connect(&blind.dsn(APP, &name)).await;

@@ -13,6 +13,10 @@ const SCRIPT: &str = "
 CREATE TABLE one (a int);
 INSERT INTO one VALUES (1);
 CREATE TABLE noted (a int);
+CREATE UNLOGGED TABLE unlogged (a int);
+CREATE VIEW of_unlogged AS SELECT a FROM unlogged;
+CREATE TABLE parted (a int) PARTITION BY LIST (a);
+CREATE UNLOGGED TABLE part PARTITION OF parted DEFAULT;
 CREATE SEQUENCE numbers;
 CREATE FUNCTION bump() RETURNS int LANGUAGE sql VOLATILE AS 'INSERT INTO noted VALUES (1) RETURNING a';
 CREATE FUNCTION here() RETURNS text LANGUAGE sql STABLE AS 'SELECT current_setting(''port'')';
@@ -81,6 +85,13 @@ fn of_a_database_with_one_shard() {
         // each server has its own
         ("SELECT current_setting('port') FROM pg_stat_activity LIMIT 1", "primary"),
         ("SHOW port", "primary"),
+        ("SELECT CASE WHEN pg_is_in_recovery() THEN 'a replica' ELSE 'the primary' END", "the primary"),
+        // replicas do not have it
+        ("SELECT count(*) FROM unlogged", "0"),
+        ("SELECT count(*) FROM of_unlogged", "0"),
+        ("SELECT count(*) FROM parted", "0"),
+        ("BEGIN READ ONLY;\nSELECT a FROM unlogged;\nSELECT current_setting('port')", "primary"),
+        ("BEGIN READ ONLY;\nSELECT 1;\nSELECT a FROM of_unlogged", "0A000"),
         // hints
         ("/* pgring: fresh */ SELECT current_setting('port')", "primary"),
         ("/* pgring: replica */ SELECT current_setting('port')", "replica1"),
@@ -103,6 +114,11 @@ fn of_a_database_with_one_shard() {
         ("BEGIN READ ONLY;\n/* pgring: fresh */ SELECT 1;\nSELECT current_setting('port')", "primary"),
         ("BEGIN READ ONLY;\nSELECT 1;\n/* pgring: fresh */ SELECT 1", "0A000"),
         ("BEGIN READ ONLY;\nSELECT 1;\nSELECT pg_try_advisory_lock(1)", "0A000"),
+        ("BEGIN READ ONLY;\nSELECT 1;\nSELECT pg_advisory_xact_lock(1)", "0A000"),
+        (
+            "BEGIN READ ONLY;\nSELECT pg_advisory_xact_lock_shared(1);\nSELECT current_setting('port')",
+            "primary",
+        ),
         (
             "BEGIN READ ONLY;\nSELECT 1;\nCOMMIT;\nINSERT INTO noted VALUES (1);\nBEGIN;\nSELECT current_setting('port')",
             "primary",
@@ -186,6 +202,32 @@ async fn under_the_extended_protocol() {
     let row = client.query_one(port, &[&1]).await.unwrap();
     assert_eq!(shards[0].name_of(row.get(0)), "replica1");
     client.batch_execute("COMMIT").await.unwrap();
+}
+
+/// What a session has set of its reads counts for what it prepares, whoever has prepared the same before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_prepares_for_itself() {
+    let shards = shards(1, 1);
+    let name = fill(&shards, SCRIPT);
+    let proxy = start(config(&name, &shards), &shards);
+    let place = async |client: &tokio_postgres::Client| {
+        let row = client.query_one("SELECT current_setting('port') FROM one", &[]).await.unwrap();
+        shards[0].name_of(row.get(0))
+    };
+    let fresh = connect(&proxy.dsn(APP, &name)).await;
+    fresh.batch_execute("SET pgring.read = 'fresh'").await.unwrap();
+    assert_eq!(place(&fresh).await, "primary");
+    // Some of them share its thread.
+    for _ in 0..8 {
+        assert_eq!(place(&connect(&proxy.dsn(APP, &name)).await).await, "replica1");
+    }
+    assert_eq!(place(&fresh).await, "primary");
+    let kept = fresh.prepare("SELECT current_setting('port') FROM one WHERE a > 0").await.unwrap();
+    for (read, expect) in [("fresh", "primary"), ("replica", "replica1"), ("fresh", "primary")] {
+        fresh.batch_execute(&format!("SET pgring.read = '{read}'")).await.unwrap();
+        let row = fresh.query_one(&kept, &[]).await.unwrap();
+        assert_eq!(shards[0].name_of(row.get(0)), expect, "{read}");
+    }
 }
 
 /// Read and write in one batch with one `Sync`: one transaction, and so on the primary, wherever what

@@ -3,6 +3,7 @@
 use crate::support::{self, Config};
 
 use super::stage::{BOTH, Stage, error, short};
+use crate::support::raw::{flush, run, sync};
 
 /// Ends all of the clients' server connections to a shard and waits until they are gone.
 fn terminate(stage: &Stage, shard: usize) {
@@ -87,6 +88,32 @@ fn a_transaction_whose_server_goes_is_failed_until_it_is_ended() {
         let name = protocol.short(&mut session, &stage.fill("SELECT name FROM users WHERE id = {a}"));
         assert!(!name.contains("gone"), "{name}");
     }
+}
+
+/// What stands behind a `COMMIT` in its batch is lost by itself, and that is said.
+#[test]
+fn what_is_lost_behind_an_answered_commit_fails() {
+    let stage = Stage::new(Config::new());
+    let mut blocker = stage.session();
+    BOTH[0].ask(&mut blocker, "BEGIN");
+    let update = stage.fill("UPDATE users SET name = 'blocked' WHERE id = {a}");
+    assert_eq!(BOTH[0].short(&mut blocker, &update), "UPDATE 1 | T");
+    let mut session = stage.session();
+    BOTH[0].ask(&mut session, "BEGIN");
+    BOTH[0].ask(&mut session, &stage.fill("SELECT id FROM users WHERE id = {a}"));
+    session.send(&[run("COMMIT", &[]), flush()].concat());
+    let committed = session.until(b'C', 1);
+    assert!(short(&committed).contains("COMMIT"), "{committed:?}");
+    session.send(&[run(&update, &[]), sync()].concat());
+    let waiting = format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+         WHERE datname = '{}' AND wait_event_type = 'Lock'",
+        stage.name
+    );
+    support::eventually("it waits, and is ended", || stage.directly(1, &waiting) == "1");
+    let lost = session.until(b'Z', 1);
+    assert!(matches!(error(&lost).code().as_str(), "57P01" | "08006" | "08007"), "{lost:?}");
+    assert!(short(&lost).ends_with("| I"), "{lost:?}");
 }
 
 #[test]

@@ -344,6 +344,20 @@ impl ShardBoard {
         }
     }
 
+    /// Until this endpoint may serve reads no more. Cancel safe.
+    pub async fn retires(&self, endpoint: EndpointIndex) {
+        let mut changes = self.subscribe();
+        loop {
+            let snapshot = self.load_full();
+            if !snapshot.roles.replicas.contains(&endpoint) && !snapshot.roles.analytics.contains(&endpoint) {
+                return;
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// A snapshot that has a primary, at once if there is one, else as soon as there is, else
     /// after `hold` the reason why not. Cancel safe.
     pub async fn wait_for_primary(&self, hold: Duration) -> Result<Arc<ShardSnapshot>, NoPrimary> {

@@ -75,7 +75,7 @@ impl World {
 }
 
 fn statement(kind: Kind, target: Target, access: Access) -> Statement {
-    Statement { kind, target, access, pin: None }
+    Statement { kind, target, access, pin: None, at_primary: false }
 }
 
 fn read(target: Target) -> Statement {

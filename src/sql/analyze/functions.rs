@@ -74,11 +74,16 @@ fn builtin(name: &str) -> Effect {
         | "xpath_table" => Effect::Reads,
         "dblink_connect" | "dblink_connect_u" => Effect::Home(Some(Pin::Unread)),
         _ if name.starts_with("lo_") || name.starts_with("dblink") => Effect::Home(None),
-        _ if name.starts_with("pg_advisory_") || name.starts_with("pg_try_advisory_") => Effect::Home(None),
+        _ if locks(name) => Effect::Home(None),
         _ if AGGREGATES.binary_search(&name).is_ok() => Effect::Aggregate,
         _ if SCALARS.binary_search(&name).is_ok() => Effect::Scalar,
         _ => Effect::Opaque,
     }
+}
+
+/// Does it lock what each server has for itself?
+pub(in crate::sql) fn locks(name: &str) -> bool {
+    name.starts_with("pg_advisory_") || name.starts_with("pg_try_advisory_")
 }
 
 /// How much a function's result depends on where and when it is called.

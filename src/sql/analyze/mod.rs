@@ -165,6 +165,9 @@ impl Reader<'_> {
         if may_call(&statement.kind) && self.cx.schema.suspects().are_called(self.tokens, range.clone()) {
             statement.pin = functions::stronger(statement.pin, Some(Pin::Call));
         }
+        // Whatever could not be read of the statement.
+        let is_lock = |at| self.tokens.identifier(at).is_some_and(|name| functions::locks(&name));
+        statement.at_primary |= range.clone().any(is_lock);
         if self.tokens.has_unread_identifier(range) {
             statement.pin = functions::stronger(statement.pin, Some(Pin::Unread));
         }
@@ -269,7 +272,9 @@ impl Reader<'_> {
                 }
                 target => target,
             };
-            return Statement { kind: Kind::CopyOut, target, ..inner };
+            // Into a file, or a program: the server's own.
+            let access = if tokens.is_word(behind + 1, "stdout") { inner.access } else { Access::Write };
+            return Statement { kind: Kind::CopyOut, target, access, ..inner };
         }
         let Some((name, mut behind)) = tokens.name(at, end) else {
             return plain(Kind::Other, self.by_words(range), Access::Write);
@@ -304,15 +309,16 @@ impl Reader<'_> {
             let pin = pin_by_words(tokens, range)
                 .or(into.filter(|temporary| *temporary).map(|_| Pin::TemporaryTable));
             let kind = if into.is_some() { Kind::Ddl } else { kind.clone() };
-            Statement { kind, target, access: Access::Write, pin }
+            Statement { pin, ..plain(kind, target, Access::Write) }
         };
         if self.cx.schema.is_one_shard() {
             let passed_on = unread(Target::Nothing);
-            let reads = self.cx.schema.proves_reads()
-                && passed_on.kind == Kind::Query
-                && passed_on.pin.is_none()
-                && self.only_reads(range);
-            return if reads { Statement { access: Access::Read, ..passed_on } } else { passed_on };
+            if !self.cx.schema.proves_reads() || passed_on.kind != Kind::Query || passed_on.pin.is_some() {
+                return passed_on;
+            }
+            let (reads, at_primary) = self.only_reads(range);
+            let access = if reads { Access::Read } else { Access::Write };
+            return Statement { access, at_primary, ..passed_on };
         }
         let depth = Depth::of(tokens, range.clone());
         if depth.is_too_deep() {
@@ -332,6 +338,7 @@ impl Reader<'_> {
                 analyzer.into.map(|temporary| temporary || into_table(tokens, range, self.cx) == Some(true));
             let reads = !analyzer.writes && kind == Kind::Query && into.is_none();
             let access = if reads { Access::Read } else { Access::Write };
+            let at_primary = analyzer.at_primary;
             let pin = functions::stronger(analyzer.pin, sets_by_update(tokens, range));
             let unreadable = analyzer.refusals.is_unreadable();
             let target = match analyzer.target() {
@@ -339,35 +346,39 @@ impl Reader<'_> {
                 target => target,
             };
             match into {
-                None => Statement { kind: kind.clone(), target, access, pin },
+                None => Statement { kind: kind.clone(), target, access, pin, at_primary },
                 Some(temporary) => Statement {
                     kind: Kind::Ddl,
                     target: self.selected_into(range, target),
                     access,
                     pin: pin.or(temporary.then_some(Pin::TemporaryTable)),
+                    at_primary,
                 },
             }
         })
     }
 
     /// Is it proven of a query that nothing is written, locked or left behind? What is read of the
-    /// catalogs, statistics say, is each server's own, and counts as not proven.
-    fn only_reads(&self, range: &Range<usize>) -> bool {
+    /// catalogs, statistics say, is each server's own, and counts as not proven. And: see
+    /// [`Statement::at_primary`].
+    fn only_reads(&self, range: &Range<usize>) -> (bool, bool) {
         let depth = Depth::of(self.tokens, range.clone());
         if depth.is_too_deep() {
-            return false;
+            return (false, false);
         }
         bridge::with_stack(depth, || {
-            let Ok(tree) = bridge::parse(self.tokens, range.clone(), &[]) else { return false };
+            let Ok(tree) = bridge::parse(self.tokens, range.clone(), &[]) else { return (false, false) };
             let mut analyzer = Analyzer::new(self.cx, Literals::new(self.tokens));
             analyzer.read(&tree);
             // A table that is not known may be a view.
             let known = !self.cx.unknown.replace(false);
             let reads = !analyzer.writes && analyzer.into.is_none() && analyzer.pin.is_none();
             let readable = !analyzer.refusals.is_unreadable();
+            let at_primary = analyzer.at_primary;
             // Asked in any case: it puts the views' trees away on this stack.
             let target = analyzer.target();
-            known && reads && readable && target != Target::Catalog
+            let reads = known && reads && readable && target != Target::Catalog;
+            (reads && !at_primary, at_primary)
         })
     }
 

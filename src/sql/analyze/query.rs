@@ -124,6 +124,8 @@ pub(in crate::sql) struct Analyzer<'a> {
     pub(super) modifications: usize,
     pub(super) met: HashMap<usize, Met<'a>>,
     pub(super) pin: Option<Pin>,
+    /// See [`Statement::at_primary`](crate::sql::Statement).
+    pub(super) at_primary: bool,
     /// `SELECT … INTO`: is the table temporary?
     pub(super) into: Option<bool>,
     pub(super) outputs: HashMap<usize, Output>,
@@ -161,6 +163,7 @@ impl<'a> Analyzer<'a> {
             modifications: 0,
             met: HashMap::new(),
             pin: None,
+            at_primary: false,
             into: None,
             outputs: HashMap::new(),
             accounted: HashSet::new(),

@@ -66,6 +66,7 @@ impl<'a> Analyzer<'a> {
         let mut columns: Vec<Column> =
             table.columns.iter().map(|name| Column { name: Some(name.clone()), node: None }).collect();
         let (mut sharded, mut solid) = (false, true);
+        self.at_primary |= table.detail.unlogged;
         match &table.kind {
             TableKind::Sharded { key, key_type } => {
                 sharded = true;

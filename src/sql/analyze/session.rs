@@ -45,29 +45,19 @@ pub(super) fn classify(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Stat
             let kind = Kind::Execute(tokens.identifier(start + 1)?);
             // Its arguments are expressions.
             let pin = super::pin_by_words(tokens, range);
-            return Some(Statement { kind, target: Target::Nothing, access: Access::Write, pin });
+            return Some(Statement { pin, ..plain(kind, Target::Nothing, Access::Write) });
         }
         "listen" => {
             let pin = Some(Pin::Listen);
-            return Some(Statement { kind: Kind::Listen, target: Target::Home, access: Access::Write, pin });
+            return Some(Statement { pin, ..plain(Kind::Listen, Target::Home, Access::Write) });
         }
         "unlisten" => {
-            return Some(Statement {
-                kind: Kind::Listen,
-                target: Target::Home,
-                access: Access::Write,
-                pin: None,
-            });
+            return Some(plain(Kind::Listen, Target::Home, Access::Write));
         }
         "notify" => return Some(plain(Kind::Other, Target::Home, Access::Write)),
         "load" => {
             let pin = Some(Pin::Load);
-            return Some(Statement {
-                kind: Kind::Other,
-                target: Target::Nothing,
-                access: Access::Write,
-                pin,
-            });
+            return Some(Statement { pin, ..plain(Kind::Other, Target::Nothing, Access::Write) });
         }
         "fetch" => return Some(plain(Kind::Query, Target::Nothing, Access::Write)),
         "move" | "close" => return Some(plain(Kind::Other, Target::Nothing, Access::Write)),
@@ -85,7 +75,7 @@ pub(super) fn classify(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Stat
 
 /// Without a pin.
 pub(super) fn plain(kind: Kind, target: Target, access: Access) -> Statement {
-    Statement { kind, target, access, pin: None }
+    Statement { kind, target, access, pin: None, at_primary: false }
 }
 
 /// The beginning or end of a transaction in words that PostgreSQL (`TransactionStmt`) does not know.

@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Function, Ident, Query, Statement, TableFactor, Visit, Visitor, WindowSpec, WindowType,
+    AccessExpr, Expr, Function, Ident, Query, Statement, TableFactor, Visit, Visitor, WindowSpec, WindowType,
 };
 
 use super::super::shape::Pin;
-use super::functions::{Effect, effect, may_fold, stronger};
+use super::functions::{Effect, effect, locks, may_fold, stronger};
 use super::names::{ident, object};
 use super::query::{Analyzer, Env, address};
 use super::refusals::Refusal;
@@ -57,6 +57,9 @@ impl Analyzer<'_> {
 
     /// A call of this function, in an expression or in `FROM`.
     pub(super) fn call(&mut self, name: &Name) {
+        self.at_primary |= locks(&name.name);
+        // By itself it is a question about the server, and the primary's to answer.
+        self.touched.catalog |= name.name == "pg_is_in_recovery";
         match effect(self.cx.schema, name.schema.as_deref(), &name.name) {
             Effect::Scalar | Effect::Aggregate => {}
             Effect::Opaque => self.writes |= !self.cx.schema.is_steady(&name.name),
@@ -138,6 +141,14 @@ impl Visitor for Walk<'_, '_, '_> {
         match expr {
             Expr::Function(function) => self.analyzer.function(function, self.scope),
             Expr::CompoundIdentifier(parts) => self.analyzer.attribute(parts),
+            // `(t).f`, too.
+            Expr::CompoundFieldAccess { access_chain, .. } => {
+                for access in access_chain {
+                    if let AccessExpr::Dot(Expr::Identifier(part)) = access {
+                        self.analyzer.attribute(std::slice::from_ref(part));
+                    }
+                }
+            }
             Expr::JsonAccess { .. }
             | Expr::Convert { .. }
             | Expr::Prefixed { .. }
