@@ -298,7 +298,10 @@ impl Session {
     /// A replica's connection for a read of this shard; `None`: the primary's is the one to take.
     pub(super) async fn checkout_reader(&mut self, shard: ShardId) -> Result<Option<Lease>, Unattached> {
         let Servers::Replica { analytical, strict } = self.source else { return Ok(None) };
-        let Some(needed) = self.needed(shard).await? else { return Ok(None) };
+        let Some(needed) = self.needed(shard).await? else {
+            self.tally.reads[shard.index()].position.inc();
+            return Ok(None);
+        };
         let hold = self.database.shards.get(shard.index()).map(|shard| shard.failover_hold);
         let until = Instant::now() + hold.unwrap_or_default();
         let mut unreachable: Vec<EndpointIndex> = Vec::new();
@@ -306,6 +309,7 @@ impl Session {
             let Some((endpoint, pool, known)) = self.choose_reader(shard, analytical, needed, &unreachable)
             else {
                 if !strict {
+                    self.tally.reads[shard.index()].unhealthy.inc();
                     return Ok(None);
                 }
                 self.await_reader(shard, until).await?;
@@ -322,10 +326,12 @@ impl Session {
                     match self.has_replayed(&mut lease, needed).await {
                         Ok(true) => {
                             lease.reads();
+                            self.tally.reads[shard.index()].replica.inc();
                             return Ok(Some(lease));
                         }
                         Ok(false) => {
                             self.worker.local.give_back(lease);
+                            self.tally.reads[shard.index()].behind.inc();
                             return Ok(None);
                         }
                         Err(error) => tracing::debug!("a replica could not be asked how far it is: {error}"),

@@ -5,7 +5,7 @@
 
 use super::directory::Database;
 use super::worker::Worker;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, metrics::ReadCounters};
 use prometheus::local::{LocalCounter, LocalHistogram, LocalIntCounter};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,6 +24,26 @@ pub(super) struct Tally {
     /// By shard.
     pub(super) query_read: Vec<LocalHistogram>,
     pub(super) query_write: Vec<LocalHistogram>,
+    pub(super) reads: Vec<Reads>,
+}
+
+/// What became of reads for a shard's replicas.
+pub(super) struct Reads {
+    pub(super) replica: LocalIntCounter,
+    pub(super) behind: LocalIntCounter,
+    pub(super) unhealthy: LocalIntCounter,
+    pub(super) position: LocalIntCounter,
+}
+
+impl Reads {
+    fn of(counters: &ReadCounters) -> Reads {
+        Reads {
+            replica: counters.replica.local(),
+            behind: counters.behind.local(),
+            unhealthy: counters.unhealthy.local(),
+            position: counters.position.local(),
+        }
+    }
 }
 
 /// What is counted of all databases together.
@@ -50,6 +70,7 @@ impl Tally {
             binds: counters.binds.local(),
             query_read: database.metrics.iter().map(|shard| shard.query_read.local()).collect(),
             query_write: database.metrics.iter().map(|shard| shard.query_write.local()).collect(),
+            reads: database.metrics.iter().map(|shard| Reads::of(&shard.reads)).collect(),
             database: Arc::clone(database),
         }
     }
@@ -67,6 +88,11 @@ impl Tally {
             counter.flush();
         }
         self.transaction_seconds.flush();
+        for reads in &self.reads {
+            for counter in [&reads.replica, &reads.behind, &reads.unhealthy, &reads.position] {
+                counter.flush();
+            }
+        }
         for histogram in self.query_read.iter().chain(&self.query_write) {
             histogram.flush();
         }
