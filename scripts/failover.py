@@ -72,6 +72,10 @@ BAR = 2
 TTL, LOOP_WAIT, RETRY_TIMEOUT = 10, 2, 3
 # A server's disk, in memory.
 DISK = "320m"
+# Does Patroni's configuration of a server name a standby that streams?
+NAMED = """SELECT EXISTS (SELECT FROM pg_file_settings, pg_stat_replication
+                          WHERE name = 'synchronous_standby_names' AND sourcefile !~ 'auto\\.conf$'
+                            AND trim('"' FROM setting) = application_name AND state = 'streaming')"""
 TABLES = {"pgring": "through_pgring", "libpq": "through_libpq"}
 
 
@@ -581,7 +585,7 @@ class Fault:
         self.name, self.stage, self.node, self.watch = name, stage, node, watch
         self.undone = False
         # When clients may first notice it, and what took how long.
-        self.at, self.steps = time.monotonic(), []
+        self.at, self.steps, self.resumed = time.monotonic(), [], None
 
     def do(self):
         self.at = time.monotonic()
@@ -633,6 +637,7 @@ class Fault:
             self.step("PAUSE", lambda: tell("PAUSE bank s1"))
             switch()
             self.step("RESUME", lambda: tell("RESUME bank s1"))
+            self.resumed = time.monotonic()
         say(f"    {', '.join(self.steps)}")
 
     def step(self, name, take):
@@ -646,6 +651,11 @@ class Fault:
         successor = shard.synchronous()
         shard.pause_patroni(True)
         with psycopg.connect(successor.dsn(), autocommit=True) as at_successor:
+            # Of when it was primary itself it may have the names of its standbys, and commits would wait for
+            # those. Patroni empties them too where it promotes.
+            at_successor.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
+            at_successor.execute("SELECT pg_reload_conf()")
+
             def promote():
                 # Nothing of the old primary's is left behind: not even its last checkpoint.
                 has_all = f"SELECT pg_last_wal_receive_lsn() > '{end}'"
@@ -684,16 +694,36 @@ class Fault:
         replica.ask("SELECT pg_wal_replay_pause()::text")
         self.node = replica
 
+    def hand_back(self):
+        """Patroni goes on, once it has seen who leads: before that it would make the old one primary."""
+        shard = self.stage.shards[0]
+        with contextlib.suppress(RuntimeError):
+            until("Patroni has seen its new leader", lambda: shard.leader() not in (None, self.node), 60)
+            with psycopg.connect(shard.leader().dsn(), autocommit=True) as at_leader:
+                # Not before Patroni has set the name of a standby that is there.
+                until("a standby is named", lambda: at_leader.execute(NAMED).fetchone()[0], 60)
+                at_leader.execute("ALTER SYSTEM RESET synchronous_standby_names")
+                at_leader.execute("SELECT pg_reload_conf()")
+        shard.pause_patroni(False)
+        try:
+            until("the old primary is back", lambda: self.node.rest("patroni")["state"] == "running", 30)
+        except RuntimeError:
+            # Patroni 3.0 does not forget, at a promotion by hand, what it last thought about rewinding that
+            # server, and then it has those that want to be rewound wait for ever.
+            say("    the new primary's Patroni is started anew")
+            shard.pause_patroni(True)
+            leader = shard.leader()
+            leader.agent.end()
+            leader.start()
+            until("its Patroni is back", lambda: shard.leader() is leader and leader.rest("patroni"), 60)
+            shard.pause_patroni(False)
+
     def undo(self):
         if self.undone:
             return
         self.undone = True
         if self.name == "switchover":
-            # Patroni goes on once it has seen who leads: before that it would make the old one primary.
-            shard = self.stage.shards[0]
-            with contextlib.suppress(RuntimeError):
-                until("Patroni has seen its new leader", lambda: shard.leader() not in (None, self.node), 60)
-            shard.pause_patroni(False)
+            self.hand_back()
         if self.name in ("freeze", "cut"):
             # A watchdog would have reset the machine. Without one a Patroni that wakes may take its key
             # back for its own (3.0 with etcd3), and the server that has all writes would be rewound.
@@ -717,10 +747,10 @@ class Fault:
 
 
 def longest_gap(rows, since):
-    """Without an acknowledgement: the longest time that ends after the fault."""
+    """Without an acknowledgement: the longest time that ends after the fault, and when that began."""
     ends = sorted(row[4] for row in rows if row[1] is None)
     gaps = [(later - max(earlier, since), earlier) for earlier, later in zip(ends, ends[1:]) if later > since]
-    return max(gaps)[0] if gaps else float("inf")
+    return max(gaps) if gaps else (float("inf"), since)
 
 
 def counted(rows, since):
@@ -770,6 +800,11 @@ def round_of(name, stage, arguments):
     fault = Fault(name, stage, old, watch)
     try:
         return judged(fault, load, watch, pulse, arguments)
+    except Exception as error:
+        took = f"new primary after {watch.promoted - fault.at:.2f} s" if watch.promoted else "no new primary"
+        stall = f"the machine kept a thread waiting for up to {pulse.worst(fault.at):.2f} s"
+        took = ", ".join([took, *fault.steps, stall])
+        raise RuntimeError(f"{error!r} (so far: {took})") from error
     finally:
         for thread in (load, watch, pulse):
             thread.ends.set()
@@ -795,16 +830,23 @@ def judged(fault, load, watch, pulse, arguments):
     pulse.ends.set()
     stall = pulse.worst(at)
     fault.undo()
-    # The old primary comes back while they write.
-    until("the shard is whole again", shard.is_whole, 300, 0.5)
-    time.sleep(1)
-    load.stop()
     result = {"fault": name, "detector": (watch.promoted or at) - at, "steps": fault.steps, "stall": stall}
     problems, elsewhere = [], []
+    try:
+        # The old primary comes back while they write.
+        until("the shard is whole again", shard.is_whole, 300, 0.5)
+    except RuntimeError as error:
+        # What has been measured until then is no less true.
+        problems.append(str(error))
+        result["broken"] = True
+    time.sleep(1)
+    load.stop()
     for kind, writes in load.writes.items():
         rows = list(writes.all)
+        gap, began = longest_gap(rows, at)
         result[kind] = {
-            "gap": longest_gap(rows, at),
+            "gap": gap,
+            "gap began": began - at,
             "slowest": max((row[4] - row[3] for row in rows if row[4] > at), default=float("inf")),
             "errors": counted(rows, at),
             "writes": len(rows),
@@ -812,7 +854,12 @@ def judged(fault, load, watch, pulse, arguments):
         (problems if kind == "pgring" else elsewhere).extend(check_writes(stage, kind, rows, at))
     mine = result["pgring"]
     certain = {"08006", "08007", "57P01"} | ({"53100", "58030", "XX000"} if name == "disk" else set())
-    measured = f"; {', '.join(fault.steps)}" if fault.steps else ""
+    measured = measured_after = ""
+    if fault.resumed:
+        waited = [row[4] - fault.resumed for row in load.writes["pgring"].all if row[3] < fault.resumed < row[4]]
+        result["beyond RESUME"] = max(waited, default=0)
+        measured_after = f"; clients went on {result['beyond RESUME']:.2f} s after RESUME at the latest"
+        measured = f"; {', '.join(fault.steps)}{measured_after}"
     measured = (f" (new primary after {result['detector']:.2f} s{measured}; "
                 f"the machine kept a thread waiting for up to {stall:.2f} s)")
     if set(mine["errors"]) - certain:
@@ -835,7 +882,7 @@ def judged(fault, load, watch, pulse, arguments):
         f"libpq {result['libpq']['gap']:.2f} s; longest wait: pgring {mine['slowest']:.2f} s; "
         f"errors: pgring {mine['errors']} of {mine['writes']}, "
         f"libpq {result['libpq']['errors']} of {result['libpq']['writes']}; refused logins: {logins}; "
-        f"machine's longest stall: {stall:.2f} s")
+        f"machine's longest stall: {stall:.2f} s{measured_after}")
     for problem in problems[:10]:
         say("    WRONG:", problem)
     if elsewhere:
@@ -852,13 +899,15 @@ def played(arguments, faults, results):
             try:
                 stage = stage or Stage(arguments).__enter__()
                 result = round_of(name, stage, arguments)
+                broken = result.get("broken", False)
             except Exception as error:
                 # The stage did not get so far: nothing is known of pgring. The next round has a new one.
                 traceback.print_exc()
                 say(f"    the round came to nothing: {error!r}")
                 result = {"fault": name, "problems": [f"came to nothing: {error!r}"]}
-                if stage:
-                    stage.__exit__()
+                broken = True
+            if broken and stage:
+                stage.__exit__()
                 stage = None
             results.append({"round": turn + 1, **result})
             if arguments.json:
