@@ -16,7 +16,8 @@ The faults, each of them at the first shard's primary:
     cut         the node loses its replicas and etcd, but not the proxies, and its Patroni is frozen, so
                 that it goes on believing that it is the primary
     disk        its disk runs full
-    switchover  planned: PAUSE, patronictl switchover, RESUME
+    switchover  planned, by hand while Patroni is paused: CHECKPOINT, PAUSE, stop, promote, RESUME
+    delegated   planned, by Patroni: CHECKPOINT, PAUSE, POST /switchover, RESUME
     unannounced patronictl switchover, without a word to the proxies
     replay      a replica stops replaying (and the primary stays)
 
@@ -25,8 +26,11 @@ target_session_attrs=read-write. What is checked, for either kind, after each fa
 write is lost, none is there twice, one whose failure was certain is not there; and the old primary has
 accepted no write that began after the new one's first was acknowledged. For the proxies, in addition: a
 client hears of what was under way and of nothing else; the time without service is at most what Patroni
-took plus a second; a planned switchover is without an error, and nobody waits for longer than it took
-plus a second.
+took plus a second; a planned switchover is without an error, and nobody waits for 2 seconds (where Patroni
+does it, for longer than Patroni took plus a second).
+
+The figures are printed whatever was wrong, and what was wrong after them. A round that came to nothing
+is followed by a new stage.
 
 Needs root (namespaces), PostgreSQL, Patroni and etcd: scripts/install.sh servers failover.
 PGRING names the program to test, else it is built.
@@ -34,6 +38,7 @@ PGRING names the program to test, else it is built.
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -45,8 +50,10 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 try:
@@ -57,12 +64,18 @@ except ImportError:  # Run by hand: the drivers are in the virtual environment.
 ROOT = Path(__file__).resolve().parent.parent
 NETWORK = "10.213.77"
 PROXY, ETCD = f"{NETWORK}.1", f"{NETWORK}.2"
-FAULTS = ["kill", "freeze", "cut", "disk", "switchover", "unannounced", "replay"]
-PLANNED = {"switchover", "replay"}
+FAULTS = ["kill", "freeze", "cut", "disk", "switchover", "delegated", "unannounced", "replay"]
+PLANNED = {"switchover", "delegated", "replay"}
+# The longest that a client may wait in a planned switchover.
+BAR = 2
 # Patroni's, shorter than its defaults (30, 10, 10): what is measured is the time beyond them.
 TTL, LOOP_WAIT, RETRY_TIMEOUT = 10, 2, 3
 # A server's disk, in memory.
 DISK = "320m"
+# Does Patroni's configuration of a server name a standby that streams?
+NAMED = """SELECT EXISTS (SELECT FROM pg_file_settings, pg_stat_replication
+                          WHERE name = 'synchronous_standby_names' AND sourcefile !~ 'auto\\.conf$'
+                            AND trim('"' FROM setting) = application_name AND state = 'streaming')"""
 TABLES = {"pgring": "through_pgring", "libpq": "through_libpq"}
 
 
@@ -73,7 +86,7 @@ def say(*words):
 def run(*command, check=True, **more):
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **more)
     if check and done.returncode:
-        raise SystemExit(f"failed: {' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+        raise RuntimeError(f"failed: {' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
     return done
 
 
@@ -87,6 +100,30 @@ def until(what, reached, patience=120, pause=0.1):
         if time.monotonic() > deadline:
             raise RuntimeError(f"still not true after {patience} s: {what}")
         time.sleep(pause)
+
+
+def at_once(*calls):
+    """Makes the calls side by side, and fails as the first of them has."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [made.result() for made in [pool.submit(call) for call in calls]]
+
+
+class Pulse(threading.Thread):
+    """How long the machine keeps a thread waiting that wants next to nothing: whoever does not get the
+    processor cannot be measured to a tenth of a second."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.stalls, self.ends = [], threading.Event()
+
+    def run(self):
+        while not self.ends.is_set():
+            began = time.monotonic()
+            time.sleep(0.01)
+            self.stalls.append((time.monotonic(), time.monotonic() - began - 0.01))
+
+    def worst(self, since):
+        return max((stall for at, stall in list(self.stalls) if at > since), default=0)
 
 
 class Child:
@@ -212,9 +249,26 @@ class Node:
         with psycopg.connect(self.dsn(database=database), autocommit=True, connect_timeout=20) as connection:
             return connection.execute(sql).fetchone()[0]
 
-    def rest(self, path):
-        with urllib.request.urlopen(f"http://{self.address}:8008/{path}", timeout=2) as answer:
-            return json.load(answer)
+    def rest(self, path, method="GET", body=None, timeout=2):
+        request = urllib.request.Request(
+            f"http://{self.address}:8008/{path}", method=method, data=body and json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            said = answer.read().decode()
+            return json.loads(said) if said[:1] in ("{", "[") else said
+
+    def stop_server(self):
+        """As `pg_ctl stop -m fast` does. Where its log ends then, which whoever is promoted has to have."""
+        data = self.disk / "data"
+        postmaster = int((data / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, signal.SIGINT)
+        until(f"{self.name} is down", lambda: not (data / "postmaster.pid").exists(), 60, 0.01)
+        control = run(self.stage.binaries / "pg_controldata", "-D", data, env={**os.environ, "LC_ALL": "C"}).stdout
+        found = dict(line.split(":", 1) for line in control.splitlines() if ":" in line)
+        if found["Database cluster state"].strip() != "shut down":
+            raise RuntimeError(f"{self.name} has not shut down cleanly: {found['Database cluster state'].strip()}")
+        return found["Latest checkpoint location"].strip()
 
     def unmake(self):
         self.signal(signal.SIGCONT)
@@ -235,6 +289,27 @@ class Shard:
             with contextlib.suppress(OSError, ValueError, urllib.error.URLError):
                 return node.rest("cluster")["members"]
         raise OSError("no Patroni answers")
+
+    def synchronous(self):
+        """The replica that has all that was acknowledged."""
+        for member in self.members():
+            if member["role"] == "sync_standby" and member["state"] in ("running", "streaming"):
+                return next(node for node in self.nodes if node.name == member["name"])
+        raise RuntimeError("there is no synchronous standby")
+
+    def pause_patroni(self, paused):
+        """What `patronictl pause --wait` and `resume --wait` do."""
+        until("a Patroni takes settings", lambda: any(self.told(node, paused) for node in self.nodes), 30)
+        alive = [node for node in self.nodes if node.agent.process.poll() is None]
+        until("every Patroni knows", lambda: all(bool(node.rest("patroni").get("pause")) == paused for node in alive),
+              60)
+
+    @staticmethod
+    def told(node, paused):
+        with contextlib.suppress(OSError, ValueError):
+            node.rest("config", "PATCH", {"pause": paused or None})
+            return True
+        return False
 
     def leader(self):
         for member in self.members():
@@ -259,8 +334,10 @@ class Shard:
 
 
 class Stage:
+    numbers = itertools.count(1)
+
     def __init__(self, arguments):
-        self.tag = f"pg{os.getpid() % 100000}"
+        self.tag = f"pg{os.getpid() % 100000}{next(self.numbers) % 100}"
         self.bridge = f"{self.tag}br"
         self.directory = Path(tempfile.mkdtemp(prefix="pgring-failover-"))
         self.directory.chmod(0o755)
@@ -429,7 +506,8 @@ class Client(threading.Thread):
                     if not connection.closed:
                         connection.rollback()
             self.writes.add(token, outcome, server and server.split("/")[0], began, time.monotonic())
-            time.sleep(0.005)
+            # A pause, so that this process does not take the processor from those that it measures.
+            time.sleep(0.02)
 
 
 class Load:
@@ -469,7 +547,7 @@ def key_of(stage, shard):
             connection.execute(f"DELETE FROM {TABLES['pgring']} WHERE user_id = {key}")
             if f"s{shard}" in route:
                 return key
-        raise SystemExit(f"no key of shard {shard} is found")
+        raise RuntimeError(f"no key of shard {shard} is found")
 
 
 class Watch(threading.Thread):
@@ -506,8 +584,11 @@ class Fault:
     def __init__(self, name, stage, node, watch):
         self.name, self.stage, self.node, self.watch = name, stage, node, watch
         self.undone = False
+        # When clients may first notice it, and what took how long.
+        self.at, self.steps, self.resumed = time.monotonic(), [], None
 
     def do(self):
+        self.at = time.monotonic()
         getattr(self, self.name)()
 
     def kill(self):
@@ -538,30 +619,72 @@ class Fault:
         if "uccess" not in done.stdout:
             raise RuntimeError(done.stdout + done.stderr)
 
-    def consoles(self, command):
-        def tell(proxy):
-            with psycopg.connect(proxy.dsn("pgring"), autocommit=True) as console:
-                console.execute(command)
+    @contextlib.contextmanager
+    def consoles(self):
+        """What says one command to all proxies."""
+        with contextlib.ExitStack() as stack:
+            consoles = [stack.enter_context(psycopg.connect(proxy.dsn("pgring"), autocommit=True))
+                        for proxy in self.stage.proxies]
+            yield lambda command: at_once(*(lambda console=c: console.execute(command) for c in consoles))
 
-        telling = [threading.Thread(target=tell, args=(proxy,)) for proxy in self.stage.proxies]
-        for thread in telling:
-            thread.start()
-        for thread in telling:
-            thread.join()
+    def planned(self, switch):
+        """`switch` is what makes another one primary."""
+        # What a checkpoint has written the shutdown does not have to.
+        with psycopg.connect(self.node.dsn(), autocommit=True) as connection:
+            connection.execute("CHECKPOINT")
+        with self.consoles() as tell:
+            self.at = time.monotonic()
+            self.step("PAUSE", lambda: tell("PAUSE bank s1"))
+            switch()
+            self.step("RESUME", lambda: tell("RESUME bank s1"))
+            self.resumed = time.monotonic()
+        say(f"    {', '.join(self.steps)}")
+
+    def step(self, name, take):
+        began = time.monotonic()
+        taken = take()
+        self.steps.append(f"{name} {time.monotonic() - began:.2f} s")
+        return taken
 
     def switchover(self):
-        began = time.monotonic()
-        self.consoles("PAUSE bank s1")
-        paused = time.monotonic()
-        switching = threading.Thread(target=self.patronictl)
-        switching.start()
-        # Patroni's command looks every other second; whoever switches over by hand knows at once.
-        until("another one is primary", lambda: self.watch.promoted, 60, 0.01)
-        switched = time.monotonic()
-        self.consoles("RESUME bank s1")
-        say(f"    PAUSE took {paused - began:.2f} s, the switchover {switched - paused:.2f} s, "
-            f"RESUME {time.monotonic() - switched:.2f} s")
-        switching.join()
+        shard = self.stage.shards[0]
+        successor = shard.synchronous()
+        shard.pause_patroni(True)
+        with psycopg.connect(successor.dsn(), autocommit=True) as at_successor:
+            # Of when it was primary itself it may have the names of its standbys, and commits would wait for
+            # those. Patroni empties them too where it promotes.
+            at_successor.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
+            at_successor.execute("SELECT pg_reload_conf()")
+
+            def promote():
+                # Nothing of the old primary's is left behind: not even its last checkpoint.
+                has_all = f"SELECT pg_last_wal_receive_lsn() > '{end}'"
+                until("the successor has everything", lambda: at_successor.execute(has_all).fetchone()[0], 30, 0.01)
+                at_successor.execute("SELECT pg_promote(false)")
+                writes = "SELECT NOT pg_is_in_recovery()"
+                until("the successor takes writes", lambda: at_successor.execute(writes).fetchone()[0], 60, 0.01)
+
+            def switch():
+                nonlocal end
+                end = self.step("stop", self.node.stop_server)
+                self.step("promote", promote)
+
+            end = None
+            self.planned(switch)
+            until("it is seen", lambda: self.watch.promoted, 10, 0.01)
+
+    def delegated(self):
+        shard = self.stage.shards[0]
+        body = {"leader": self.node.name, "candidate": shard.synchronous().name}
+
+        def switch():
+            # Answered after a look every other second; whoever watches the servers knows at once.
+            asking = pool.submit(self.node.rest, "switchover", "POST", body, 60)
+            look = lambda: self.watch.promoted or (asking.done() and asking.result() and False)
+            self.step("Patroni", lambda: until("another one is primary", look, 60, 0.01))
+
+        with ThreadPoolExecutor(1) as pool:
+            self.planned(switch)
 
     def unannounced(self):
         self.patronictl()
@@ -571,10 +694,36 @@ class Fault:
         replica.ask("SELECT pg_wal_replay_pause()::text")
         self.node = replica
 
+    def hand_back(self):
+        """Patroni goes on, once it has seen who leads: before that it would make the old one primary."""
+        shard = self.stage.shards[0]
+        with contextlib.suppress(RuntimeError):
+            until("Patroni has seen its new leader", lambda: shard.leader() not in (None, self.node), 60)
+            with psycopg.connect(shard.leader().dsn(), autocommit=True) as at_leader:
+                # Not before Patroni has set the name of a standby that is there.
+                until("a standby is named", lambda: at_leader.execute(NAMED).fetchone()[0], 60)
+                at_leader.execute("ALTER SYSTEM RESET synchronous_standby_names")
+                at_leader.execute("SELECT pg_reload_conf()")
+        shard.pause_patroni(False)
+        try:
+            until("the old primary is back", lambda: self.node.rest("patroni")["state"] == "running", 30)
+        except RuntimeError:
+            # Patroni 3.0 does not forget, at a promotion by hand, what it last thought about rewinding that
+            # server, and then it has those that want to be rewound wait for ever.
+            say("    the new primary's Patroni is started anew")
+            shard.pause_patroni(True)
+            leader = shard.leader()
+            leader.agent.end()
+            leader.start()
+            until("its Patroni is back", lambda: shard.leader() is leader and leader.rest("patroni"), 60)
+            shard.pause_patroni(False)
+
     def undo(self):
         if self.undone:
             return
         self.undone = True
+        if self.name == "switchover":
+            self.hand_back()
         if self.name in ("freeze", "cut"):
             # A watchdog would have reset the machine. Without one a Patroni that wakes may take its key
             # back for its own (3.0 with etcd3), and the server that has all writes would be rewound.
@@ -598,10 +747,10 @@ class Fault:
 
 
 def longest_gap(rows, since):
-    """Without an acknowledgement: the longest time that ends after the fault."""
+    """Without an acknowledgement: the longest time that ends after the fault, and when that began."""
     ends = sorted(row[4] for row in rows if row[1] is None)
     gaps = [(later - max(earlier, since), earlier) for earlier, later in zip(ends, ends[1:]) if later > since]
-    return max(gaps)[0] if gaps else float("inf")
+    return max(gaps) if gaps else (float("inf"), since)
 
 
 def counted(rows, since):
@@ -646,20 +795,28 @@ def round_of(name, stage, arguments):
     time.sleep(1)
     watch = Watch(shard, old)
     watch.start()
+    pulse = Pulse()
+    pulse.start()
     fault = Fault(name, stage, old, watch)
     try:
-        return judged(fault, load, watch, arguments)
+        return judged(fault, load, watch, pulse, arguments)
+    except Exception as error:
+        took = f"new primary after {watch.promoted - fault.at:.2f} s" if watch.promoted else "no new primary"
+        stall = f"the machine kept a thread waiting for up to {pulse.worst(fault.at):.2f} s"
+        took = ", ".join([took, *fault.steps, stall])
+        raise RuntimeError(f"{error!r} (so far: {took})") from error
     finally:
-        load.ends.set()
-        watch.ends.set()
-        with contextlib.suppress(RuntimeError, OSError, psycopg.Error):
+        for thread in (load, watch, pulse):
+            thread.ends.set()
+        # It may be what has failed.
+        with contextlib.suppress(Exception):
             fault.undo()
 
 
-def judged(fault, load, watch, arguments):
+def judged(fault, load, watch, pulse, arguments):
     name, stage, shard = fault.name, fault.stage, fault.stage.shards[0]
-    at = time.monotonic()
     fault.do()
+    at = fault.at
     if name == "replay":
         time.sleep(5)
     else:
@@ -670,46 +827,112 @@ def judged(fault, load, watch, arguments):
             until("clients write through libpq", lambda: load.acknowledged("libpq", watch.promoted) > 50, 15)
     watch.ends.set()
     time.sleep(2)
+    pulse.ends.set()
+    stall = pulse.worst(at)
     fault.undo()
-    # The old primary comes back while they write.
-    until("the shard is whole again", shard.is_whole, 300, 0.5)
+    result = {"fault": name, "detector": (watch.promoted or at) - at, "steps": fault.steps, "stall": stall}
+    problems, elsewhere = [], []
+    try:
+        # The old primary comes back while they write.
+        until("the shard is whole again", shard.is_whole, 300, 0.5)
+    except RuntimeError as error:
+        # What has been measured until then is no less true.
+        problems.append(str(error))
+        result["broken"] = True
     time.sleep(1)
     load.stop()
-    result = {"fault": name, "detector": (watch.promoted or at) - at}
-    problems, elsewhere = [], []
     for kind, writes in load.writes.items():
         rows = list(writes.all)
+        gap, began = longest_gap(rows, at)
         result[kind] = {
-            "gap": longest_gap(rows, at),
-            "slowest": max(row[4] - row[3] for row in rows if row[4] > at),
+            "gap": gap,
+            "gap began": began - at,
+            "slowest": max((row[4] - row[3] for row in rows if row[4] > at), default=float("inf")),
             "errors": counted(rows, at),
             "writes": len(rows),
         }
         (problems if kind == "pgring" else elsewhere).extend(check_writes(stage, kind, rows, at))
     mine = result["pgring"]
     certain = {"08006", "08007", "57P01"} | ({"53100", "58030", "XX000"} if name == "disk" else set())
+    measured = measured_after = ""
+    if fault.resumed:
+        waited = [row[4] - fault.resumed for row in load.writes["pgring"].all if row[3] < fault.resumed < row[4]]
+        result["beyond RESUME"] = max(waited, default=0)
+        measured_after = f"; clients went on {result['beyond RESUME']:.2f} s after RESUME at the latest"
+        measured = f"; {', '.join(fault.steps)}{measured_after}"
+    measured = (f" (new primary after {result['detector']:.2f} s{measured}; "
+                f"the machine kept a thread waiting for up to {stall:.2f} s)")
     if set(mine["errors"]) - certain:
         problems.append(f"pgring's clients were told {mine['errors']}")
     # One statement of each was under way, at most (a disk that is full fails them until it is noticed).
     if name != "disk" and sum(mine["errors"].values()) > arguments.clients:
         problems.append(f"pgring's clients heard of more than what was under way: {mine['errors']}")
     if name in PLANNED and mine["errors"]:
-        problems.append(f"errors in a planned {name}: {mine['errors']}")
-    if name == "switchover" and mine["slowest"] > result["detector"] + 1:
-        problems.append(f"a wait of {mine['slowest']:.2f} s in a planned switchover")
+        problems.append(f"errors in a planned {name}: {mine['errors']}{measured}")
+    if name == "switchover" and mine["slowest"] >= BAR:
+        problems.append(f"a wait of {mine['slowest']:.2f} s in a planned switchover{measured}")
+    if name == "delegated" and mine["slowest"] > result["detector"] + 1:
+        problems.append(f"a wait of {mine['slowest']:.2f} s in a switchover by Patroni{measured}")
     if name not in PLANNED and mine["gap"] > result["detector"] + 1:
         problems.append(f"without service for {mine['gap']:.2f} s, {mine['gap'] - result['detector']:.2f} s "
-                        "more than until the new primary took writes")
+                        f"more than until the new primary took writes{measured}")
     result["problems"] = problems
     logins = sum(client.refused_logins for client in load.clients[::2])
     say(f"  {name}: new primary after {result['detector']:.2f} s; without service: pgring {mine['gap']:.2f} s, "
-        f"libpq {result['libpq']['gap']:.2f} s; errors: pgring {mine['errors']} of {mine['writes']}, "
-        f"libpq {result['libpq']['errors']} of {result['libpq']['writes']}; refused logins: {logins}")
+        f"libpq {result['libpq']['gap']:.2f} s; longest wait: pgring {mine['slowest']:.2f} s; "
+        f"errors: pgring {mine['errors']} of {mine['writes']}, "
+        f"libpq {result['libpq']['errors']} of {result['libpq']['writes']}; refused logins: {logins}; "
+        f"machine's longest stall: {stall:.2f} s{measured_after}")
     for problem in problems[:10]:
         say("    WRONG:", problem)
     if elsewhere:
         say(f"    (libpq's clients: {len(elsewhere)} writes wrong, the first: {elsewhere[0]})")
     return result
+
+
+def played(arguments, faults, results):
+    """All rounds, each result noted as it comes."""
+    stage = None
+    try:
+        for turn, name in itertools.product(range(arguments.rounds), faults):
+            say(f"round {turn + 1} of {arguments.rounds}: {name}")
+            try:
+                stage = stage or Stage(arguments).__enter__()
+                result = round_of(name, stage, arguments)
+                broken = result.get("broken", False)
+            except Exception as error:
+                # The stage did not get so far: nothing is known of pgring. The next round has a new one.
+                traceback.print_exc()
+                say(f"    the round came to nothing: {error!r}")
+                result = {"fault": name, "problems": [f"came to nothing: {error!r}"]}
+                broken = True
+            if broken and stage:
+                stage.__exit__()
+                stage = None
+            results.append({"round": turn + 1, **result})
+            if arguments.json:
+                Path(arguments.json).write_text(json.dumps(results, indent=1))
+    finally:
+        if stage:
+            stage.__exit__()
+
+
+def figures_of(results, faults):
+    print(f"\n{'seconds, median and worst':30} {'new primary':>16} {'without service':>16} {'beyond the new':>16} "
+          f"{'longest wait':>16} {'errors':>7}   rounds")
+    for name, kind in itertools.product(faults, TABLES):
+        told = [result for result in results if result["fault"] == name and kind in result]
+        if not told:
+            continue
+
+        def figures(value):
+            values = [value(result) for result in told]
+            return f"{statistics.median(values):7.2f} {max(values):8.2f}"
+
+        errors = sum(sum(result[kind]["errors"].values()) for result in told)
+        print(f"{name:16} {'through ' + kind:>13} {figures(lambda r: r['detector'])} "
+              f"{figures(lambda r: r[kind]['gap'])} {figures(lambda r: r[kind]['gap'] - r['detector'])} "
+              f"{figures(lambda r: r[kind]['slowest'])} {errors:7}   {len(told)}", flush=True)
 
 
 def main():
@@ -738,35 +961,13 @@ def main():
     # Whoever ends us has the namespaces and disks taken down, also of a run in the background.
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, lambda *_: sys.exit("ended"))
-    with Stage(arguments) as stage:
-        for turn in range(arguments.rounds):
-            for name in faults:
-                say(f"round {turn + 1} of {arguments.rounds}: {name}")
-                try:
-                    results.append(round_of(name, stage, arguments))
-                except (RuntimeError, OSError, psycopg.Error) as error:
-                    # The stage did not get so far: nothing is known of pgring, and the next may do better.
-                    say(f"    the round came to nothing: {error}")
-                    results.append({"fault": name, "problems": [f"{name} came to nothing: {error}"]})
-                if arguments.json:
-                    Path(arguments.json).write_text(json.dumps(results, indent=1))
-    print(f"\n{'seconds without service':24} {'Patroni':>16} {'pgring':>16} {'beyond Patroni':>16} {'libpq':>16}   errors")
-    for name in faults:
-        mine = [result for result in results if result["fault"] == name and "pgring" in result]
-        if not mine:
-            continue
-
-        def figures(values):
-            values = list(values)
-            return f"{statistics.median(values):7.2f} {max(values):7.2f}"
-
-        errors = sum(sum(result["pgring"]["errors"].values()) for result in mine)
-        others = sum(sum(result["libpq"]["errors"].values()) for result in mine)
-        print(f"{name:24} {figures(r['detector'] for r in mine):>16} {figures(r['pgring']['gap'] for r in mine):>16} "
-              f"{figures(r['pgring']['gap'] - r['detector'] for r in mine):>16} "
-              f"{figures(r['libpq']['gap'] for r in mine):>16}   {errors} and {others}")
-    print("(median and worst)")
-    wrong = [problem for result in results for problem in result["problems"]]
+    try:
+        played(arguments, faults, results)
+    finally:
+        figures_of(results, list(dict.fromkeys(faults)))
+    wrong = [(result, problem) for result in results for problem in result["problems"]]
+    for result, problem in wrong:
+        print(f"WRONG: {result['fault']}, round {result['round']}: {problem}")
     if wrong:
         raise SystemExit(f"{len(wrong)} things were wrong")
     say("nothing was wrong")

@@ -6,8 +6,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -425,6 +425,27 @@ fn after_a_pause_the_primary_is_the_one_there_is_then() {
     assert_eq!((pair.rows(&pair.old), pair.rows(&pair.new)), ("1".to_owned(), "1 2".to_owned()));
 }
 
+/// The old primary's machine is switched off, and answers neither yes nor no.
+#[test]
+fn a_resume_does_not_wait_for_what_was_replaced() {
+    let pair = Pair::new();
+    let config = pair.config().set("health", "interval", "\"1h\"").set("health", "timeout", "\"40s\"");
+    let proxy = Proxy::start(config);
+    let mut client = pair.login(&proxy);
+    let mut console = Raw::login(&proxy.address(), APP, "pgring");
+    console.set_patience(PATIENCE);
+    assert_eq!(said(&mut client, &insert(1)), "INSERT 0 1 I");
+    assert_eq!(said(&mut console, &format!("PAUSE {}", pair.name)), "PAUSE I");
+    catch_up(&pair.old, &pair.new);
+    promote(&pair.new);
+    let _stopped = Stopped::all_of(&pair.old);
+    let began = Instant::now();
+    assert_eq!(said(&mut console, &format!("RESUME {}", pair.name)), "RESUME I");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert_eq!(said(&mut client, &insert(2)), "INSERT 0 1 I");
+    assert_eq!(pair.rows(&pair.new), "1 2");
+}
+
 /// One shard's pause is nobody else's.
 #[test]
 fn a_shard_is_paused_alone() {
@@ -541,8 +562,8 @@ fn a_rumour_has_the_servers_looked_at() {
     let pair = Pair::new();
     let patroni = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = patroni.local_addr().unwrap();
-    let leads = std::sync::Arc::new(Mutex::new("old".to_owned()));
-    let tells = std::sync::Arc::clone(&leads);
+    let leads = Arc::new(Mutex::new("old".to_owned()));
+    let tells = Arc::clone(&leads);
     std::thread::spawn(move || {
         for stream in patroni.incoming() {
             let mut stream = stream.unwrap();
@@ -581,15 +602,15 @@ fn a_rumour_has_the_servers_looked_at() {
 /// A port behind which another server can be put; connections that there are stay where they are.
 struct Address {
     port: u16,
-    target: std::sync::Arc<Mutex<String>>,
+    target: Arc<Mutex<String>>,
 }
 
 impl Address {
     fn of(server: &Cluster) -> Address {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let target = std::sync::Arc::new(Mutex::new(server.address()));
-        let now = std::sync::Arc::clone(&target);
+        let target = Arc::new(Mutex::new(server.address()));
+        let now = Arc::clone(&target);
         std::thread::spawn(move || {
             for near in listener.incoming() {
                 let (mut near, mut far) = (near.unwrap(), TcpStream::connect(&*now.lock().unwrap()).unwrap());
@@ -748,4 +769,148 @@ fn a_slow_shard_starves_no_other() {
     assert!(["53300", "57P03"].contains(&told(&frames).as_str()), "{frames:?}");
     let error = frames.iter().find(|frame| frame.tag == b'E').unwrap().field(b'M').unwrap();
     assert!(error.contains("s2"), "which pool: {error}");
+}
+
+/// A port before a server whose clients' logins are counted, and let in or not. What pgring asks for
+/// itself is let in always.
+struct Door {
+    port: u16,
+    rules: Arc<Rules>,
+}
+
+#[derive(Default)]
+struct Rules {
+    /// Logins are hung up on.
+    refuses: AtomicBool,
+    /// Logins get no answer, for now.
+    holds: AtomicBool,
+    logins: Mutex<Logins>,
+    streams: Mutex<Vec<TcpStream>>,
+}
+
+#[derive(Default)]
+struct Logins {
+    begun: usize,
+    let_in: usize,
+    under_way: usize,
+    /// When one more began: how many had been let in, and how many were under way.
+    seen: Vec<(usize, usize)>,
+}
+
+/// A login takes so long.
+const LOGIN: Duration = Duration::from_millis(100);
+
+impl Door {
+    fn of(server: &Cluster) -> Door {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (rules, target) = (Arc::<Rules>::default(), server.address());
+        let known = Arc::clone(&rules);
+        std::thread::spawn(move || {
+            for near in listener.incoming() {
+                let (near, known, target) = (near.unwrap(), Arc::clone(&known), target.clone());
+                // What fails does so because one of the two is gone.
+                std::thread::spawn(move || known.meet(near, &target).ok());
+            }
+        });
+        Door { port, rules }
+    }
+}
+
+impl Rules {
+    fn meet(&self, mut near: TcpStream, target: &str) -> std::io::Result<()> {
+        let mut length = [0; 4];
+        near.read_exact(&mut length)?;
+        let mut startup = vec![0; u32::from_be_bytes(length) as usize - length.len()];
+        near.read_exact(&mut startup)?;
+        if startup.windows(9).any(|at| at == b"user\0app\0") {
+            {
+                let mut logins = self.logins.lock().unwrap();
+                logins.begun += 1;
+                logins.under_way += 1;
+                let now = (logins.let_in, logins.under_way);
+                logins.seen.push(now);
+            }
+            let refused = self.refuses.load(Ordering::SeqCst);
+            while !refused && self.holds.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            if !refused {
+                std::thread::sleep(LOGIN);
+            }
+            let mut logins = self.logins.lock().unwrap();
+            logins.under_way -= 1;
+            if refused {
+                return Ok(());
+            }
+            logins.let_in += 1;
+            self.streams.lock().unwrap().push(near.try_clone()?);
+        }
+        let mut far = TcpStream::connect(target)?;
+        far.write_all(&[&length[..], &startup].concat())?;
+        let (mut back, mut forth) = (far.try_clone()?, near.try_clone()?);
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut back, &mut forth);
+            let _ = forth.shutdown(Shutdown::Both);
+        });
+        let copied = std::io::copy(&mut near, &mut far);
+        far.shutdown(Shutdown::Both)?;
+        copied.map(drop)
+    }
+
+    fn begin_anew(&self) {
+        let mut logins = self.logins.lock().unwrap();
+        *logins = Logins { under_way: logins.under_way, ..Logins::default() };
+    }
+}
+
+/// Forty clients want a connection each: while it cannot be had few attempts are made, then one, and
+/// then not many more at a time than have succeeded.
+#[test]
+fn a_server_that_returns_is_not_stormed() {
+    let servers = support::servers(1);
+    let name = support::database(&servers, TABLE);
+    let door = Door::of(servers[0]);
+    let rules = &door.rules;
+    let config = watchful()
+        .set("pool", "size", "50")
+        .set("health", "failover_hold", "\"60s\"")
+        .database_at(&name, &[vec![format!("127.0.0.1:{}", door.port)]]);
+    let proxy = Proxy::start(config);
+    let mut clients: Vec<Raw> = (0..40).map(|_| Raw::login(&proxy.address(), APP, &name)).collect();
+    assert_eq!(clients[0].value("SELECT 1"), "1");
+
+    rules.refuses.store(true, Ordering::SeqCst);
+    rules.begin_anew();
+    for stream in rules.streams.lock().unwrap().drain(..) {
+        // It may have been closed already.
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+    for (id, client) in (0..).zip(&mut clients) {
+        client.set_patience(PATIENCE);
+        client.send(&query(&format!("BEGIN; {}; SELECT pg_sleep(0.3); COMMIT", insert(id))));
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let tried = rules.logins.lock().unwrap().begun;
+    assert!((2..=20).contains(&tried), "{tried} attempts while the server was away");
+
+    // It is there again, and does not get on.
+    rules.holds.store(true, Ordering::SeqCst);
+    eventually("none is refused any more", || rules.logins.lock().unwrap().under_way == 0);
+    rules.begin_anew();
+    rules.refuses.store(false, Ordering::SeqCst);
+    eventually("it is tried", || rules.logins.lock().unwrap().begun > 0);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(rules.logins.lock().unwrap().begun, 1, "one finds out whether it is back");
+    rules.holds.store(false, Ordering::SeqCst);
+    for client in &mut clients {
+        assert_eq!(told(&client.until(b'Z', 1)), "COMMIT", "{}", proxy.log());
+    }
+    let logins = rules.logins.lock().unwrap();
+    for (let_in, under_way) in &logins.seen {
+        let most = 1 << (*let_in).min(20);
+        assert!(*under_way <= most, "{under_way} logins at a time after {let_in}: {:?}", logins.seen);
+    }
+    println!("{tried} attempts while it was away, then {:?}", logins.seen);
+    assert!(logins.let_in > 4, "they need more than a few: {:?}", logins.seen);
 }

@@ -345,7 +345,10 @@ impl Session {
         if self.awaits_timeline() {
             self.await_timeline(shard).await?;
         }
-        let Some(needed) = self.needed(shard).await? else { return Ok(None) };
+        let Some(needed) = self.needed(shard).await? else {
+            self.database.metrics[shard.index()].reads.position.inc();
+            return Ok(None);
+        };
         let hold = self.database.shards.get(shard.index()).map(|shard| shard.failover_hold);
         let until = Instant::now() + hold.unwrap_or_default();
         let mut unreachable: Vec<EndpointIndex> = Vec::new();
@@ -353,6 +356,7 @@ impl Session {
             let Some((endpoint, pool, known)) = self.choose_reader(shard, analytical, needed, &unreachable)
             else {
                 if !strict {
+                    self.database.metrics[shard.index()].reads.unhealthy.inc();
                     return Ok(None);
                 }
                 self.await_reader(shard, until).await?;
@@ -369,10 +373,12 @@ impl Session {
                     match self.has_replayed(&mut lease, needed).await {
                         Ok(true) => {
                             lease.reads();
+                            self.database.metrics[shard.index()].reads.replica.inc();
                             return Ok(Some(lease));
                         }
                         Ok(false) => {
                             self.worker.local.give_back(lease);
+                            self.database.metrics[shard.index()].reads.behind.inc();
                             return Ok(None);
                         }
                         Err(error) => tracing::debug!("a replica could not be asked how far it is: {error}"),

@@ -361,6 +361,10 @@ pub struct Totals {
     pub binds: u64,
     /// Clients that connected.
     pub client_connects: u64,
+    /// Reads that a replica answered.
+    pub replica_reads: u64,
+    /// Reads that were for a replica, and that the primary answered.
+    pub replica_read_fallbacks: u64,
 }
 
 impl Totals {
@@ -392,6 +396,8 @@ impl Totals {
             server_parses: a_second(grown.server_parses),
             binds: a_second(grown.binds),
             client_connects: a_second(grown.client_connects),
+            replica_reads: a_second(grown.replica_reads),
+            replica_read_fallbacks: a_second(grown.replica_read_fallbacks),
         }
     }
 
@@ -409,6 +415,8 @@ impl Totals {
             server_parses: with(self.server_parses, other.server_parses),
             binds: with(self.binds, other.binds),
             client_connects: with(self.client_connects, other.client_connects),
+            replica_reads: with(self.replica_reads, other.replica_reads),
+            replica_read_fallbacks: with(self.replica_read_fallbacks, other.replica_read_fallbacks),
         }
     }
 }

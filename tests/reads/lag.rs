@@ -98,6 +98,80 @@ async fn a_session_sees_its_own_writes_and_others_what_they_are_told() {
     assert_eq!(other.simple_query("SHOW pgring.lsn").await.unwrap_err().code().unwrap().code(), "25001");
 }
 
+/// Where reads for replicas went, and why: `replica behind no-healthy-replica unknown-position`, and what
+/// `SHOW STATS` makes of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_are_counted_by_what_became_of_them() {
+    let mut shards = shards(1, 1);
+    let name = fill(&shards, SCRIPT);
+    let proxy = start(config(&name, &shards), &shards);
+    let counts = || {
+        let (_, page) = proxy.get("/metrics");
+        let of = |outcome: &str| -> u64 {
+            let named = |line: &&str| {
+                line.starts_with("pgring_replica_reads_total{")
+                    && line.contains(&format!("database=\"{name}\""))
+                    && line.contains(&format!("outcome=\"{outcome}\""))
+                    && line.contains("shard=\"s1\"")
+            };
+            page.lines()
+                .find(named)
+                .unwrap_or_else(|| panic!("{outcome}: {page}"))
+                .rsplit(' ')
+                .next()
+                .unwrap()
+                .parse()
+                .unwrap()
+        };
+        ["replica", "behind", "no-healthy-replica", "unknown-position"].map(of)
+    };
+    let client = connect(&proxy.dsn(APP, &name)).await;
+    let read = "SELECT v FROM kept WHERE k = 1";
+    let mut before = counts();
+    let mut grown = |step: &str, expect: [u64; 4]| {
+        let now = counts();
+        let by: Vec<u64> = now.iter().zip(before).map(|(now, before)| now - before).collect();
+        assert_eq!(by, expect, "{step}");
+        before = now;
+    };
+    row(&client, read).await;
+    for statement in ["BEGIN READ ONLY", read, read, "COMMIT"] {
+        row(&client, statement).await;
+    }
+    row(&client, "/* pgring: fresh */ SELECT 1").await;
+    grown("two were answered there, and one was not for it", [2, 0, 0, 0]);
+    pause(&shards[0].replicas[0]);
+    client.batch_execute("UPDATE kept SET v = 1 WHERE k = 1").await.unwrap();
+    row(&client, read).await;
+    grown("it has not replayed so far", [0, 1, 0, 0]);
+    let stranger = connect(&proxy.dsn(APP, &name)).await;
+    stranger.batch_execute("SET pgring.lsn = 's1=0/1@9'").await.unwrap();
+    row(&stranger, read).await;
+    grown("of a timeline that is not known here", [0, 0, 0, 1]);
+    resume(&shards[0].replicas[0]);
+    shards[0].replicas[0].stop().unwrap();
+    let down = || {
+        let (_, page) = proxy.get("/metrics");
+        let replica = shards[0].replicas[0].address();
+        page.lines().any(|l| l.starts_with("pgring_endpoint_up") && l.contains(&replica) && l.ends_with(" 0"))
+    };
+    eventually("the replica is down", down);
+    row(&client, read).await;
+    grown("there is none", [0, 0, 1, 0]);
+    let console = connect(&proxy.dsn(APP, "pgring")).await;
+    let stats = console.simple_query("SHOW STATS").await.unwrap();
+    let of = |column: &str| {
+        let of_database = stats.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) if row.get("database") == Some(&name) => row.get(column),
+            _ => None,
+        });
+        of_database.unwrap().to_owned()
+    };
+    let [replica, behind, none, position] = before;
+    assert_eq!(of("total_replica_read_count"), replica.to_string());
+    assert_eq!(of("total_replica_read_fallback_count"), (behind + none + position).to_string());
+}
+
 /// Positions of the old timeline are not compared with the new one's.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_goes_on_after_a_failover() {

@@ -1,5 +1,6 @@
 //! `SHOW STATS` and its three views. The names are PgBouncer's, with its inconsistencies:
-//! `total_received` beside `avg_recv`, and no prefix in `SHOW STATS_TOTALS`.
+//! `total_received` beside `avg_recv`, and no prefix in `SHOW STATS_TOTALS`. Those of replicas are
+//! pgring's own, behind PgBouncer's.
 
 use super::super::table::{Column, Kind, Table, is};
 use crate::telemetry::snapshot::{StatsRow, Totals};
@@ -115,6 +116,22 @@ const FIGURES: &[Figure] = &[
         bare_average: "client_connect_count",
         named: ["total_client_connect_count", "avg_client_connect_count"],
         value: |totals| totals.client_connects,
+    },
+    Figure {
+        total: "total_replica_read_count",
+        average: "avg_replica_read_count",
+        bare_total: "replica_read_count",
+        bare_average: "replica_read_count",
+        named: ["total_replica_read_count", "avg_replica_read_count"],
+        value: |totals| totals.replica_reads,
+    },
+    Figure {
+        total: "total_replica_read_fallback_count",
+        average: "avg_replica_read_fallback_count",
+        bare_total: "replica_read_fallback_count",
+        bare_average: "replica_read_fallback_count",
+        named: ["total_replica_read_fallback_count", "avg_replica_read_fallback_count"],
+        value: |totals| totals.replica_read_fallbacks,
     },
 ];
 

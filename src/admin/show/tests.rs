@@ -40,22 +40,23 @@ fn columns_of_each_show() {
             "database total_server_assignment_count total_xact_count total_query_count total_received \
              total_sent total_xact_time total_query_time total_wait_time total_client_parse_count \
              total_server_parse_count total_bind_count total_client_connect_count \
-             avg_server_assignment_count avg_xact_count avg_query_count avg_recv avg_sent avg_xact_time \
+             total_replica_read_count total_replica_read_fallback_count avg_server_assignment_count avg_xact_count avg_query_count avg_recv avg_sent avg_xact_time \
              avg_query_time avg_wait_time avg_client_parse_count avg_server_parse_count avg_bind_count \
-             avg_client_connect_count"
+             avg_client_connect_count avg_replica_read_count avg_replica_read_fallback_count"
                 .into(),
         ),
         (
             Show::StatsTotals,
             "database server_assignment_count xact_count query_count bytes_received bytes_sent xact_time \
-             query_time wait_time client_parse_count server_parse_count bind_count client_connect_count"
+             query_time wait_time client_parse_count server_parse_count bind_count client_connect_count \
+             replica_read_count replica_read_fallback_count"
                 .into(),
         ),
         (
             Show::StatsAverages,
             "database server_assignment_count xact_count query_count bytes_received bytes_sent xact_time \
              query_time wait_time avg_client_parse_count avg_server_parse_count avg_bind_count \
-             client_connect_count"
+             client_connect_count replica_read_count replica_read_fallback_count"
                 .into(),
         ),
         (Show::Totals, "name value".into()),
@@ -235,8 +236,8 @@ fn values() {
         (Show::StatsAverages, 1, "query_time", Some("500")),
         (Show::Totals, 2, "name", Some("total_query_count")),
         (Show::Totals, 2, "value", Some("40")),
-        (Show::Totals, 18, "name", Some("avg_query_time")),
-        (Show::Totals, 18, "value", Some("200")),
+        (Show::Totals, 20, "name", Some("avg_query_time")),
+        (Show::Totals, 20, "value", Some("200")),
         (Show::Lists, 6, "list", Some("used_clients")),
         (Show::Lists, 6, "items", Some("3")),
         (Show::State, 0, "value", Some("yes")),

@@ -314,13 +314,18 @@ impl ShardBoard {
     }
 
     /// Probes every endpoint and waits until each has answered or failed to, for `limit` at most;
-    /// false if that was not enough. Cancel safe.
+    /// false if that was not enough. Those that were replaced are not waited for: a server that is
+    /// switched off answers nobody. Cancel safe.
     pub async fn refresh(&self, limit: Duration) -> bool {
         let asked = Instant::now();
         let all = async {
             loop {
-                let missing = |answered: &Option<Instant>| answered.is_none_or(|begun| begun < asked);
-                if !lock(&self.tasks).answered.iter().any(missing) {
+                let missing: Vec<usize> = {
+                    let tasks = lock(&self.tasks);
+                    let unheard = |begun: &Option<Instant>| begun.is_none_or(|begun| begun < asked);
+                    (0..).zip(&tasks.answered).filter(|(_, at)| unheard(at)).map(|(index, _)| index).collect()
+                };
+                if missing.is_empty() || self.has_replaced(&missing) {
                     return;
                 }
                 self.probe_now();
@@ -328,6 +333,17 @@ impl ShardBoard {
             }
         };
         tokio::time::timeout(limit, all).await.is_ok()
+    }
+
+    /// Is the primary none of these, and on a later timeline than each of them was when it was heard
+    /// of last?
+    fn has_replaced(&self, others: &[usize]) -> bool {
+        let snapshot = self.load();
+        let timeline = |index: usize| snapshot.endpoints.get(index)?.health.probe.as_ref()?.timeline;
+        let Ok(primary) = &snapshot.roles.primary else { return false };
+        let Some(now) = timeline(primary.index()) else { return false };
+        // None of its own is lower than itself.
+        others.iter().all(|&other| timeline(other).is_some_and(|before| before < now))
     }
 
     /// Until another endpoint than this is the primary. Cancel safe.

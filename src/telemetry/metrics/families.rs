@@ -6,7 +6,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
-use super::handles::{DatabaseMetrics, ShardMetrics};
+use super::handles::{DatabaseMetrics, ReadCounters, ShardMetrics};
 
 /// Few, because each is a series a shard: 100 µs to 10 s, about three times the last.
 const BUCKETS: [f64; 11] = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
@@ -14,6 +14,7 @@ const BUCKETS: [f64; 11] = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 
 /// Every family with a label that only a configuration knows.
 pub(super) struct Families {
     pub(super) query_seconds: HistogramVec,
+    pub(super) replica_reads: IntCounterVec,
     pub(super) server_connects: IntCounterVec,
     pub(super) server_connect_errors: IntCounterVec,
     pub(super) server_lost: IntCounterVec,
@@ -44,6 +45,11 @@ impl Families {
                 "query_seconds",
                 "How long statements took on a shard",
                 &["database", "shard", "kind"],
+            ),
+            replica_reads: make.int_counters(
+                "replica_reads_total",
+                "Reads for a replica: answered there, or why by the primary",
+                &["database", "shard", "outcome"],
             ),
             server_connects: make.int_counters("server_connects_total", "Server connections made", shard),
             server_connect_errors: make.int_counters(
@@ -118,6 +124,9 @@ impl Families {
         ShardMetrics {
             query_read: self.query_seconds.with_label_values(&[database, shard, "read"]),
             query_write: self.query_seconds.with_label_values(&[database, shard, "write"]),
+            reads: ReadCounters::of(|outcome| {
+                self.replica_reads.with_label_values(&[database, shard, outcome])
+            }),
             server_connects: self.server_connects.with_label_values(&[database, shard]),
             server_connect_errors: self.server_connect_errors.with_label_values(&[database, shard]),
             server_lost: self.server_lost.with_label_values(&[database, shard]),
@@ -149,6 +158,9 @@ impl Families {
         let labels = [database, shard];
         gone(self.query_seconds.remove_label_values(&[database, shard, "read"]));
         gone(self.query_seconds.remove_label_values(&[database, shard, "write"]));
+        for outcome in ReadCounters::OUTCOMES {
+            gone(self.replica_reads.remove_label_values(&[database, shard, outcome]));
+        }
         gone(self.server_connects.remove_label_values(&labels));
         gone(self.server_connect_errors.remove_label_values(&labels));
         gone(self.server_lost.remove_label_values(&labels));

@@ -88,6 +88,36 @@ pub struct PlanCacheCounters {
     pub miss: IntCounter,
 }
 
+/// `pgring_replica_reads_total{outcome}`: statements and transactions that were for a replica.
+#[derive(Clone, Debug)]
+pub struct ReadCounters {
+    /// A replica answered.
+    pub replica: IntCounter,
+    /// The primary: what the session has to see was not on the replica in time.
+    pub behind: IntCounter,
+    /// The primary: no replica was healthy, or none could be reached.
+    pub unhealthy: IntCounter,
+    /// The primary: where in the log is what the session has to see is not known.
+    pub position: IntCounter,
+}
+
+impl ReadCounters {
+    pub(super) const OUTCOMES: [&'static str; 4] =
+        ["replica", "behind", "no-healthy-replica", "unknown-position"];
+
+    pub(super) fn of(counter: impl Fn(&str) -> IntCounter) -> ReadCounters {
+        let [replica, behind, unhealthy, position] = ReadCounters::OUTCOMES.map(counter);
+        ReadCounters { replica, behind, unhealthy, position }
+    }
+
+    /// Those that the primary answered in a replica's stead.
+    pub(super) fn fallbacks(&self) -> u64 {
+        [&self.behind, &self.unhealthy, &self.position]
+            .iter()
+            .fold(0, |sum, counter| sum.saturating_add(counter.get()))
+    }
+}
+
 /// What a statement on a shard counts. Asked for once a pool; clones are cheap.
 #[derive(Clone, Debug)]
 pub struct ShardMetrics {
@@ -95,6 +125,8 @@ pub struct ShardMetrics {
     pub query_read: Histogram,
     /// Statements that may write.
     pub query_write: Histogram,
+    /// Reads for replicas.
+    pub reads: ReadCounters,
     /// Server connections made.
     pub server_connects: IntCounter,
     /// Server connections that could not be made.

@@ -21,8 +21,8 @@ use prometheus::{Gauge, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 use self::families::{Families, Make, gone};
 use self::handles::micros;
 pub use self::handles::{
-    ClientGauges, DatabaseMetrics, EndpointLabel, PlanCacheCounters, RouteCounters, ServerCount,
-    ShardMetrics, TransactionCounters, TwoPhaseMetrics,
+    ClientGauges, DatabaseMetrics, EndpointLabel, PlanCacheCounters, ReadCounters, RouteCounters,
+    ServerCount, ShardMetrics, TransactionCounters, TwoPhaseMetrics,
 };
 use super::snapshot::Totals;
 
@@ -57,8 +57,27 @@ struct KnownDatabase {
     handles: DatabaseMetrics,
     shards: BTreeMap<String, KnownShard>,
     /// What shards that are gone had counted, so that totals never step back.
-    retired_queries: u64,
-    retired_query_us: u64,
+    retired: OfShards,
+}
+
+/// What is a sum over a database's shards.
+#[derive(Clone, Copy, Default)]
+struct OfShards {
+    queries: u64,
+    query_us: u64,
+    replica_reads: u64,
+    replica_read_fallbacks: u64,
+}
+
+impl OfShards {
+    fn and(self, shard: &ShardMetrics) -> OfShards {
+        OfShards {
+            queries: self.queries.saturating_add(shard.queries()),
+            query_us: self.query_us.saturating_add(shard.query_us()),
+            replica_reads: self.replica_reads.saturating_add(shard.reads.replica.get()),
+            replica_read_fallbacks: self.replica_read_fallbacks.saturating_add(shard.reads.fallbacks()),
+        }
+    }
 }
 
 struct KnownShard {
@@ -208,25 +227,22 @@ impl Metrics {
             return Totals::default();
         };
         let handles = &known.handles;
+        let shards = known.shards.values().fold(known.retired, |sum, shard| sum.and(&shard.handles));
         Totals {
             server_assignments: handles.server_assignments.get(),
             transactions: handles.transactions.get(),
-            queries: known
-                .shards
-                .values()
-                .fold(known.retired_queries, |sum, shard| sum.saturating_add(shard.handles.queries())),
+            queries: shards.queries,
             received_bytes: handles.received_bytes.get(),
             sent_bytes: handles.sent_bytes.get(),
             transaction_us: micros(handles.transaction_seconds.get()),
-            query_us: known
-                .shards
-                .values()
-                .fold(known.retired_query_us, |sum, shard| sum.saturating_add(shard.handles.query_us())),
+            query_us: shards.query_us,
             wait_us: micros(handles.wait_seconds.get()),
             client_parses: handles.client_parses.get(),
             server_parses: handles.server_parses.get(),
             binds: handles.binds.get(),
             client_connects: handles.client_connects.get(),
+            replica_reads: shards.replica_reads,
+            replica_read_fallbacks: shards.replica_read_fallbacks,
         }
     }
 
@@ -237,8 +253,7 @@ impl Metrics {
             live.iter().map(|at| (at.database.as_str(), at.shard.as_str())).collect();
         let mut known = self.lock();
         for (database, state) in known.iter_mut() {
-            let mut retired_queries = state.retired_queries;
-            let mut retired_query_us = state.retired_query_us;
+            let mut retired = state.retired;
             state.shards.retain(|shard, of_shard| {
                 of_shard.endpoints.retain(|endpoint| {
                     let at = EndpointLabel {
@@ -254,14 +269,12 @@ impl Metrics {
                 });
                 let stays = shards.contains(&(database.as_str(), shard.as_str()));
                 if !stays {
-                    retired_queries = retired_queries.saturating_add(of_shard.handles.queries());
-                    retired_query_us = retired_query_us.saturating_add(of_shard.handles.query_us());
+                    retired = retired.and(&of_shard.handles);
                     self.families.forget_shard(database, shard);
                 }
                 stays
             });
-            state.retired_queries = retired_queries;
-            state.retired_query_us = retired_query_us;
+            state.retired = retired;
         }
         known.retain(|database, _| {
             let stays = databases.contains(database.as_str());
@@ -293,8 +306,7 @@ impl Metrics {
         known.entry(database.to_owned()).or_insert_with(|| KnownDatabase {
             handles: self.families.database(database),
             shards: BTreeMap::new(),
-            retired_queries: 0,
-            retired_query_us: 0,
+            retired: OfShards::default(),
         })
     }
 

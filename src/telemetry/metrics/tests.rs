@@ -9,6 +9,7 @@ fn filled() -> Metrics {
     let metrics = Metrics::new();
     for (database, shard) in [("a", "s1"), ("a", "s2"), ("b", "s1")] {
         metrics.shard(database, shard).query_read.observe(0.002);
+        metrics.shard("a", "s2").reads.behind.inc();
         metrics.set_endpoint(&at(database, shard, "h:1"), true, None);
         metrics.set_endpoint(&at(database, shard, "h:2"), false, Some(Duration::from_millis(1500)));
         metrics.set_ring(database, [(shard, 0.5)], 0.25);
@@ -42,6 +43,10 @@ fn every_promised_name_is_there() {
         "pgring_two_phase_total{outcome=\"committed\"} 0",
         "pgring_two_phase_in_doubt 0",
         "pgring_two_phase_oldest_seconds 0",
+        "pgring_replica_reads_total{database=\"a\",outcome=\"replica\",shard=\"s1\"} 0",
+        "pgring_replica_reads_total{database=\"a\",outcome=\"behind\",shard=\"s1\"} 0",
+        "pgring_replica_reads_total{database=\"a\",outcome=\"no-healthy-replica\",shard=\"s1\"} 0",
+        "pgring_replica_reads_total{database=\"a\",outcome=\"unknown-position\",shard=\"s1\"} 0",
         "pgring_routes_total{route=\"single\"} 0",
         "pgring_routes_total{route=\"subset\"} 0",
         "pgring_routes_total{route=\"all\"} 0",
@@ -96,7 +101,7 @@ fn servers_are_replaced_as_a_whole() {
 fn what_a_reload_removed_goes() {
     let metrics = filled();
     let before = metrics.totals("a");
-    assert_eq!((before.queries, before.query_us), (2, 4000));
+    assert_eq!((before.queries, before.query_us, before.replica_read_fallbacks), (2, 4000, 3));
 
     metrics.retain(&BTreeSet::from([at("a", "s1", "h:1")]));
     let text = metrics.encode();
