@@ -59,7 +59,11 @@ from pathlib import Path
 try:
     import psycopg
 except ImportError:  # Run by hand: the drivers are in the virtual environment.
-    os.execv(Path(__file__).resolve().parent.parent / ".venv/bin/python", ["python", *sys.argv])
+    python = str(Path(__file__).resolve().parent.parent / ".venv/bin/python")
+    if sys.executable == python:
+        raise
+    # Python finds its packages by what it is called.
+    os.execv(python, [python, *sys.argv])
 
 ROOT = Path(__file__).resolve().parent.parent
 NETWORK = "10.213.77"
