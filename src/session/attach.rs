@@ -363,6 +363,17 @@ impl Session {
         let Some(held) = &self.held else { return Ok(()) };
         let topology = &self.database.topology;
         let open = self.tx.phase() == Phase::Open;
+        if open && self.batch.has_ended_transaction() {
+            return Err(ClientError::refused(
+                format!(
+                    "a transaction has ended on shard \"{}\" in the middle of a pipeline, and what follows is for shard \"{}\"",
+                    topology.name(held.shard),
+                    topology.name(shard)
+                ),
+                "Send a Sync after COMMIT or ROLLBACK.",
+            )
+            .into());
+        }
         if open {
             self.may_go_on(held.shard, shard)?;
         }

@@ -22,8 +22,10 @@ const PIPELINES: u64 = 400;
 /// has closed meanwhile; a portal whose `Bind` the server never came to; a `Describe` in a
 /// transaction that only pgring knew to have failed; a confirmation taken for one of the next batch;
 /// the unnamed statement lost to the check of a text whose name is taken; a portal that pgring was to
-/// answer, lost to a `Bind` that went to the server.
-const ONCE_WRONG: [u64; 10] = [5423, 9043, 9286, 9489, 9599, 20564, 20587, 20618, 20623, 20698];
+/// answer, lost to a `Bind` that went to the server; the unnamed statement that a `Query` behind a batch
+/// dropped, back with that batch's failure; the end of a transaction on one shard, before a statement for
+/// another, without a Sync between them.
+const ONCE_WRONG: [u64; 11] = [5423, 9043, 9286, 9489, 9599, 20564, 20587, 20618, 20623, 20698, 30188];
 
 struct Random(u64);
 
