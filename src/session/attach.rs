@@ -474,6 +474,13 @@ impl Session {
         let cancelled = control.is_being_cancelled();
         if cancelled || held.doubt != Doubt::None {
             let (control, worker) = (Rc::clone(control), Rc::clone(&self.worker));
+            let schema = self.database.schema.load();
+            let sets = schema.as_ref().and_then(|schema| schema.suspects().sets());
+            if sets.is_none() && held.doubt == Doubt::Equal {
+                // What they set is not known any more.
+                held.doubt = Doubt::Settings;
+            }
+            let equal = sets.unwrap_or_default().to_vec();
             tokio::task::spawn_local(async move {
                 if cancelled {
                     control.cancels_done().await;
@@ -482,6 +489,7 @@ impl Session {
                 let cleaning = async {
                     match held.doubt {
                         Doubt::None => Ok(()),
+                        Doubt::Equal => held.lease.reset(&equal).await,
                         Doubt::Settings => held.lease.forget_settings().await,
                         Doubt::Anything => held.lease.discard_all().await,
                     }

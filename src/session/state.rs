@@ -166,6 +166,8 @@ pub(super) struct Held {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Doubt {
     None,
+    /// One of the parameters that functions set, with the value it has anyway.
+    Equal,
     /// A parameter of a name that only the code knows.
     Settings,
     /// Nothing was asked.
