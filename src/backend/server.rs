@@ -332,6 +332,24 @@ impl Server {
         Ok(())
     }
 
+    /// Is this a parameter whose changes it tells?
+    pub fn reports(&self, name: &str) -> bool {
+        self.reported.keys().any(|reported| reported.eq_ignore_ascii_case(name))
+    }
+
+    /// Forgets these settings, but for those that a session has made.
+    ///
+    /// # Errors
+    /// As [`Server::run`]; the connection must then be closed.
+    pub async fn reset(&mut self, names: &[String]) -> Result<(), ServerError> {
+        let others = names.iter().filter(|name| self.settings.get(name).is_none() && !self.reports(name));
+        let resets: Vec<String> = others.map(|name| format!("RESET {name}")).collect();
+        if resets.is_empty() {
+            return Ok(());
+        }
+        self.run(&[resets.join("; ")]).await
+    }
+
     /// Runs several statements of pgring's own as one message and gives each row's first column.
     ///
     /// # Errors

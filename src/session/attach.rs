@@ -366,6 +366,17 @@ impl Session {
         let Some(held) = &self.held else { return Ok(()) };
         let topology = &self.database.topology;
         let open = self.tx.phase() == Phase::Open;
+        if open && self.batch.has_ended_transaction() {
+            return Err(ClientError::refused(
+                format!(
+                    "a transaction has ended on shard \"{}\" in the middle of a pipeline, and what follows is for shard \"{}\"",
+                    topology.name(held.shard),
+                    topology.name(shard)
+                ),
+                "Send a Sync after COMMIT or ROLLBACK.",
+            )
+            .into());
+        }
         if open {
             self.may_go_on(held.shard, shard)?;
         }
@@ -466,6 +477,13 @@ impl Session {
         let cancelled = control.is_being_cancelled();
         if cancelled || held.doubt != Doubt::None {
             let (control, worker) = (Rc::clone(control), Rc::clone(&self.worker));
+            let schema = self.database.schema.load();
+            let sets = schema.as_ref().and_then(|schema| schema.suspects().sets());
+            if sets.is_none() && held.doubt == Doubt::Equal {
+                // What they set is not known any more.
+                held.doubt = Doubt::Settings;
+            }
+            let equal = sets.unwrap_or_default().to_vec();
             tokio::task::spawn_local(async move {
                 if cancelled {
                     control.cancels_done().await;
@@ -474,6 +492,7 @@ impl Session {
                 let cleaning = async {
                     match held.doubt {
                         Doubt::None => Ok(()),
+                        Doubt::Equal => held.lease.reset(&equal).await,
                         Doubt::Settings => held.lease.forget_settings().await,
                         Doubt::Anything => held.lease.discard_all().await,
                     }

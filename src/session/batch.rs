@@ -42,6 +42,8 @@ pub(super) struct Batch {
     odd: bool,
     /// A `COMMIT` has been sent.
     commits: bool,
+    /// The end of a transaction has been sent, and no `Sync` since.
+    ends: bool,
     /// What the server is to be brought in line with, if not with the session's settings.
     wanted: Option<Arc<Settings>>,
     aimed: bool,
@@ -91,6 +93,8 @@ struct Unconfirmed {
     name: Box<[u8]>,
     /// What had the name before; of the unnamed one with its ticket.
     before: Option<(Rc<Prepared>, u64)>,
+    /// A `Query`: what had the name is gone, whatever becomes of the batches before it, or of itself.
+    for_good: bool,
 }
 
 /// What a client calls its statements, those included that it has closed or given up meanwhile: the
@@ -126,6 +130,7 @@ impl Default for Batch {
             unsure: false,
             odd: false,
             commits: false,
+            ends: false,
             wanted: None,
             aimed: false,
             failed: false,
@@ -189,6 +194,7 @@ impl Batch {
     pub(super) fn sent_is_done(&mut self) {
         self.sent = false;
         self.run = false;
+        self.ends = false;
     }
 
     /// The client's `Sync` or `Query` is on its way: what comes next is another batch.
@@ -200,6 +206,7 @@ impl Batch {
         self.skipping = false;
         self.odd = false;
         self.commits = false;
+        self.ends = false;
         self.wanted = None;
         self.aimed = false;
         self.number = self.number.wrapping_add(1);
@@ -249,7 +256,13 @@ impl Batch {
     /// The statement of this name changes; `before` is what had it.
     pub(super) fn changes(&mut self, name: &[u8], before: Option<(Rc<Prepared>, u64)>) {
         let batch = self.number;
-        self.unconfirmed.push_back(Unconfirmed { batch, name: name.into(), before });
+        self.unconfirmed.push_back(Unconfirmed { batch, name: name.into(), before, for_good: false });
+    }
+
+    /// A `Query` is sent behind batches that are unanswered: it drops the unnamed statement.
+    pub(super) fn drops_unnamed(&mut self) {
+        let (batch, name) = (self.number, Box::default());
+        self.unconfirmed.push_back(Unconfirmed { batch, name, before: None, for_good: true });
     }
 
     /// Does what this name stands for hang on an earlier batch that is unanswered?
@@ -264,12 +277,22 @@ impl Batch {
         self.unsure |= !plain || !shape.mentions.is_empty();
         for statement in &shape.statements {
             match statement.kind {
+                Kind::Commit { chain: false } | Kind::Rollback { chain: false } => self.ends = true,
+                Kind::Begin => self.ends = false,
+                _ => {}
+            }
+            match statement.kind {
                 Kind::Query | Kind::Write | Kind::Ddl => {}
                 Kind::Commit { chain: false } => self.commits = true,
                 _ => self.odd = true,
             }
         }
         self.odd |= self.commits && shape.statements.len() > 1;
+    }
+
+    /// Has a transaction ended in it, so that what follows is no part of it?
+    pub(super) fn has_ended_transaction(&self) -> bool {
+        self.ends
     }
 
     /// Is no transaction left open by its end? `open`: one is at its beginning.
@@ -374,7 +397,9 @@ impl Session {
     ) {
         if let Some(entry) = later.iter_mut().find(|entry| entry.name == name) {
             // A later batch has given the name anew: this is what it did that to.
-            entry.before = before;
+            if !entry.for_good {
+                entry.before = before;
+            }
             return;
         }
         if name.is_empty() {

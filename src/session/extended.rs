@@ -306,6 +306,7 @@ impl Session {
                 self.answers_known().await?;
             }
             self.remember_portal(names.portal, &statement);
+            self.bound_here.push(names.portal.into());
             self.say(&wire::BIND_COMPLETE);
             return Ok(());
         }
@@ -392,6 +393,7 @@ impl Session {
 
     pub(super) fn remember_portal(&mut self, name: &[u8], statement: &Rc<Prepared>) {
         self.ran_here.retain(|ran| **ran != *name);
+        self.bound_here.retain(|bound| **bound != *name);
         if name.is_empty() {
             self.unnamed_portal = Some(Rc::clone(statement));
         } else {
@@ -447,7 +449,7 @@ impl Session {
                     return Ok(());
                 }
                 let result = match self.portal(name) {
-                    Ok(statement) if self.is_own_now(&statement) => {
+                    Ok(statement) if self.is_bound_here(name) || self.is_own_now(&statement) => {
                         if self.batch.has_deferred() {
                             Box::pin(self.flush_deferred_anywhere()).await?;
                         }
@@ -543,6 +545,9 @@ impl Session {
                 }
             }
         }
+        if self.is_bound_here(execute.portal) {
+            self.bind_on_server(execute.portal, &statement).await?;
+        }
         if self.tx.is_failed() && self.tx.phase() == Phase::Open {
             self.end_failed_on_server(execute.portal, &statement);
         }
@@ -562,6 +567,36 @@ impl Session {
             self.waits_in_company(&statement.text);
         }
         self.started();
+        Ok(())
+    }
+
+    fn is_bound_here(&self, portal: &[u8]) -> bool {
+        self.bound_here.iter().any(|bound| **bound == *portal)
+    }
+
+    /// What pgring was to answer when it was bound has become a server's to answer: a `COMMIT` behind
+    /// which other statements were bound, say. It has no parameters, and gives no rows.
+    async fn bind_on_server(&mut self, portal: &[u8], statement: &Rc<Prepared>) -> Result<(), Unattached> {
+        self.need_answers()?;
+        if self.batch.has_deferred() {
+            Box::pin(self.flush_deferred_anywhere()).await?;
+        }
+        let shard = match &self.held {
+            Some(held) => held.shard,
+            None => self.favourite,
+        };
+        self.refuse_beside_company()?;
+        self.aim_past(&statement.shape);
+        Box::pin(self.attach(shard)).await?;
+        let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
+        let server = &mut *held.lease;
+        wire::put_parse(&mut server.outbox, b"", &statement.text, &[]);
+        wire::put_bind_plain(&mut server.outbox, portal, b"");
+        server.unnamed = 0;
+        self.relay.expect(Expect::Parse { id: 0, shown: false });
+        self.relay.expect(Expect::Bind { shown: false });
+        self.batch.run();
+        self.bound_here.retain(|bound| **bound != *portal);
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use crate::wire::TxStatus;
 pub(super) struct Pins(u16);
 
 /// In the order in which the console names them.
-const ALL: [Pin; 11] = [
+const ALL: [Pin; 12] = [
     Pin::TemporaryTable,
     Pin::Listen,
     Pin::HoldCursor,
@@ -31,6 +31,7 @@ const ALL: [Pin; 11] = [
     Pin::Seed,
     Pin::Unread,
     Pin::Call,
+    Pin::Suspect,
 ];
 
 /// What of a session's state is still on its server, in the words of [`asked`], but for its end
@@ -49,7 +50,7 @@ const QUESTION: &str = "SELECT pg_catalog.concat_ws(',', \
 /// The whole question; with `settings` also whether there is one that `server` is not known to have.
 /// Who one is has no place in `pg_settings`, nor have parameters of users' own: of those, `customs` are
 /// looked for.
-fn question(server: &Server, settings: bool, customs: &[String]) -> String {
+fn question(server: &Server, settings: bool, customs: &[&str]) -> String {
     if !settings {
         return format!("{QUESTION})");
     }
@@ -87,8 +88,8 @@ fn question(server: &Server, settings: bool, customs: &[String]) -> String {
 /// What a server answers twice, before it has been told its settings again and after, and forgets: the
 /// values of those that it does not report. `None`: it has none.
 fn comparison(server: &Server) -> Option<String> {
-    let reports = |name: &str| server.reported.keys().any(|reported| reported.eq_ignore_ascii_case(name));
-    let unreported = |name: &&str| !reports(name) && !matches!(*name, "role" | "session_authorization");
+    let unreported =
+        |name: &&str| !server.reports(name) && !matches!(*name, "role" | "session_authorization");
     let names: Vec<&str> = server.settings.names().filter(unreported).collect();
     if names.is_empty() {
         return None;
@@ -105,7 +106,7 @@ fn comparison(server: &Server) -> Option<String> {
 async fn what_is_left(
     server: &mut Server,
     settings: bool,
-    customs: &[String],
+    customs: &[&str],
 ) -> Result<(Option<String>, bool), ServerError> {
     let question = question(server, settings, customs);
     if let Some(comparison) = comparison(server).filter(|_| settings) {
@@ -128,6 +129,45 @@ async fn what_is_left(
     Ok((server.ask(&question).await?, false))
 }
 
+/// Has one of these parameters another value than what it goes back to? Much cheaper than the question:
+/// `pg_settings` is the whole list, in words, each time. `None`: this does not tell.
+async fn have_other_values(server: &mut Server, names: &[String]) -> Option<bool> {
+    if names.iter().any(|name| server.settings.get(name).is_some()) {
+        return None;
+    }
+    // Of what it reports it has told.
+    let names: Vec<&String> = names.iter().filter(|name| !server.reports(name)).collect();
+    if names.is_empty() {
+        return Some(false);
+    }
+    // A function takes a hundred arguments.
+    if names.len() > 50 {
+        return None;
+    }
+    // Of one that is not there yet, this makes one that is empty.
+    let value = |name: &&String| {
+        let value = format!("COALESCE(pg_catalog.current_setting({}, true), '')", quoted(name));
+        format!("pg_catalog.quote_literal({value})")
+    };
+    let values: Vec<String> = names.iter().map(value).collect();
+    let ask = format!("SELECT pg_catalog.concat_ws(' ', {})", values.join(", "));
+    let reset: Vec<String> = names.iter().map(|name| format!("SET LOCAL {name} TO DEFAULT")).collect();
+    let answers = server.ask_all(&format!("BEGIN; {ask}; {}; {ask}; ROLLBACK", reset.join("; "))).await;
+    match answers.as_deref() {
+        Ok([Some(before), Some(after)]) => Some(before != after),
+        // One that may not be set, or is none any more. What else is wrong with the connection, the next
+        // question tells.
+        _ => {
+            if server.status != TxStatus::Idle
+                && let Err(error) = server.run(&["ROLLBACK".to_owned()]).await
+            {
+                tracing::debug!("settings could not be asked for: {error}");
+            }
+            None
+        }
+    }
+}
+
 /// The reasons a server can be asked about.
 fn asked(pin: Pin) -> Option<&'static str> {
     match pin {
@@ -135,7 +175,7 @@ fn asked(pin: Pin) -> Option<&'static str> {
         Pin::TemporaryTable => Some("temporary"),
         Pin::Listen => Some("listen"),
         Pin::HoldCursor => Some("cursor"),
-        Pin::Call => Some("setting"),
+        Pin::Call | Pin::Suspect => Some("setting"),
         Pin::Load | Pin::Setting | Pin::Sequence | Pin::Seed | Pin::Code | Pin::Unread => None,
     }
 }
@@ -147,6 +187,15 @@ impl Pins {
 
     pub(super) fn add(&mut self, pin: Pin) {
         self.0 |= Pins::bit(pin);
+    }
+
+    fn of(pin: Pin) -> Pins {
+        Pins(Pins::bit(pin))
+    }
+
+    /// Code has been called that may have left something.
+    fn has_called(self) -> bool {
+        self.has(Pin::Call) || self.has(Pin::Suspect)
     }
 
     pub(super) fn has(self, pin: Pin) -> bool {
@@ -200,7 +249,7 @@ fn reason(pin: Pin) -> &'static str {
         Pin::Seed => "setseed",
         Pin::Code => "DO",
         Pin::Unread => "unknown code",
-        Pin::Call => "code that was called",
+        Pin::Call | Pin::Suspect => "code that was called",
     }
 }
 
@@ -212,7 +261,7 @@ impl Session {
         let Some(held) = &mut self.held else { return };
         held.pins.add(pin);
         // What a transaction made may go with it.
-        self.pins_to_check |= in_transaction || pin == Pin::Call;
+        self.pins_to_check |= in_transaction || matches!(pin, Pin::Call | Pin::Suspect);
         self.note_pins();
     }
 
@@ -239,7 +288,7 @@ impl Session {
         if self.pins_to_check || self.held.as_ref().is_none_or(|held| held.pins.is_empty()) {
             return;
         }
-        let called = self.held.as_ref().is_some_and(|held| held.pins.has(Pin::Call));
+        let called = self.held.as_ref().is_some_and(|held| held.pins.has_called());
         let contains = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
         self.pins_to_check = shape.statements.len() > 1
             || shape.statements.iter().any(|statement| match statement.kind {
@@ -270,13 +319,30 @@ impl Session {
         self.pins_to_check = false;
         let schema = self.database.schema.load_full();
         let Some(held) = &mut self.held else { return };
-        let called = held.pins.has(Pin::Call);
+        let called = held.pins.has_called();
+        let suspects = schema.as_ref().map(|schema| schema.suspects());
+        if held.pins == Pins::of(Pin::Suspect)
+            && let Some(sets) = suspects.and_then(|suspects| suspects.sets())
+            && let Some(differ) = have_other_values(&mut held.lease, sets).await
+        {
+            held.lease.unnamed = 0;
+            if differ {
+                held.doubt = held.doubt.max(Doubt::Settings);
+            } else {
+                held.pins = Pins::default();
+                held.doubt = held.doubt.max(Doubt::Equal);
+            }
+            self.note_pins();
+            self.detach_if_free();
+            self.hold_listener();
+            return;
+        }
         // A parameter whose name only the code knows, and that the server does not list.
         if called {
             held.doubt = held.doubt.max(Doubt::Settings);
         }
-        let customs = schema.as_ref().map_or(&[][..], |schema| schema.suspects().customs());
-        let answered = what_is_left(&mut held.lease, called, customs).await;
+        let customs: Vec<&str> = suspects.into_iter().flat_map(|suspects| suspects.customs()).collect();
+        let answered = what_is_left(&mut held.lease, called, &customs).await;
         held.lease.unnamed = 0;
         match answered {
             Ok((Some(answer), changed)) => {

@@ -135,6 +135,9 @@ impl Session {
         // A simple query ends the life of the unnamed statement and portal.
         self.unnamed = None;
         self.unnamed_portal = None;
+        if ahead {
+            self.batch.drops_unnamed();
+        }
         if self.batch.has_deferred() {
             self.flush_deferred_anywhere().await?;
         }

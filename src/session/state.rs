@@ -115,6 +115,8 @@ pub struct Session {
     pub(super) portals: HashMap<Box<[u8]>, Rc<Prepared>>,
     /// Portals of statements that pgring has answered itself.
     pub(super) ran_here: Vec<Box<[u8]>>,
+    /// Portals that no server has been told of: those of statements that pgring was to answer itself.
+    pub(super) bound_here: Vec<Box<[u8]>>,
     pub(super) unnamed_portal: Option<Rc<Prepared>>,
     /// Portals that several servers answer.
     pub(super) distributed: HashMap<Box<[u8]>, Bound>,
@@ -164,6 +166,8 @@ pub(super) struct Held {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Doubt {
     None,
+    /// One of the parameters that functions set, with the value it has anyway.
+    Equal,
     /// A parameter of a name that only the code knows.
     Settings,
     /// Nothing was asked.

@@ -342,6 +342,7 @@ impl Session {
     pub(super) fn forget_portals(&mut self) {
         self.portals.clear();
         self.ran_here.clear();
+        self.bound_here.clear();
         self.unnamed_portal = None;
         self.distributed.clear();
         self.forget_cursors();

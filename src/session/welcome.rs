@@ -101,6 +101,7 @@ impl Admitted {
             unnamed_ticket: 0,
             portals: HashMap::new(),
             ran_here: Vec::new(),
+            bound_here: Vec::new(),
             unnamed_portal: None,
             config_values: HashMap::new(),
             batch: Default::default(),

@@ -103,14 +103,18 @@ pub(super) struct Source {
     pub(super) leaves: bool,
     /// The identifiers in it, and whether a parenthesis stands behind each.
     pub(super) names: Vec<(String, bool)>,
-    /// Parameters of extensions' and users' own that it sets, as far as they are constants.
-    pub(super) customs: Vec<String>,
+    /// Parameters that it sets, as far as they are constants.
+    pub(super) sets: Vec<String>,
+    /// It may leave more than other values of those.
+    pub(super) more: bool,
 }
 
 impl Source {
     /// Of a function in SQL or PL/pgSQL.
     pub(super) fn read(code: &[u8]) -> Source {
-        let Ok(tokens) = tokenize(code, true) else { return Source { leaves: true, ..Source::default() } };
+        let Ok(tokens) = tokenize(code, true) else {
+            return Source { leaves: true, more: true, ..Source::default() };
+        };
         let words: Vec<String> = tokens.iter().map(|token| word(code, token)).collect();
         let raw = |at: usize| {
             let span = tokens.get(at).map(|token| token.span.clone()).unwrap_or_default();
@@ -133,23 +137,50 @@ impl Source {
                 continue;
             }
             source.leaves = true;
-            let custom = match word(at) {
-                "set_config" => String::from_utf8_lossy(raw(at + 2)).trim_matches('\'').to_lowercase(),
-                "set" => {
-                    let name = at + 1 + usize::from(word(at + 1) == "session");
-                    format!("{}.{}", word(name), if raw(name + 1) == b"." { word(name + 2) } else { "" })
+            let (name, ends) = match word(at) {
+                "set_config" => {
+                    let constant = raw(at + 2).strip_prefix(b"'").and_then(|rest| rest.strip_suffix(b"'"));
+                    let name = constant.map(String::from_utf8_lossy).unwrap_or_default().to_lowercase();
+                    (name, raw(at + 1) == b"(" && raw(at + 3) == b",")
                 }
-                _ => String::new(),
+                verb @ ("set" | "reset") => {
+                    let first = at + 1 + usize::from(verb == "set" && word(at + 1) == "session");
+                    let dotted = raw(first + 1) == b".";
+                    let behind = first + if dotted { 3 } else { 1 };
+                    let name = if dotted {
+                        format!("{}.{}", word(first), word(first + 2))
+                    } else {
+                        word(first).to_owned()
+                    };
+                    let ends = if verb == "set" {
+                        raw(behind) == b"=" || word(behind) == "to"
+                    } else {
+                        matches!(raw(behind), b"" | b";") && name != "all"
+                    };
+                    (name, ends)
+                }
+                _ => (String::new(), false),
             };
-            let is_name = |part: &str| {
-                !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-            };
-            if custom.split_once('.').is_some_and(|(prefix, name)| is_name(prefix) && is_name(name)) {
-                source.customs.push(custom);
+            if ends && is_parameter(&name) {
+                source.sets.push(name);
+            } else {
+                source.more = true;
             }
         }
         source
     }
+}
+
+/// One that can be asked for its value, and leaves nothing else behind. Who one is is no value.
+fn is_parameter(name: &str) -> bool {
+    let is_name = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    let (prefix, rest) = name.split_once('.').unwrap_or(("x", name));
+    is_name(prefix)
+        && is_name(rest)
+        && !matches!(name, "role" | "session_authorization" | "seed")
+        && !name.starts_with("transaction_")
 }
 
 /// `set_config(…, true)` ends with the transaction.
@@ -252,12 +283,38 @@ mod tests {
 
     #[test]
     fn parameters_a_source_sets() {
-        let check = |code: &str, expect: &[&str]| {
-            assert_eq!(Source::read(code.as_bytes()).customs, expect, "{code}");
-        };
-        check("SELECT set_config('App.tenant', $1, false)", &["app.tenant"]);
-        check("BEGIN SET app.tenant = 1; SET SESSION app.\"user\" TO 2; END", &["app.tenant", "app.user"]);
-        check("BEGIN SET work_mem = 1; PERFORM set_config(x, 'a.b', false); END", &[]);
-        check("SELECT set_config('app.it''s', $1, false)", &[]);
+        for (code, sets, more) in [
+            ("SELECT set_config('App.tenant', $1, false)", &["app.tenant"][..], false),
+            (
+                "BEGIN SET app.tenant = 1; SET SESSION app.\"user\" TO 2; END",
+                &["app.tenant", "app.user"],
+                false,
+            ),
+            ("BEGIN SET work_mem = 1; PERFORM set_config(x, 'a.b', false); END", &["work_mem"], true),
+            (
+                "BEGIN RESET work_mem; SET LOCAL a.b = 1; SET SESSION search_path TO a; END",
+                &["work_mem", "search_path"],
+                false,
+            ),
+            ("SELECT set_config('app.it''s', $1, false)", &[], true),
+            ("SELECT set_config('work_' || 'mem', $1, false)", &[], true),
+            ("SELECT set_config(E'a.b', $1, false)", &[], true),
+            ("BEGIN SET ROLE x; END", &[], true),
+            ("BEGIN SET role = x; END", &[], true),
+            ("BEGIN SET SESSION AUTHORIZATION x; END", &[], true),
+            ("BEGIN SET TIME ZONE 'UTC'; END", &[], true),
+            ("BEGIN RESET ALL; END", &[], true),
+            ("BEGIN RESET SESSION AUTHORIZATION; END", &[], true),
+            ("BEGIN SET work_mem = 1; CREATE TEMP TABLE t (n int); END", &["work_mem"], true),
+            ("BEGIN SET work_mem = 1; EXECUTE x; END", &["work_mem"], true),
+            ("SELECT set_config('a.b', 'c', false), pg_advisory_lock(1)", &["a.b"], true),
+        ] {
+            let source = Source::read(code.as_bytes());
+            assert_eq!(
+                (&source.sets[..], source.more),
+                (&sets.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()[..], more),
+                "{code}"
+            );
+        }
     }
 }

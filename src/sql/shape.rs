@@ -316,6 +316,8 @@ pub enum Pin {
     Code,
     /// Code that may do anything and usually does not: what it has left is looked for.
     Call,
+    /// Functions that the catalogs tell of: what those may leave is looked for.
+    Suspect,
     /// What cannot be read at all.
     Unread,
 }

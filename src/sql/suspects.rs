@@ -24,8 +24,10 @@ pub struct Suspects {
     /// Relations that call one when they are read, and when they are written.
     read: HashSet<String>,
     written: HashSet<String>,
-    /// Parameters of users' own that suspects set, as far as their names are constants.
-    customs: Vec<String>,
+    /// Parameters that suspects set, as far as their names are constants.
+    sets: Vec<String>,
+    /// They may leave nothing but other values of those.
+    nothing_else: bool,
 }
 
 /// A function or procedure that is not PostgreSQL's own.
@@ -73,7 +75,7 @@ impl Suspects {
 
     /// Of these functions, and these edges from what is called or touched to who does it.
     pub fn find(routines: &[Routine], edges: &[(Edge, String, String)]) -> Suspects {
-        let mut found = Suspects::default();
+        let mut found = Suspects { nothing_else: true, ..Suspects::default() };
         let mut sources = Vec::new();
         for routine in routines {
             let readable = matches!(routine.language.as_str(), "sql" | "plpgsql");
@@ -84,14 +86,15 @@ impl Suspects {
                 "c" | "internal" => routine.volatile,
                 _ => true,
             };
-            found.customs.extend(source.customs.iter().cloned());
+            found.sets.extend(source.sets.iter().cloned());
             if leaves {
+                found.nothing_else &= readable && !source.more;
                 found.suspect(routine);
             }
             sources.push(source);
         }
-        found.customs.sort_unstable();
-        found.customs.dedup();
+        found.sets.sort_unstable();
+        found.sets.dedup();
         if found.functions.is_empty() {
             return found;
         }
@@ -176,8 +179,13 @@ impl Suspects {
     }
 
     /// Parameters of users' own that may be found set.
-    pub fn customs(&self) -> &[String] {
-        &self.customs
+    pub fn customs(&self) -> impl Iterator<Item = &str> {
+        self.sets.iter().map(String::as_str).filter(|name| name.contains('.'))
+    }
+
+    /// The parameters that may be found with another value, where there is nothing else to look for.
+    pub fn sets(&self) -> Option<&[String]> {
+        (self.nothing_else && !self.everything).then_some(&self.sets)
     }
 
     /// Is there any?
@@ -231,7 +239,11 @@ mod tests {
             edge(Edge::Anybody, "fine", ""),
         ];
         let suspects = Suspects::find(&routines, &edges);
-        assert_eq!(suspects.customs(), ["app.x"]);
+        assert_eq!(suspects.customs().collect::<Vec<_>>(), ["app.x"]);
+        // Nobody knows what the one in Perl does.
+        assert_eq!(suspects.sets(), None);
+        let of_known = Suspects::find(&routines[..5], &edges);
+        assert_eq!(of_known.sets(), Some(&["app.x".to_owned()][..]));
         for (text, expect) in [
             ("SELECT setter('x')", true),
             ("SELECT public.\"outer\" ('x')", true),

@@ -675,6 +675,61 @@ fn what_a_function_sets_is_its_sessions() {
     }
 }
 
+/// Where functions only set parameters that they name, the server is asked for those alone.
+#[test]
+fn what_functions_set_by_name_is_their_sessions() {
+    let config = Config::new().set("pool", "size", "1").set("pool", "checkout_timeout", "\"2s\"");
+    let servers = support::servers(1);
+    let code = "CREATE FUNCTION sets(text) RETURNS void LANGUAGE plpgsql AS
+            $$BEGIN PERFORM set_config('work_mem', $1, false); END$$;
+        CREATE FUNCTION sets() RETURNS void LANGUAGE plpgsql AS $$BEGIN SET work_mem = '9MB'; END$$;
+        CREATE FUNCTION own(text) RETURNS text LANGUAGE sql AS $$SELECT set_config('my.own', $1, false)$$;
+        CREATE FUNCTION zone(text) RETURNS text LANGUAGE sql AS $$SELECT set_config('TimeZone', $1, false)$$;";
+    let name = support::database(&servers, code);
+    let proxy = support::Proxy::start(config.database(&name, &servers));
+    let login = || Raw::login(&proxy.address(), APP, &name);
+    let pid = login().value("SELECT pg_backend_pid()");
+    let last = || {
+        let ask = format!("SELECT query FROM pg_stat_activity WHERE pid = {pid}");
+        servers[0].psql(SUPERUSER, &name, &ask).unwrap().trim().to_owned()
+    };
+    let clean = short(&login().query(BEHIND));
+    for protocol in BOTH {
+        for (calls, asks, kept) in [
+            (&["SELECT sets()"][..], "SHOW work_mem", Some("9MB")),
+            (&["SELECT sets('8MB')", "SELECT 1"], "SHOW work_mem", Some("8MB")),
+            (&["BEGIN", "SELECT sets()", "SELECT 1", "COMMIT"], "SHOW work_mem", Some("9MB")),
+            (&["SELECT own('mine')"], "SHOW my.own", Some("mine")),
+            (&["SELECT zone('Asia/Tokyo')"], "SHOW TimeZone", Some("Asia/Tokyo")),
+            // It had set this itself.
+            (&["SET work_mem = '5MB'", "SELECT sets()"], "SHOW work_mem", Some("9MB")),
+            (&["SET my.own = 'old'", "SELECT own('new')"], "SHOW my.own", Some("new")),
+            // It is so anyway.
+            (&["SELECT sets('4MB')"], "SHOW work_mem", None),
+            (&["BEGIN", "SELECT sets()", "ROLLBACK"], "SHOW work_mem", None),
+            (&["BEGIN", "SELECT sets()", "SELECT sets('4096kB')", "COMMIT"], "SHOW work_mem", None),
+            (&["SELECT own('')"], "SELECT current_setting('my.own', true)", None),
+        ] {
+            let (mut one, mut other) = (login(), login());
+            for sql in calls {
+                let answer = protocol.short(&mut one, sql);
+                assert!(!format!("| {answer}").contains("| E "), "{sql}: {answer}");
+            }
+            // What the server reports, or the session has set, takes the long question.
+            if !calls[0].starts_with("SET") && asks != "SHOW TimeZone" {
+                assert!(!last().contains("pg_settings"), "{calls:?}: {}", last());
+            }
+            if let Some(value) = kept {
+                assert_eq!(one.value(asks), value, "{calls:?}");
+                assert!(short(&other.query("SELECT 1")).starts_with("E "), "{calls:?}: another has it");
+                assert_eq!(one.value(asks), value, "{calls:?}");
+                one.query("DISCARD ALL");
+            }
+            assert_eq!(short(&other.query(BEHIND)), clean, "{calls:?}");
+        }
+    }
+}
+
 /// Nothing is asked after a function that can set nothing.
 #[test]
 fn a_function_that_sets_nothing_costs_nothing() {

@@ -188,7 +188,7 @@ impl Session {
             self.refuse_unknown_beginning()?;
             self.refuse_unplanned(shape)?;
             refuse_state(statement)?;
-            self.in_doubt |= statement.pin == Some(Pin::Call);
+            self.in_doubt |= matches!(statement.pin, Some(Pin::Call | Pin::Suspect));
             self.refuse_temporary(asked.text).await?;
         }
         // One that takes its turn on one shard says what that shard says.
@@ -305,7 +305,7 @@ impl Session {
     /// A temporary table is on one server: the others have, under its name, something else.
     async fn refuse_temporary(&mut self, text: &[u8]) -> Result<(), Fault> {
         let may_have = |held: &Held| {
-            let pins = [Pin::TemporaryTable, Pin::Code, Pin::Call, Pin::Unread];
+            let pins = [Pin::TemporaryTable, Pin::Code, Pin::Call, Pin::Suspect, Pin::Unread];
             held.lease.status != TxStatus::Failed && pins.into_iter().any(|pin| held.pins.has(pin))
         };
         let mut question = None;
@@ -437,7 +437,10 @@ fn refuse_state(statement: &Statement) -> Result<(), ClientError> {
     let what = match (&statement.kind, statement.pin) {
         (Kind::Prepare(_), _) => "PREPARE",
         // What functions leave that are called so is undone when the servers are given back.
-        (Kind::Query | Kind::Write | Kind::CopyIn | Kind::CopyOut | Kind::Ddl, Some(Pin::Call)) => {
+        (
+            Kind::Query | Kind::Write | Kind::CopyIn | Kind::CopyOut | Kind::Ddl,
+            Some(Pin::Call | Pin::Suspect),
+        ) => {
             return Ok(());
         }
         (Kind::Declare(_), Some(Pin::HoldCursor)) | (_, None) => match statement.kind {
@@ -447,7 +450,7 @@ fn refuse_state(statement: &Statement) -> Result<(), ClientError> {
         },
         (_, Some(Pin::TemporaryTable)) => "a temporary table",
         (_, Some(Pin::AdvisoryLock)) => "an advisory lock beyond the transaction",
-        (_, Some(Pin::Call)) => "code that may change its session",
+        (_, Some(Pin::Call | Pin::Suspect)) => "code that may change its session",
         (_, Some(_)) => "a statement that changes its session",
     };
     Err(ClientError::refused(

@@ -219,10 +219,11 @@ pub(in crate::sql) fn pin_by_name(name: &str) -> Option<Pin> {
 pub(super) fn stronger(one: Option<Pin>, other: Option<Pin>) -> Option<Pin> {
     let rank = |pin: &Pin| match pin {
         Pin::TemporaryTable | Pin::Listen | Pin::HoldCursor | Pin::AdvisoryLock => 0,
-        Pin::Call => 1,
-        Pin::Setting | Pin::Code => 2,
-        Pin::Sequence => 3,
-        Pin::Load | Pin::Seed | Pin::Unread => 4,
+        Pin::Suspect => 1,
+        Pin::Call => 2,
+        Pin::Setting | Pin::Code => 3,
+        Pin::Sequence => 4,
+        Pin::Load | Pin::Seed | Pin::Unread => 5,
     };
     one.into_iter().chain(other).max_by_key(rank)
 }

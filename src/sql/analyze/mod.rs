@@ -163,7 +163,10 @@ impl Reader<'_> {
             statement.target = refused(Refusal::prepared_transaction());
         }
         if may_call(&statement.kind) && self.cx.schema.suspects().are_called(self.tokens, range.clone()) {
-            statement.pin = functions::stronger(statement.pin, Some(Pin::Call));
+            // What the statement leaves by itself has to be looked for as well.
+            let nothing_else = statement.pin.is_none() && matches!(statement.kind, Kind::Query | Kind::Write);
+            let found = if nothing_else { Pin::Suspect } else { Pin::Call };
+            statement.pin = functions::stronger(statement.pin, Some(found));
         }
         // Whatever could not be read of the statement.
         let is_lock = |at| self.tokens.identifier(at).is_some_and(|name| functions::locks(&name));
