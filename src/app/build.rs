@@ -298,7 +298,10 @@ fn known_users(
                 let verifier = Verifier::parse(user.password.reveal())
                     .map_err(|error| BuildError::Verifier(user.name.clone(), error))?;
                 let server = ShardUser { name: user.name.clone(), keyring: keyring(user, &verifier)? };
-                KnownUser { settings: user.clone(), user: Arc::new(User { verifier, server }) }
+                KnownUser {
+                    settings: user.clone(),
+                    user: Arc::new(User { verifier, server: Arc::new(server) }),
+                }
             }
         };
         users.insert(user.name.clone(), entry);

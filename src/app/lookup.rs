@@ -159,7 +159,8 @@ impl Shared {
         }
         let user = verifier.map(|verifier| {
             let keyring = self.keyrings.following(&database.name, name, &verifier);
-            Arc::new(User { verifier, server: ShardUser { name: name.to_owned(), keyring } })
+            let server = Arc::new(ShardUser { name: name.to_owned(), keyring });
+            Arc::new(User { verifier, server })
         });
         let expires = found.left.map(|left| asked + left);
         Ok(Some(Arc::new(Role { user, expires, can_login: found.can_login })))

@@ -20,7 +20,7 @@ pub mod tls;
 pub use cancel::{CancelKey, cancel};
 pub use connect::{ConnectError, Target, connect};
 pub use facts::{Ends, Facts};
-pub use prepared::{Evicted, PreparedNames};
+pub use prepared::{Evicted, PreparedNames, SharedName};
 pub use server::{Server, ServerError};
 pub use settings::{Reading, Settings, quoted, set_config_local, set_config_statement};
 pub use stream::Stream;

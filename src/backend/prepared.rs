@@ -9,13 +9,15 @@
 //! The least recently used statement makes room for a new one.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// See the module.
 #[derive(Default, Debug)]
 pub struct PreparedNames {
-    shared: HashMap<u64, Tick>,
+    shared: HashMap<u64, Tick, BuildHasherDefault<NumberHasher>>,
     named: HashMap<Box<[u8]>, (u64, Tick)>,
     /// Those of them that have been asked for and may not be there yet.
     asked: Vec<Box<[u8]>>,
@@ -38,14 +40,65 @@ pub enum Evicted {
 
 /// How the names of shared statements begin.
 const PREFIX: &str = "__pgring_";
+/// The longest of them: a number in hexadecimal.
+const LONGEST: usize = PREFIX.len() + 16;
+
+/// A shared statement's name; each of its `Bind`s needs it, so it takes no allocation.
+#[derive(Clone, Copy)]
+pub struct SharedName {
+    bytes: [u8; LONGEST],
+    len: usize,
+}
+
+impl SharedName {
+    fn new(id: u64) -> SharedName {
+        let digits = (64 - id.leading_zeros()).div_ceil(4).max(1);
+        let mut name = SharedName { bytes: [0; LONGEST], len: 0 };
+        let number = (0..digits).rev().map(|at| b"0123456789abcdef"[(id >> (4 * at)) as usize & 15]);
+        for (to, byte) in name.bytes.iter_mut().zip(PREFIX.bytes().chain(number)) {
+            *to = byte;
+            name.len += 1;
+        }
+        name
+    }
+}
+
+impl Deref for SharedName {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// For numbers that pgring gives out itself: nobody can make them collide.
+#[derive(Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Both ends of a hash have to differ where numbers do.
+        let mixed = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
 
 /// The number of a named statement of which nothing is known but that it may be there.
 const UNKNOWN: u64 = 0;
 
 impl PreparedNames {
     /// What shared statement `id` is called on servers.
-    pub fn name(id: u64) -> String {
-        format!("{PREFIX}{id:x}")
+    pub fn name(id: u64) -> SharedName {
+        SharedName::new(id)
     }
 
     /// Could a client's name be mistaken for a shared statement's?
@@ -251,10 +304,14 @@ mod tests {
 
     #[test]
     fn names_are_found_in_messages() {
-        let name = PreparedNames::name(0x1f);
-        let text = format!("statement \"{name}\" requires 2");
-        let (range, id) = PreparedNames::find_in(text.as_bytes()).unwrap();
-        assert_eq!((&text[range], id), (&*name, 0x1f));
+        for number in [0, 1, 0x1f, 0xabc0, u64::MAX] {
+            let name = PreparedNames::name(number);
+            assert_eq!(*name, *format!("__pgring_{number:x}").as_bytes());
+            let name = std::str::from_utf8(&name).unwrap();
+            let text = format!("statement \"{name}\" requires 2");
+            let (range, id) = PreparedNames::find_in(text.as_bytes()).unwrap();
+            assert_eq!((&text[range], id), (name, number));
+        }
         assert_eq!(PreparedNames::find_in(b"__pgring_ nothing"), None);
     }
 }

@@ -114,8 +114,10 @@ impl Local {
             }
         }
         let settings = pool.settings();
-        let mut waiter = pool.join_queue();
-        self.threads.send_to_others(self.thread, pool);
+        let (mut waiter, first) = pool.join_queue();
+        if first {
+            self.threads.send_to_others(self.thread, pool);
+        }
         // One may have been closed, and one of this thread's given back, before we were in the queue.
         if let Ok(permit) = pool.try_open()
             && let Some(Grant::Permit(unused)) = pool.offer(Grant::Permit(permit))

@@ -420,13 +420,16 @@ impl Pool {
         self.gate.leave();
     }
 
-    /// Joins the queue's end.
-    pub(super) fn join_queue(&self) -> oneshot::Receiver<Grant> {
+    /// Joins the queue's end. True: nobody was in it, and threads may have idle connections that they
+    /// have to be asked for. Behind others there are none: a thread keeps one for itself only while it
+    /// sees the queue empty, and has been asked since.
+    pub(super) fn join_queue(&self) -> (oneshot::Receiver<Grant>, bool) {
         let (sender, receiver) = oneshot::channel();
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = queue.is_empty();
         queue.push_back(Waiter { since: Instant::now(), sender });
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        receiver
+        (receiver, first)
     }
 
     /// Offers to the longest waiter still there; given back when there is none.

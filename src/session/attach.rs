@@ -138,7 +138,7 @@ impl Session {
         let parked = self.parked.iter().position(|held| held.shard == shard && self.suits(held));
         let held = match parked {
             Some(at) => {
-                self.settle_parked(at).await?;
+                Box::pin(self.settle_parked(at)).await?;
                 self.parked.swap_remove(at)
             }
             None => {
@@ -161,7 +161,7 @@ impl Session {
         self.registration.control.attached(&held.lease, name);
         self.held = Some(held);
         if self.keeps_sequences {
-            self.keep_sequences().await?;
+            Box::pin(self.keep_sequences()).await?;
         }
         Ok(())
     }
@@ -397,7 +397,7 @@ impl Session {
                 wire::put_sync(&mut held.lease.outbox);
             }
             self.relay.expect(Expect::Sync { shown: false });
-            self.finish_relay().await?;
+            Box::pin(self.finish_relay()).await?;
             self.batch.sent_is_done();
             self.settle_hidden_sync()?;
             if self.batch.is_skipping() || self.held.is_none() {
@@ -575,7 +575,7 @@ impl Session {
         }
         if unasked && !copying {
             // There is no statement to fail. The next one does, a COMMIT above all.
-            self.unsaid = Some(told);
+            self.unsaid = Some(Box::new(told));
             return Ok(());
         }
         if awaited || in_batch || copying {

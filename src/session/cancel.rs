@@ -50,7 +50,7 @@ pub(super) struct Control {
     cancelled: Notify,
     /// Ends the wait for a server.
     wait_ended: Notify,
-    killed: RefCell<Option<ClientError>>,
+    killed: RefCell<Option<Box<ClientError>>>,
     /// Something it waits by has changed.
     looks_up: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -211,13 +211,13 @@ impl Control {
 
     /// Ends the session with this error.
     pub(super) fn kill(&self, error: ClientError) {
-        *self.killed.borrow_mut() = Some(error);
+        *self.killed.borrow_mut() = Some(Box::new(error));
         self.wake();
     }
 
     /// Why it has to end, if it has to.
     pub(super) fn take_kill(&self) -> Option<ClientError> {
-        if self.killed.borrow().is_none() { None } else { self.killed.borrow_mut().take() }
+        self.killed.borrow_mut().take().map(|error| *error)
     }
 
     /// The session waits: whom to wake.

@@ -138,7 +138,7 @@ impl Session {
                 super::sql_prepared::put_evicted(server, &mut self.relay, evicted);
             }
             self.tally.server_parses.inc();
-            wire::put_parse(&mut server.outbox, name.as_bytes(), &statement.text, &statement.types);
+            wire::put_parse(&mut server.outbox, &name, &statement.text, &statement.types);
             self.relay.expect(Expect::Parse { id: statement.id, shown });
             self.run_hidden(&behind);
         } else {
@@ -172,9 +172,9 @@ impl Session {
         let server = &mut *held.lease;
         let name = PreparedNames::name(id);
         self.tally.server_parses.inc();
-        wire::put_parse(&mut server.outbox, name.as_bytes(), &statement.text, &statement.types);
+        wire::put_parse(&mut server.outbox, &name, &statement.text, &statement.types);
         self.relay.expect(Expect::Parse { id, shown: false });
-        super::sql_prepared::put_close(server, &mut self.relay, name.as_bytes());
+        super::sql_prepared::put_close(server, &mut self.relay, &name);
         self.run_hidden(&behind);
         self.batch.send();
         Ok(())
@@ -265,7 +265,7 @@ impl Session {
             None => self.nearest(),
         };
         // The transaction does not begin for a description: it may go on elsewhere.
-        self.attach_to_describe(shard).await?;
+        Box::pin(self.attach_to_describe(shard)).await?;
         self.need_settled(None)?;
         self.flush_deferred_to_held(None)
     }

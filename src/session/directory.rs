@@ -56,7 +56,7 @@ pub struct User {
     /// What its password is checked against.
     pub verifier: Verifier,
     /// Whom it is towards servers.
-    pub server: ShardUser,
+    pub server: Arc<ShardUser>,
 }
 
 /// A database at run time.

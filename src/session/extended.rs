@@ -75,7 +75,7 @@ impl Session {
                 self.postpone();
                 Ok(())
             }
-            Err(Unattached::Refused(error)) => self.fail_batch(error, drops_unnamed).await,
+            Err(Unattached::Refused(error)) => Box::pin(self.fail_batch(error, drops_unnamed)).await,
         }
     }
 
@@ -136,7 +136,7 @@ impl Session {
         if let Some(held) = &mut self.held {
             wire::put_sync(&mut held.lease.outbox);
             self.relay.expect(Expect::Sync { shown: false });
-            self.finish_relay().await?;
+            Box::pin(self.finish_relay()).await?;
         }
         self.batch.sent_is_done();
         self.settle_hidden_sync()?;
@@ -185,7 +185,7 @@ impl Session {
                 self.relay.flushed();
                 self.started();
             }
-            self.finish_relay().await?;
+            Box::pin(self.finish_relay()).await?;
             if self.batch.is_skipping() || self.held.is_none() {
                 return Err(Unattached::Told);
             }
@@ -363,12 +363,11 @@ impl Session {
 
     /// What `set_config()` is given as parameters.
     fn config_values(&self, statement: &Prepared, rest: &[u8]) -> ConfigValues {
-        match (&statement.shape.statements[..], Parameters::parse(rest, &statement.oids)) {
-            ([only], Ok(parameters)) => match &only.kind {
-                Kind::SetConfig(calls) => ConfigValues::bound(calls, &parameters, self.same_encoding),
-                _ => ConfigValues::default(),
-            },
-            _ => ConfigValues::default(),
+        let [only] = &statement.shape.statements[..] else { return ConfigValues::default() };
+        let Kind::SetConfig(calls) = &only.kind else { return ConfigValues::default() };
+        match Parameters::parse(rest, &statement.oids) {
+            Ok(parameters) => ConfigValues::bound(calls, &parameters, self.same_encoding),
+            Err(_) => ConfigValues::default(),
         }
     }
 
@@ -537,7 +536,7 @@ impl Session {
                         ClientError::error(SqlState::INTERNAL, "the statement changed its nature").into()
                     );
                 }
-                Own::Reworded(reworded) => return self.send_reworded(&reworded).await,
+                Own::Reworded(reworded) => return Box::pin(self.send_reworded(&reworded)).await,
                 own => {
                     self.answer(&own, false);
                     self.own_has_run(execute.portal, &statement);
@@ -692,7 +691,7 @@ impl Session {
                     self.postpone();
                     return Ok(());
                 }
-                Err(Unattached::Refused(error)) => self.fail_batch(error, false).await?,
+                Err(Unattached::Refused(error)) => Box::pin(self.fail_batch(error, false)).await?,
             }
         }
         if self.batch.is_sent()

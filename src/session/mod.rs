@@ -9,7 +9,8 @@
 //! that servers do not keep, `pins` the state that they do; `cancel` is how others reach a session
 //! that is busy, `company` what they see of one that waits on several shards, `neighbours` how a cancel request finds its process.
 //!
-//! While it has nothing to do, a session is one small future: no buffer, no server.
+//! While it has nothing to do, a session is one small future and its state: no buffer, no server. What only
+//! some statements need is a box of theirs, in the state as in the future (`startup` has the test).
 
 mod analysis;
 mod attach;

@@ -12,12 +12,12 @@ use std::rc::Rc;
 #[derive(Default)]
 pub(super) struct OwnSettings {
     pub(super) hints: SessionHints,
-    /// What `RESET` goes back to.
-    begun_with: SessionHints,
+    /// What `RESET` goes back to; `None`: to nothing.
+    begun_with: Option<Box<SessionHints>>,
     /// What they go back to with the transaction under way, which has changed them.
-    ends: Option<Ends>,
+    ends: Option<Box<Ends>>,
     /// As they were at each of the transaction's savepoints.
-    marks: Vec<(SessionHints, Option<Ends>)>,
+    marks: Vec<(SessionHints, Option<Box<Ends>>)>,
 }
 
 #[derive(Clone)]
@@ -37,7 +37,8 @@ pub(super) struct LastRoute {
 impl OwnSettings {
     fn change(&mut self, local: bool, change: impl Fn(&mut SessionHints)) {
         let hints = &self.hints;
-        let ends = self.ends.get_or_insert_with(|| Ends { undone: hints.clone(), committed: hints.clone() });
+        let ends = || Box::new(Ends { undone: hints.clone(), committed: hints.clone() });
+        let ends = self.ends.get_or_insert_with(ends);
         if !local {
             change(&mut ends.committed);
         }
@@ -81,8 +82,12 @@ impl OwnSettings {
 
     /// `RESET ALL`.
     pub(super) fn reset(&mut self) {
-        let begun_with = self.begun_with.clone();
+        let begun_with = self.begun();
         self.change(false, |hints| hints.clone_from(&begun_with));
+    }
+
+    fn begun(&self) -> SessionHints {
+        self.begun_with.as_deref().cloned().unwrap_or_default()
     }
 }
 
@@ -95,7 +100,7 @@ impl OwnSettings {
         value: Option<String>,
         local: bool,
     ) -> Result<(), ClientError> {
-        let begun = self.begun_with.clone();
+        let begun = self.begun();
         let reset = value.is_none();
         let value = value.filter(|value| !value.is_empty());
         match name {
@@ -146,14 +151,14 @@ impl OwnSettings {
             own.assign(topology, &name, Some(value), false)?;
         }
         own.keep();
-        own.begun_with = own.hints.clone();
+        own.begun_with = (own.hints != SessionHints::default()).then(|| Box::new(own.hints.clone()));
         Ok(own)
     }
 
     /// `DISCARD ALL`.
     pub(super) fn discard(&mut self) {
-        let begun_with = std::mem::take(&mut self.begun_with);
-        *self = OwnSettings { hints: begun_with.clone(), begun_with, ..OwnSettings::default() };
+        let hints = self.begun();
+        *self = OwnSettings { hints, begun_with: self.begun_with.take(), ..OwnSettings::default() };
     }
 }
 

@@ -84,7 +84,7 @@ impl Prepared {
 }
 
 /// What the session has by each of its names.
-pub(super) type Statements = HashMap<Box<[u8]>, Rc<Prepared>>;
+pub(super) type Statements = hashbrown::HashMap<Box<[u8]>, Rc<Prepared>>;
 
 /// The texts of a thread.
 #[derive(Default)]

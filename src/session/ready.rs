@@ -50,14 +50,14 @@ impl Session {
         }
         if let Some(told) = self.ready_held.take() {
             if self.may_release() {
-                self.release_pins().await;
+                Box::pin(self.release_pins()).await;
             }
             if !std::mem::take(&mut self.reads_schema) {
                 self.tell_ready(told);
                 return Ok(());
             }
             // Nobody may be routed by the old schema who has seen the change acknowledged.
-            self.database.read_schema_again().await;
+            Box::pin(self.database.read_schema_again()).await;
             self.context = None;
             self.tell_ready(told);
         }

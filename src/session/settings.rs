@@ -14,7 +14,7 @@ const ENCODING: &str = "client_encoding";
 /// Values of `set_config()` that came as parameters: which, and what. One that is missing is
 /// known to the server only.
 #[derive(Default, Clone)]
-pub(super) struct ConfigValues(Rc<[(u16, String)]>);
+pub(super) struct ConfigValues(Option<Rc<[(u16, String)]>>);
 
 impl ConfigValues {
     /// Those of a `Bind`. Values in another encoding than the servers' are not kept as what they say.
@@ -30,13 +30,20 @@ impl ConfigValues {
             let value = std::str::from_utf8(bytes).ok().filter(|text| same_encoding || text.is_ascii())?;
             Some((number, value.to_owned()))
         });
-        ConfigValues(known.collect())
+        let known: Vec<_> = known.collect();
+        // Nearly all have none, and that is not worth an allocation.
+        ConfigValues((!known.is_empty()).then(|| known.into()))
+    }
+
+    fn of(&self, number: u16) -> Option<&str> {
+        let (_, value) = self.0.as_deref()?.iter().find(|(known, _)| *known == number)?;
+        Some(value)
     }
 
     /// Is the value of this call known, here or from the text?
     pub(super) fn know(&self, call: &ConfigCall) -> bool {
         match call.value {
-            ValueSlot::Param(number) => self.0.iter().any(|(known, _)| *known == number),
+            ValueSlot::Param(number) => self.of(number).is_some(),
             ValueSlot::Literal(_) => true,
             // NULL.
             ValueSlot::Tokens(..) => false,
@@ -46,9 +53,7 @@ impl ConfigValues {
     /// The value of this call.
     pub(super) fn value(&self, call: &ConfigCall, text: &[u8], standard_strings: bool) -> Option<String> {
         match call.value {
-            ValueSlot::Param(number) => {
-                self.0.iter().find(|(known, _)| *known == number).map(|(_, value)| value.clone())
-            }
+            ValueSlot::Param(number) => self.of(number).map(str::to_owned),
             ValueSlot::Tokens(..) => None,
             slot => literal(text, &slot, standard_strings),
         }

@@ -68,7 +68,7 @@ impl Session {
         if matches!(head.tag, b'Q' | b'F' | b'P' | b'B' | b'D' | b'E')
             && let Some(lost) = self.unsaid.take()
         {
-            let outcome = Err(Unattached::Refused(lost));
+            let outcome = Err(Unattached::Refused(*lost));
             return match head.tag {
                 b'Q' | b'F' => self.settle_query(outcome).await,
                 _ => self.settle_extended(outcome, false).await,
@@ -82,7 +82,7 @@ impl Session {
             }
             b'F' if self.batch.is_skipping() => Ok(()),
             b'F' => {
-                let outcome = self.function_call(frame).await;
+                let outcome = Box::pin(self.function_call(frame)).await;
                 self.settle_query(outcome).await
             }
             b'd' | b'c' | b'f' => {
@@ -112,7 +112,7 @@ impl Session {
             }
             Err(Unattached::Refused(error)) => {
                 if self.refuse_on_server(&error, false) {
-                    return self.sync().await;
+                    return Box::pin(self.sync()).await;
                 }
                 wire::put_error(&mut self.outbox, &error);
                 self.refused();
@@ -158,7 +158,7 @@ impl Session {
             return self.finish_query_here().await;
         }
         if shape.statements.len() > 1 && self.takes_turns(&shape, text) {
-            self.stand_alone().await?;
+            Box::pin(self.stand_alone()).await?;
             return Box::pin(self.query_in_turns(&shape, text)).await;
         }
         self.refuse_if_failed(&shape)?;
@@ -182,8 +182,8 @@ impl Session {
                 Own::NotOurs => {}
                 Own::Instead(statement) => instead = Some(statement),
                 Own::Reworded(reworded) => {
-                    self.send_reworded(&reworded).await?;
-                    return self.sync().await.map_err(Unattached::End);
+                    Box::pin(self.send_reworded(&reworded)).await?;
+                    return Box::pin(self.sync()).await.map_err(Unattached::End);
                 }
                 Own::Error(error) => return Err(error.into()),
                 Own::Refusal(frame) => {
@@ -204,7 +204,7 @@ impl Session {
         let shard = match destination {
             Destination::One(shard) => shard,
             Destination::Several(shards, why) => {
-                self.stand_alone().await?;
+                Box::pin(self.stand_alone()).await?;
                 if shape.mentions.execution.is_some() {
                     return Box::pin(self.query_executed(&shape, text, shards, why)).await;
                 }

@@ -17,7 +17,7 @@ use super::prepared::{Prepared, Under};
 use super::ready::Effect;
 use super::settings::statement_texts;
 use super::state::Session;
-use crate::backend::{Evicted, PreparedNames, Reading, Server};
+use crate::backend::{Evicted, PreparedNames, Reading, Server, SharedName};
 use crate::error::ClientError;
 use crate::execute::{Expect, Relay, ResultShape};
 use crate::route::Parameters;
@@ -27,6 +27,7 @@ use crate::sql::{
 };
 use crate::wire::{self, TxStatus};
 use std::cell::Cell;
+use std::ops::Deref;
 use std::rc::Rc;
 
 /// What a `PREPARE` that is run ahead of a statement is itself called meanwhile.
@@ -39,6 +40,24 @@ pub(super) fn mixed(number: u64) -> u64 {
 
 /// Tells what SQL's `PREPARE` makes from the same text prepared by `Parse`.
 const BY_SQL: u64 = 0x5371_6c20_5072_6570;
+
+/// What a server knows a statement by.
+pub(super) enum NameOnServer {
+    /// The client's name; empty for the unnamed statement.
+    Clients(Box<[u8]>),
+    /// One of pgring's own.
+    Shared(SharedName),
+}
+
+impl Deref for NameOnServer {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            NameOnServer::Clients(name) => name,
+            NameOnServer::Shared(name) => name,
+        }
+    }
+}
 
 impl Session {
     /// What the text of a `PREPARE` makes.
@@ -312,19 +331,19 @@ impl Session {
     }
 
     /// What the held server knows a statement by.
-    pub(super) fn name_on_server(&self, statement: &Prepared, named: bool) -> Vec<u8> {
+    pub(super) fn name_on_server(&self, statement: &Prepared, named: bool) -> NameOnServer {
         if !named {
-            return Vec::new();
+            return NameOnServer::Clients(Box::default());
         }
         if let Some(name) = &statement.by_sql {
-            return name.to_vec();
+            return NameOnServer::Clients(name.clone());
         }
         if statement.shape.mentions.all
             && let Some((name, _)) = self.statements.iter().find(|(_, known)| known.id == statement.id)
         {
-            return name.to_vec();
+            return NameOnServer::Clients(name.clone());
         }
-        PreparedNames::name(statement.id).into_bytes()
+        NameOnServer::Shared(PreparedNames::name(statement.id))
     }
 
     /// Has the held server have, by the client's names, what a text is about, and nothing that is
@@ -473,7 +492,7 @@ impl Session {
 pub(super) fn put_evicted(server: &mut Server, relay: &mut Relay, evicted: Evicted) {
     match evicted {
         Evicted::Shared(id) => {
-            wire::put_close_statement(&mut server.outbox, PreparedNames::name(id).as_bytes());
+            wire::put_close_statement(&mut server.outbox, &PreparedNames::name(id));
             relay.expect(Expect::Close { evicted: Some(id), shown: false });
         }
         Evicted::Named(name) => put_close(server, relay, &name),

@@ -72,7 +72,8 @@ async fn serve_arrived(worker: Rc<Worker>, accepted: Accepted, arrival: Arrival)
     };
     drop(arrival);
     let clients = Counted::enter(&worker, &session);
-    let end = if session.is_console() { session.run_as_console().await } else { session.run().await };
+    let end =
+        if session.is_console() { Box::pin(session.run_as_console()).await } else { session.run().await };
     drop(clients);
     match end {
         End::Terminated => tracing::debug!(client = address, "session ended"),
@@ -141,7 +142,7 @@ async fn login(
     directory: &Arc<Directory>,
     accepted: Accepted,
     address: &str,
-) -> Result<Option<Session>, Rejected> {
+) -> Result<Option<Box<Session>>, Rejected> {
     let late = tokio::time::Instant::now() + directory.listen.login_timeout;
     // Who has not said what it wants is told nothing, as by PostgreSQL (`process_startup_packet_die`).
     let Ok(first) = tokio::time::timeout_at(late, first_packet(worker, directory, accepted)).await else {
@@ -155,7 +156,7 @@ async fn login(
         Err(ClientError::fatal(SqlState::CANCELED, told).into())
     });
     match admitted {
-        Ok(made) => Ok(Some(made.session(door))),
+        Ok(made) => Ok(Some(Box::new(made.session(door)))),
         Err(Turned::Away(error)) => {
             wire::put_error(
                 &mut door.outbox,
@@ -558,5 +559,28 @@ fn refuse_replication(startup: &Startup) -> Result<(), ClientError> {
             "replication connections do not go through pgring",
             "Connect to the server itself.",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of what the function's calls give.
+    fn future_size<A, B, C, F: Future>(_: fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Thousands of clients wait at a time. What one takes while it does is decided here: what only
+    /// some statements need belongs into a box of theirs.
+    #[test]
+    fn an_idle_client_is_small() {
+        for (what, size, most) in [
+            ("the future", future_size(serve_arrived), 1_600),
+            ("the session", size_of::<Session>(), 1_664),
+            ("the session's handle", size_of::<Control>(), 480),
+        ] {
+            assert!(size <= most, "{what} takes {size} bytes, which is more than {most}");
+        }
     }
 }

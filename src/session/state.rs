@@ -21,8 +21,9 @@ use crate::sql::{Access, KeyType};
 use crate::telemetry::Metrics;
 use crate::txn::{Phase, Transaction};
 use crate::wire::{self, Buffer, TxStatus};
+use hashbrown::HashMap;
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -97,7 +98,7 @@ pub struct Session {
     /// What the client has been told of parameters that no server has yet: before, and now.
     pub(super) told_ahead: BTreeMap<String, (String, String)>,
     /// Why the transaction is lost, which the client has not been told: it had asked nothing.
-    pub(super) unsaid: Option<ClientError>,
+    pub(super) unsaid: Option<Box<ClientError>>,
     /// Something may have ended what pins the held server.
     pub(super) pins_to_check: bool,
     /// `currval()` and `lastval()` have been asked for: the session keeps its server.
@@ -219,7 +220,7 @@ impl Session {
     }
 
     /// Serves the client to its end, and says how it came.
-    pub async fn run(mut self) -> End {
+    pub async fn run(mut self: Box<Self>) -> End {
         let end = match self.work().await {
             Ok(()) => End::Terminated,
             Err(end) => end,
@@ -228,9 +229,9 @@ impl Session {
             wire::put_error(&mut self.outbox, error);
             // A client that does not read its last message does not get it.
             let farewell = self.stream.drain(&mut self.outbox);
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), farewell).await;
+            let _ = Box::pin(tokio::time::timeout(std::time::Duration::from_secs(5), farewell)).await;
         }
-        self.leave().await;
+        Box::pin(self.leave()).await;
         end
     }
 

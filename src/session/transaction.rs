@@ -70,7 +70,7 @@ impl Session {
         // An implicit transaction of a pipeline becomes the explicit one: its server's business.
         let elsewhere = phase == Phase::Open || self.batch.has_run();
         if self.concerns_company(&statement.kind) {
-            return self.control_company(statement, source()).await;
+            return Box::pin(self.control_company(statement, source())).await;
         }
         Ok(match &statement.kind {
             Kind::Begin if elsewhere => Own::NotOurs,
@@ -140,12 +140,12 @@ impl Session {
             Kind::Set { name, .. } if is_planted(name) => Own::NotOurs,
             kind @ (Kind::Set { .. } | Kind::Reset { .. } | Kind::ResetAll) => {
                 if self.keeps_settings() {
-                    return self.set_while_pending(kind, source()).await;
+                    return Box::pin(self.set_while_pending(kind, source())).await;
                 }
                 self.resetting(kind).map_or(Own::NotOurs, Own::Reworded)
             }
             Kind::ShowOwn(name) if name == "pgring.lsn" => {
-                self.learn_positions().await?;
+                Box::pin(self.learn_positions()).await?;
                 Own::Row { name: name.clone(), value: self.show_positions() }
             }
             Kind::ShowOwn(name) => match self.show_own(name) {
@@ -156,7 +156,7 @@ impl Session {
                 SqlState("25001"),
                 "DISCARD ALL cannot run inside a transaction block",
             )),
-            Kind::DiscardAll => self.discard_all(elsewhere).await?,
+            Kind::DiscardAll => Box::pin(self.discard_all(elsewhere)).await?,
             // In a failed transaction it is the server's to refuse.
             Kind::Deallocate(_) if self.status() == TxStatus::Failed => Own::NotOurs,
             Kind::Deallocate(name) => self.deallocate(name.as_deref()),

@@ -18,7 +18,6 @@ use crate::pool::{Lease, PoolError, Shard, ShardAccess, ShardUser};
 use crate::ring::ShardId;
 use crate::sql::Access;
 use crate::wire::{self, TxStatus};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -96,14 +95,14 @@ impl Admitted {
             ready_held: None,
             reads_schema: false,
             context: None,
-            statements: HashMap::new(),
+            statements: Default::default(),
             unnamed: None,
             unnamed_ticket: 0,
-            portals: HashMap::new(),
+            portals: Default::default(),
             ran_here: Vec::new(),
             bound_here: Vec::new(),
             unnamed_portal: None,
-            config_values: HashMap::new(),
+            config_values: Default::default(),
             batch: Default::default(),
             effects: Vec::new(),
             last_route: Default::default(),
@@ -142,7 +141,7 @@ pub(super) fn welcome_to_console(
         worker: Rc::clone(worker),
         directory: Arc::clone(directory),
         database: Arc::clone(&directory.console_database),
-        user: Arc::new(user.server.clone()),
+        user: Arc::clone(&user.server),
         user_name: user_name.to_owned(),
         registration,
         settings: Arc::default(),
@@ -175,7 +174,7 @@ pub(super) async fn welcome(
         )
         .into());
     };
-    let shard_user = Arc::new(user.server.clone());
+    let shard_user = Arc::clone(&user.server);
     let greeting = greeting(worker, &database, &shard_user).await?;
     let (own, wanted) =
         wanted_settings(startup)?.into_iter().partition(|(name, _)| name.starts_with("pgring."));
@@ -421,7 +420,7 @@ impl Session {
         Arc::ptr_eq(&self.database, &self.directory.console_database)
     }
 
-    pub(super) async fn run_as_console(mut self) -> End {
+    pub(super) async fn run_as_console(mut self: Box<Self>) -> End {
         let end = match self.run_console().await {
             Ok(()) => End::Terminated,
             Err(end) => end,
@@ -438,7 +437,7 @@ impl Session {
 
     /// Takes up a configuration that was published since, between transactions.
     pub(super) fn refresh_directory(&mut self) -> Result<(), End> {
-        if self.worker.directory.load().generation == self.directory.generation || !self.is_free_to_move() {
+        if !self.is_free_to_move() || self.worker.directory.load().generation == self.directory.generation {
             return Ok(());
         }
         let directory = self.worker.directory.load_full();
@@ -459,7 +458,7 @@ impl Session {
             return Err(gone("the database"));
         };
         if let Some(user) = user {
-            self.user = Arc::new(user.server.clone());
+            self.user = Arc::clone(&user.server);
         }
         if !Arc::ptr_eq(&database, &self.database) {
             self.positions.move_to(&self.database.shard_names, &database.shard_names);

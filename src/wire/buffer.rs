@@ -115,6 +115,18 @@ impl Buffer {
         self.end += bytes.len();
     }
 
+    /// Appends one after the other.
+    pub fn put_all<const PARTS: usize>(&mut self, parts: [&[u8]; PARTS]) {
+        let len = parts.iter().map(|part| part.len()).sum();
+        let mut space = &mut self.space(len)[..len];
+        for part in parts {
+            let (now, later) = space.split_at_mut(part.len());
+            now.copy_from_slice(part);
+            space = later;
+        }
+        self.end += len;
+    }
+
     /// Appends one byte.
     pub fn put_u8(&mut self, byte: u8) {
         self.put(&[byte]);

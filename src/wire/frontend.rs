@@ -199,10 +199,7 @@ pub fn put_parse(out: &mut Buffer, name: &[u8], sql: &[u8], types: &[u8]) {
 pub fn put_bind_head(out: &mut Buffer, portal: &[u8], statement: &[u8], rest_len: usize) {
     let len = i32::try_from(4 + portal.len() + 1 + statement.len() + 1 + rest_len)
         .expect("a Bind is at most 1 GiB, and names are short");
-    out.put_u8(b'B');
-    out.put(&len.to_be_bytes());
-    put_cstr(out, portal);
-    put_cstr(out, statement);
+    out.put_all([&b"B"[..], &len.to_be_bytes(), portal, b"\0", statement, b"\0"]);
 }
 
 /// A `Bind` without parameters, all results as text.
