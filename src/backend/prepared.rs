@@ -52,12 +52,13 @@ pub struct SharedName {
 
 impl SharedName {
     fn new(id: u64) -> SharedName {
-        let digits = (64 - id.leading_zeros()).div_ceil(4).max(1);
-        let mut name = SharedName { bytes: [0; LONGEST], len: 0 };
-        let number = (0..digits).rev().map(|at| b"0123456789abcdef"[(id >> (4 * at)) as usize & 15]);
-        for (to, byte) in name.bytes.iter_mut().zip(PREFIX.bytes().chain(number)) {
-            *to = byte;
-            name.len += 1;
+        let digits = (64 - id.leading_zeros() as usize).div_ceil(4).max(1);
+        let mut name = SharedName { bytes: [0; LONGEST], len: PREFIX.len() + digits };
+        name.bytes[..PREFIX.len()].copy_from_slice(PREFIX.as_bytes());
+        let mut rest = id;
+        for at in (PREFIX.len()..name.len).rev() {
+            name.bytes[at] = b"0123456789abcdef"[(rest & 15) as usize];
+            rest >>= 4;
         }
         name
     }
