@@ -56,6 +56,8 @@ impl SqlState {
     pub const BAD_COPY: SqlState = SqlState("22P04");
     /// `insufficient_privilege`.
     pub const PRIVILEGE: SqlState = SqlState("42501");
+    /// `name_too_long`.
+    pub const LONG_NAME: SqlState = SqlState("42622");
     /// `syntax_error`.
     pub const SYNTAX: SqlState = SqlState("42601");
     /// `deadlock_detected`.

@@ -460,8 +460,11 @@ fn only_those_who_are_let_in_learn_which_databases_there_are() {
 fn what_is_reported_is_what_the_server_reports() {
     let (proxy, one, two) = start(|config| config);
     let server = servers(1)[0];
+    let long = "x".repeat(65);
     let rows: &[&[(&str, &str)]] = &[
         &[],
+        &[("application_name", &long)],
+        &[("options", &format!("-c application_name={long}"))],
         &[("client_encoding", "LATIN1")],
         &[("client_encoding", "utf-8"), ("application_name", "somebody")],
         &[("TimeZone", "Asia/Tokyo"), ("DateStyle", "German, DMY"), ("IntervalStyle", "iso_8601")],
@@ -501,6 +504,8 @@ fn what_is_reported_is_what_the_server_reports() {
             .then(|| format!("{} {} {:?}", last.field(b'S').unwrap(), last.code(), last.field(b'M')));
         let mut told = std::mem::take(&mut raw.parameters);
         told.sort();
+        let notices = frames.iter().filter(|frame| frame.tag == b'N').collect::<Vec<_>>();
+        let notices = format!("{notices:?}");
         let values: Vec<String> = if refused.is_some() {
             Vec::new()
         } else {
@@ -510,7 +515,7 @@ fn what_is_reported_is_what_the_server_reports() {
             // A server reports as it goes; what counts is that it refuses.
             told.clear();
         }
-        format!("{told:?} {values:?} {refused:?}")
+        format!("{told:?} {notices} {values:?} {refused:?}")
     };
     for parameters in rows {
         for database in [&one, &two] {

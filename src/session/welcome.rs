@@ -183,7 +183,12 @@ pub(super) async fn welcome(
     let mut settings = Settings::default();
     let mut reported = greeting.reported.to_vec();
     let mut to_check = false;
-    for (name, value) in wanted {
+    for (name, mut value) in wanted {
+        if name == "application_name" && value.len() > LONGEST_NAME && value.is_ascii() {
+            let rest = value.split_off(LONGEST_NAME);
+            let notice = format!("identifier \"{value}{rest}\" will be truncated to \"{value}\"");
+            wire::put_notice(&mut door.outbox, &ClientError::error(SqlState::LONG_NAME, notice));
+        }
         if greeting.reported(&name).is_some_and(|known| same_value(&name, known, &value)) {
             continue;
         }
@@ -249,6 +254,9 @@ pub(super) async fn welcome(
         told: Told::new(pid, Arc::clone(&greeting.reported), reported),
     })
 }
+
+/// `NAMEDATALEN` less the zero byte behind it: what PostgreSQL keeps of a name.
+const LONGEST_NAME: usize = 63;
 
 fn finish(door: &mut Door, registration: &Registration) {
     wire::put_backend_key(&mut door.outbox, registration.control.pid, registration.control.secret());

@@ -100,6 +100,11 @@ pub fn put_warning(out: &mut Buffer, warning: &ClientError) {
     put_report(out, b'N', "WARNING", warning);
 }
 
+/// `NoticeResponse` of severity NOTICE.
+pub fn put_notice(out: &mut Buffer, notice: &ClientError) {
+    put_report(out, b'N', "NOTICE", notice);
+}
+
 fn put_report(out: &mut Buffer, tag: u8, severity: &str, error: &ClientError) {
     put_frame(out, tag, |out| {
         let mut field = |kind: u8, text: &str| {
