@@ -67,7 +67,7 @@ struct Island {
 }
 
 impl Island {
-    const HERE: &str = "10.213.77.1";
+    const HERE: &str = "10.213.78.1";
 
     /// `None`: this system does not let us.
     fn new() -> Option<Island> {
@@ -80,7 +80,7 @@ impl Island {
         let net = format!("{}/30", Island::HERE);
         assert!(ip(&["link", "add", &here, "type", "veth", "peer", &there, "netns", &island.name]));
         assert!(ip(&["addr", "add", &net, "dev", &here]) && ip(&["link", "set", &here, "up"]));
-        assert!(island.ip(&["addr", "add", "10.213.77.2/30", "dev", &there]));
+        assert!(island.ip(&["addr", "add", "10.213.78.2/30", "dev", &there]));
         assert!(island.ip(&["link", "set", &there, "up"]));
         Some(island)
     }
