@@ -189,6 +189,8 @@ class Node:
             "max_connections": 200, "max_prepared_transactions": 64, "shared_buffers": "16MB",
             "wal_keep_size": "32MB", "max_wal_size": "48MB", "min_wal_size": "2MB", "wal_log_hints": "on",
             "hot_standby": "on", "max_wal_senders": 10, "max_replication_slots": 10,
+            # A promotion that comes while a replica waits to look for its primary again waits with it.
+            "wal_retrieve_retry_interval": "500ms",
             "log_line_prefix": "%m [%p] %q%u@%d ", "unix_socket_directories": "",
         }
         return {
@@ -615,6 +617,11 @@ class Fault:
         with contextlib.suppress(OSError), open(self.node.disk / "filler", "wb", buffering=0) as filler:
             while True:
                 filler.write(bytes(1 << 16))
+        # It goes on for as long as it has old segments of the log to write over, and only refuses.
+        with contextlib.suppress(psycopg.Error):
+            for _ in range(100):
+                self.node.ask("SELECT pg_logical_emit_message(false, 'full', 'disk')")
+                self.node.ask("SELECT pg_switch_wal()")
 
     def patronictl(self):
         config = self.stage.directory / f"{self.node.name}.json"

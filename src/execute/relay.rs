@@ -288,6 +288,17 @@ impl Relay {
         self.expected.front().is_none_or(|next| ready(next) || matches!(next, Expect::Position { .. }))
     }
 
+    /// Has all been answered that the client has asked, and only what pgring asks behind it has not?
+    pub fn is_at_position(&self) -> bool {
+        matches!(self.expected.front(), Some(Expect::Position { .. }))
+    }
+
+    /// Has a statement of the `Query` that is being answered run? The last one's commit is before its
+    /// `CommandComplete` (`exec_simple_query` in `tcop/postgres.c`).
+    pub fn has_result(&self) -> bool {
+        matches!(self.expected.front(), Some(Expect::Query { .. })) && self.results > 0
+    }
+
     /// Is the client in the middle of a message that only the server can complete?
     pub fn is_mid_frame(&self) -> bool {
         self.rest_shown && (self.rest > 0 || self.run > 0)

@@ -515,6 +515,8 @@ impl Session {
 
     /// The server failed what ran on it. The client is told, unless nothing was asked.
     pub(super) fn server_lost(&mut self, error: &ServerError) -> Result<(), End> {
+        // What it has said before counts: it may have come together with the end.
+        self.take_events()?;
         if let Some(held) = &self.held {
             let shard = held.shard.index();
             tracing::warn!(
@@ -541,11 +543,12 @@ impl Session {
         let awaited = readies > 0;
         // A write that commits by itself may have done so before the connection broke.
         let autocommit = awaited && self.tx.phase() == Phase::Idle && self.access_kind == Access::Write;
-        let committed = std::mem::take(&mut self.batch.committed);
+        let over = self.relay.is_at_position() && !self.batch.schema_changed;
+        let committed = std::mem::take(&mut self.batch.committed) || over;
         // What has been answered is done; what stands behind it in its batch need not be.
         let answered = committed && self.relay.is_at_ready();
         let ending = self.is_committing() || autocommit || (committed && !answered);
-        let committing = ending && !is_certain(error);
+        let committing = ending && (!is_certain(error) || self.relay.has_result());
         let told = self.server_error(error, committing);
         let copying = self.relay.is_copying_in();
         let in_batch = self.batch.is_begun() && (self.batch.is_sent() || !awaited);

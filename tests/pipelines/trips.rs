@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pgring::demo::sample::APP;
 
-use crate::support::raw::{Raw, bind, execute, parse, query, run, sync};
+use crate::support::raw::{Frame, Raw, bind, execute, message, parse, query, run, sync};
 use crate::support::{Config, Proxy, database, eventually, servers};
 
 /// Stands between pgring and a server and takes note of who speaks.
@@ -27,6 +27,8 @@ struct State {
     asked: usize,
     /// The server's bytes are held back.
     held: bool,
+    /// Behind this the server ends the connection, as an administrator has it do.
+    ends_behind: Option<&'static [u8]>,
 }
 
 impl Wire {
@@ -62,6 +64,15 @@ impl Wire {
                     let (state, changed) = &*wire.state;
                     let mut state = changed.wait_while(state.lock().unwrap(), |state| state.held).unwrap();
                     state.turn('<');
+                    let end = state.ends_behind.and_then(|tag| {
+                        let at = chunk[..n].windows(tag.len()).position(|part| part == tag)?;
+                        Some(at + tag.len())
+                    });
+                    if let Some(end) = end {
+                        let fields = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection\0\0";
+                        let _ = to.write_all(&[&chunk[..end], &message(b'E', &[fields])].concat());
+                        break;
+                    }
                 }
                 if to.write_all(&chunk[..n]).is_err() {
                     break;
@@ -89,6 +100,10 @@ impl Wire {
     fn hold(&self, held: bool) {
         self.state.0.lock().unwrap().held = held;
         self.state.1.notify_all();
+    }
+
+    fn end_behind(&self, tag: Option<&'static [u8]>) {
+        self.state.0.lock().unwrap().ends_behind = tag;
     }
 
     /// Turns and questions since the last call.
@@ -209,5 +224,46 @@ fn a_server_is_brought_in_line_in_the_round_trip_of_the_statement() {
             assert!(!frames.iter().any(|frame| frame.tag == b'S'), "the client knows: {frames:?}");
             assert_eq!(wire.take().0, "><", "one round trip");
         }
+    }
+}
+
+/// A server that is shut down may end a connection between a `COMMIT` and what follows: both come at once.
+#[test]
+fn what_was_answered_before_the_end_is_so() {
+    let server = servers(1)[0];
+    let name = database(&[server], "CREATE TABLE t (user_id int)");
+    let wire = Wire::to(server.address());
+    let proxy = Proxy::start(Config::new().database_at(&name, &[vec![wire.address.clone()]]));
+    let mut raw = Raw::login(&proxy.address(), APP, &name);
+    let words = |frames: Vec<Frame>| -> String {
+        let word = |frame: Frame| match frame.tag {
+            b'E' => frame.code(),
+            b'C' | b'Z' => String::from_utf8_lossy(&frame.body).trim_end_matches('\0').to_owned(),
+            _ => String::new(),
+        };
+        frames.into_iter().map(word).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    };
+    for (begin, tag, ends, expect) in [
+        (true, &b"COMMIT\0"[..], [run("COMMIT", &[]), sync()].concat(), "COMMIT I"),
+        (true, b"COMMIT\0", query("COMMIT"), "COMMIT I"),
+        // Its commit is before its tag.
+        (false, b"INSERT 0 1\0", query("INSERT INTO t VALUES (2)"), "INSERT 0 1 08007 I"),
+        // Its commit would have come with the Sync.
+        (
+            false,
+            b"INSERT 0 1\0",
+            [run("INSERT INTO t VALUES (3)", &[]), sync()].concat(),
+            "INSERT 0 1 57P01 I",
+        ),
+    ] {
+        if begin {
+            assert_eq!(words(raw.query("BEGIN")), "BEGIN T");
+            assert_eq!(words(raw.query("INSERT INTO t VALUES (1)")), "INSERT 0 1 T");
+        }
+        wire.end_behind(Some(tag));
+        raw.send(&ends);
+        assert_eq!(words(raw.until(b'Z', 1)), expect);
+        wire.end_behind(None);
+        assert_eq!(raw.value("SELECT 'on'"), "on");
     }
 }
