@@ -618,8 +618,8 @@ class Fault:
             while True:
                 filler.write(bytes(1 << 16))
         # It goes on for as long as it has old segments of the log to write over, and only refuses.
-        with contextlib.suppress(psycopg.Error):
-            for _ in range(100):
+        for _ in range(100):
+            with contextlib.suppress(psycopg.Error):
                 self.node.ask("SELECT pg_logical_emit_message(false, 'full', 'disk')")
                 self.node.ask("SELECT pg_switch_wal()")
 
