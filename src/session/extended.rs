@@ -222,6 +222,10 @@ impl Session {
                 }
             }
         }
+        if named && self.batch.hangs(parse.name) {
+            // A Close before it that is skipped leaves the name taken.
+            self.need_answers()?;
+        }
         if named && self.statements.contains_key(parse.name) {
             self.need_answers()?;
             self.batch.deferred.push(Deferred::Check { statement });
