@@ -36,8 +36,8 @@ pub(super) struct Schemas {
     tls: Vec<Tls>,
     timeout: Duration,
     fingerprint: Option<u64>,
-    /// And the server's address.
-    connection: Option<(ControlConnection, Endpoint)>,
+    /// And whom it leads to.
+    connection: Option<(ControlConnection, Primary)>,
     /// Where the connection leads, and what is published came from.
     shard: usize,
     complained: Option<String>,
@@ -115,9 +115,9 @@ impl Schemas {
         let shard = self.shard_to_ask(database);
         let primary = primary_of(database, shard)?;
         let is_good =
-            |(connection, at): &(ControlConnection, Endpoint)| *at == primary && !connection.is_closed();
+            |(connection, at): &(ControlConnection, Primary)| *at == primary && !connection.is_closed();
         if shard != self.shard || !self.connection.as_ref().is_some_and(is_good) {
-            self.connection = Some((self.connect(database, shard, &primary).await?, primary.clone()));
+            self.connection = Some((self.connect(database, shard, &primary.0).await?, primary.clone()));
             self.shard = shard;
         }
         let Some((connection, _)) = &self.connection else { return Err("no connection".to_owned()) };
@@ -208,16 +208,20 @@ impl Schemas {
     }
 }
 
+/// Its address, and the timeline that it writes: another server may come to listen there.
+type Primary = (Endpoint, Option<u32>);
+
 /// Whom to ask: one that was replaced may live on, and know nothing of what is made since.
-fn primary_of(database: &Database, shard: usize) -> Result<Endpoint, String> {
+fn primary_of(database: &Database, shard: usize) -> Result<Primary, String> {
     let shard = &database.shards[shard];
     let snapshot = shard.board.load_full();
     let primary = snapshot.primary().map_err(|why| format!("shard {}: {why}", shard.name))?;
-    Ok(primary.address.clone())
+    let timeline = primary.health.probe.as_ref().and_then(|probe| probe.timeline);
+    Ok((primary.address.clone(), timeline))
 }
 
 /// What it has said is worth nothing if it was replaced meanwhile.
-fn is_still(primary: &Endpoint, database: &Database, shard: usize) -> Result<(), String> {
+fn is_still(primary: &Primary, database: &Database, shard: usize) -> Result<(), String> {
     match primary_of(database, shard)? == *primary {
         true => Ok(()),
         false => Err(format!("shard {}: its primary was replaced", database.shards[shard].name)),

@@ -1,5 +1,6 @@
 //! Getting a shard's server for a statement, and letting go of it.
 
+use super::batch::Committed;
 use super::pins::Pins;
 use super::reads::Servers;
 use super::state::{Doubt, End, Held, Session};
@@ -543,11 +544,12 @@ impl Session {
         let awaited = readies > 0;
         // A write that commits by itself may have done so before the connection broke.
         let autocommit = awaited && self.tx.phase() == Phase::Idle && self.access_kind == Access::Write;
-        let over = self.relay.is_at_position() && !self.batch.schema_changed;
-        let committed = std::mem::take(&mut self.batch.committed) || over;
+        let all_answered = self.relay.is_at_position() && !self.batch.schema_changed;
+        let committed = std::mem::take(&mut self.batch.committed);
         // What has been answered is done; what stands behind it in its batch need not be.
-        let answered = committed && self.relay.is_at_ready();
-        let ending = self.is_committing() || autocommit || (committed && !answered);
+        let answered = all_answered || (committed == Committed::Last && self.relay.is_at_ready());
+        let over = all_answered || committed != Committed::No;
+        let ending = self.is_committing() || autocommit || (over && !answered);
         let committing = ending && (!is_certain(error) || self.relay.has_result());
         let told = self.server_error(error, committing);
         let copying = self.relay.is_copying_in();
@@ -556,7 +558,7 @@ impl Session {
         self.drop_held();
         self.undone();
         self.read_strings_as(self.strings.1);
-        if in_transaction && !committing && !committed {
+        if in_transaction && !committing && !over {
             // The client believes in it until it has ended it: nothing may run outside of it.
             self.tx.lost();
         } else {

@@ -56,8 +56,8 @@ pub(super) struct Batch {
     pub(super) misaligned: bool,
     /// It has been, since the last `ReadyForQuery`.
     pub(super) aligned: bool,
-    /// A `COMMIT` has been answered since the last `ReadyForQuery`.
-    pub(super) committed: bool,
+    /// Has a `COMMIT` been answered since the last `ReadyForQuery`?
+    pub(super) committed: Committed,
     /// The schema has been changed by what ran.
     pub(super) schema_changed: bool,
     /// Functions, or what calls them.
@@ -82,6 +82,27 @@ impl Deferred {
                 (statement, *named)
             }
             Deferred::Check { statement } => (statement, false),
+        }
+    }
+}
+
+/// The end of the client's transaction, before its batch's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Committed {
+    /// It has not been answered, or another transaction has begun since.
+    #[default]
+    No,
+    /// It has, and something stands behind it.
+    Followed,
+    /// It has, and nothing stands behind it.
+    Last,
+}
+
+impl Committed {
+    /// Something has been sent behind it, or has run there.
+    pub(super) fn is_followed(&mut self) {
+        if *self == Committed::Last {
+            *self = Committed::Followed;
         }
     }
 }
@@ -138,7 +159,7 @@ impl Default for Batch {
             aligning: false,
             misaligned: false,
             aligned: false,
-            committed: false,
+            committed: Committed::No,
             schema_changed: false,
             code_changed: false,
             shard: ShardId(0),
@@ -219,7 +240,7 @@ impl Batch {
         self.aligning = false;
         self.misaligned = false;
         self.aligned = false;
-        self.committed = false;
+        self.committed = Committed::No;
         if more {
             self.answering = self.answering.wrapping_add(1);
         } else {

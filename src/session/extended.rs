@@ -17,7 +17,7 @@ use super::prepared::Prepared;
 use super::ready::Effect;
 use super::settings::ConfigValues;
 use super::simple::lost_at_once;
-use super::state::{End, Session};
+use super::state::{End, Here, Session};
 use super::transaction::{Own, failed_transaction};
 use crate::error::{ClientError, SqlState};
 use crate::execute::{Expect, ResultShape};
@@ -310,7 +310,7 @@ impl Session {
                 self.answers_known().await?;
             }
             self.remember_portal(names.portal, &statement);
-            self.bound_here.push(names.portal.into());
+            self.done_here.push((Here::Bound, names.portal.into()));
             self.say(&wire::BIND_COMPLETE);
             return Ok(());
         }
@@ -386,7 +386,7 @@ impl Session {
     fn own_has_run(&mut self, portal: &[u8], statement: &Prepared) {
         let kind = statement.shape.statements.first().map(|first| &first.kind);
         if !matches!(kind, Some(Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_))) {
-            self.ran_here.push(portal.into());
+            self.done_here.push((Here::Ran, portal.into()));
         } else if portal.is_empty() {
             self.unnamed_portal = None;
         } else {
@@ -395,8 +395,7 @@ impl Session {
     }
 
     pub(super) fn remember_portal(&mut self, name: &[u8], statement: &Rc<Prepared>) {
-        self.ran_here.retain(|ran| **ran != *name);
-        self.bound_here.retain(|bound| **bound != *name);
+        self.done_here.retain(|(_, portal)| **portal != *name);
         if name.is_empty() {
             self.unnamed_portal = Some(Rc::clone(statement));
         } else {
@@ -452,7 +451,7 @@ impl Session {
                     return Ok(());
                 }
                 let result = match self.portal(name) {
-                    Ok(statement) if self.is_bound_here(name) || self.is_own_now(&statement) => {
+                    Ok(statement) if self.is_done_here(Here::Bound, name) || self.is_own_now(&statement) => {
                         if self.batch.has_deferred() {
                             Box::pin(self.flush_deferred_anywhere()).await?;
                         }
@@ -517,7 +516,7 @@ impl Session {
             }
         };
         self.refuse_if_failed(&statement.shape)?;
-        if self.ran_here.iter().any(|name| **name == *execute.portal) {
+        if self.is_done_here(Here::Ran, execute.portal) {
             let name = String::from_utf8_lossy(execute.portal);
             let error = ClientError::error(SqlState("55000"), format!("portal \"{name}\" cannot be run"));
             return Err(error.into());
@@ -548,7 +547,7 @@ impl Session {
                 }
             }
         }
-        if self.is_bound_here(execute.portal) {
+        if self.is_done_here(Here::Bound, execute.portal) {
             self.bind_on_server(execute.portal, &statement).await?;
         }
         if self.tx.is_failed() && self.tx.phase() == Phase::Open {
@@ -573,8 +572,8 @@ impl Session {
         Ok(())
     }
 
-    fn is_bound_here(&self, portal: &[u8]) -> bool {
-        self.bound_here.iter().any(|bound| **bound == *portal)
+    fn is_done_here(&self, what: Here, portal: &[u8]) -> bool {
+        self.done_here.iter().any(|(done, name)| *done == what && **name == *portal)
     }
 
     /// What pgring was to answer when it was bound has become a server's to answer: a `COMMIT` behind
@@ -599,7 +598,7 @@ impl Session {
         self.relay.expect(Expect::Parse { id: 0, shown: false });
         self.relay.expect(Expect::Bind { shown: false });
         self.batch.run();
-        self.bound_here.retain(|bound| **bound != *portal);
+        self.done_here.retain(|(done, name)| *done != Here::Bound || **name != *portal);
         Ok(())
     }
 

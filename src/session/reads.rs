@@ -258,7 +258,7 @@ impl Session {
                 "Put the hint on the transaction's first statement, or SET pgring.read = 'fresh' before it.",
             ));
         }
-        if shape.statements.iter().any(needs_primary) {
+        if self.needs_primary(shape) {
             return Err(ClientError::refused(
                 "the transaction reads from replicas, and the statement needs the primary: it locks or leaves \
                  something on its server, or reads what replicas do not have",
@@ -266,6 +266,13 @@ impl Session {
             ));
         }
         Ok(())
+    }
+
+    /// Would it be another thing on a replica, even if it only reads? What it executes counts, too.
+    fn needs_primary(&self, shape: &Shape) -> bool {
+        let needs = |shape: &Shape| shape.statements.iter().any(|one| one.pin.is_some() || one.at_primary);
+        let executed = |name: &String| self.statements.get(name.as_bytes()).is_some_and(|p| needs(&p.shape));
+        needs(shape) || (shape.mentions.execution.is_some() && shape.mentions.names.iter().any(executed))
     }
 
     fn source_of(&self, shape: &Shape, text: &[u8], decision: &Decision, several: bool) -> Servers {
@@ -279,7 +286,7 @@ impl Session {
         };
         let stays = self.directory.pool.mode == PoolMode::Session || self.keeps_sequences;
         // No replica can be serializable.
-        if stays || self.is_serializable() || shape.statements.iter().any(needs_primary) {
+        if stays || self.is_serializable() || self.needs_primary(shape) {
             return Servers::Primary;
         }
         let hinted = decision.read.is_some();
@@ -316,8 +323,10 @@ impl Session {
         let until = Instant::now() + at.failover_hold;
         loop {
             let told = self.positions.told.as_ref().and_then(|told| told.get(shard.index())).copied();
-            let (Some(told @ 1..), Some(now)) = (told, self.timeline(shard)) else { return Ok(()) };
-            if told <= now {
+            let Some(told @ 1..) = told else { return Ok(()) };
+            // `None`: pgring may not ask, and has to believe in what there is.
+            let primary = at.board.load().primary().is_ok();
+            if primary && self.timeline(shard).is_none_or(|now| told <= now) {
                 if let Some(told) = &mut self.positions.told {
                     told[shard.index()] = 0;
                 }
@@ -327,7 +336,7 @@ impl Session {
             at.board.probe_now();
             if !self.await_news(shard, until).await? {
                 let words = format!(
-                    "shard \"{}\" is on timeline {now}, and pgring.lsn is of timeline {told}",
+                    "shard \"{}\" has no primary on timeline {told}, which pgring.lsn is of",
                     at.name
                 );
                 return Err(ClientError::error(SqlState::UNAVAILABLE, words)
@@ -387,9 +396,11 @@ impl Session {
                 Ok(Err(error @ (PoolError::Connect(..) | PoolError::Moved(..)))) => {
                     tracing::debug!("a replica could not be reached: {error}");
                 }
-                // One that hangs keeps all its connections.
+                // One that hangs keeps all its connections; nobody waits for one after the other.
                 Ok(Err(error @ PoolError::Exhausted { .. })) if !strict => {
                     tracing::debug!("a replica is not to be had: {error}");
+                    self.database.metrics[shard.index()].reads.unhealthy.inc();
+                    return Ok(None);
                 }
                 Ok(Err(error)) => return Err(error.client_error().into()),
                 Err(unattached) => return Err(unattached),
@@ -733,11 +744,6 @@ fn turns_on(statement: &str) -> bool {
     let value = statement.rsplit(['=', ' ']).find(|part| !part.is_empty()).unwrap_or_default();
     let value = value.trim_end_matches(';').trim_matches('\'');
     ["on", "true", "yes", "1"].iter().any(|on| value.eq_ignore_ascii_case(on))
-}
-
-/// Would it be another thing on a replica, even if it only reads?
-fn needs_primary(statement: &Statement) -> bool {
-    statement.pin.is_some() || statement.at_primary
 }
 
 /// `SHOW`: of a parameter that may be another one on a replica, such as `transaction_read_only`.

@@ -2,6 +2,7 @@
 //! stands after a `ReadyForQuery`.
 
 use super::attach::{ALIGNED, OPENED};
+use super::batch::Committed;
 use super::prepared::Prepared;
 use super::state::{End, Session};
 use crate::error::{ClientError, SqlState};
@@ -22,9 +23,10 @@ pub(super) enum Effect {
     RollbackTo(String),
     Release(String),
     Begin,
-    /// `last`: nothing stands behind it in its message.
+    /// `last`: nothing stands behind it in its message or batch.
     Commit {
         last: bool,
+        chain: bool,
     },
     /// `PREPARE TRANSACTION`.
     PrepareTransaction,
@@ -123,8 +125,8 @@ impl Session {
         }
         let Some(effect) = self.effects.get_mut(note as usize) else { return };
         let effect = std::mem::replace(effect, Effect::None);
-        // What stands behind a COMMIT in its message may be lost yet.
-        self.batch.committed = matches!(effect, Effect::Commit { last: true }) && !rolled_back;
+        // What stands behind a COMMIT may be lost yet.
+        self.batch.committed.is_followed();
         self.take_effect_of(effect, rolled_back);
     }
 
@@ -156,9 +158,19 @@ impl Session {
                 self.release_savepoint(&name, None);
             }
             // What fails from here on is not a transaction of its own.
-            Effect::Begin => self.tx.is_open(),
+            Effect::Begin => {
+                self.batch.committed = Committed::No;
+                self.tx.is_open();
+            }
             Effect::Commit { .. } if rolled_back => self.ended(Session::undone),
-            Effect::Commit { .. } => self.ended(Session::committed),
+            Effect::Commit { last, chain } => {
+                self.batch.committed = match (chain, last) {
+                    (true, _) => Committed::No,
+                    (false, true) => Committed::Last,
+                    (false, false) => Committed::Followed,
+                };
+                self.ended(Session::committed);
+            }
             Effect::Rollback => self.ended(Session::undone),
             Effect::Ddl { code } => {
                 self.batch.schema_changed = true;

@@ -453,6 +453,7 @@ impl Session {
     /// which the relay tells that the first of them has run.
     pub(super) fn plan_effects(&mut self, shape: &Shape, text: &[u8], values: &ConfigValues) -> Option<u32> {
         self.batch.note(shape);
+        self.note_follower();
         self.note_releases(shape, text);
         let plain = |statement: &Statement| statement.pin.is_none() && !has_effect(&statement.kind);
         if shape.statements.iter().all(plain) && shape.mentions.execution.is_none() {
@@ -469,7 +470,9 @@ impl Session {
                 _ => self.effect(statement, source.clone(), text, values),
             };
             let effect = match effect {
-                Effect::Commit { .. } => Effect::Commit { last: at + 1 == shape.statements.len() },
+                Effect::Commit { chain, .. } => {
+                    Effect::Commit { last: at + 1 == shape.statements.len(), chain }
+                }
                 effect => effect,
             };
             let code = statement.kind == Kind::Block
@@ -489,6 +492,16 @@ impl Session {
             return None;
         }
         Some(note)
+    }
+
+    /// Something is sent behind what has been: a `COMMIT` there is not the last of its batch.
+    fn note_follower(&mut self) {
+        self.batch.committed.is_followed();
+        for effect in &mut self.effects {
+            if let Effect::Commit { last, .. } = effect {
+                *last = false;
+            }
+        }
     }
 
     /// Does it make or alter a function that may leave something on its server, or what calls one? The
@@ -543,7 +556,7 @@ impl Session {
             Kind::RollbackTo(name) => Effect::RollbackTo(name.clone()),
             Kind::Release(name) => Effect::Release(name.clone()),
             Kind::Begin => Effect::Begin,
-            Kind::Commit { .. } => Effect::Commit { last: true },
+            Kind::Commit { chain } => Effect::Commit { last: true, chain: *chain },
             Kind::TwoPhase => Effect::PrepareTransaction,
             Kind::Rollback { .. } => Effect::Rollback,
             Kind::Ddl => Effect::Ddl { code: self.changes_code(statement, &source) },

@@ -114,10 +114,8 @@ pub struct Session {
     /// Which `Parse` made it.
     pub(super) unnamed_ticket: u64,
     pub(super) portals: HashMap<Box<[u8]>, Rc<Prepared>>,
-    /// Portals of statements that pgring has answered itself.
-    pub(super) ran_here: Vec<Box<[u8]>>,
-    /// Portals that no server has been told of: those of statements that pgring was to answer itself.
-    pub(super) bound_here: Vec<Box<[u8]>>,
+    /// What has been done without a server, and with which portal.
+    pub(super) done_here: Vec<(Here, Box<[u8]>)>,
     pub(super) unnamed_portal: Option<Rc<Prepared>>,
     /// Portals that several servers answer.
     pub(super) distributed: HashMap<Box<[u8]>, Bound>,
@@ -161,6 +159,15 @@ pub(super) struct Held {
     /// Why it stays after the transaction.
     pub(super) pins: Pins,
     pub(super) doubt: Doubt,
+}
+
+/// What pgring itself has done with a portal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Here {
+    /// Bound it: no server has been told of it.
+    Bound,
+    /// Answered it.
+    Ran,
 }
 
 /// What code may have left on a server that no question has found.

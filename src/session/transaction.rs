@@ -341,8 +341,7 @@ impl Session {
     /// Portals live no longer than their transaction.
     pub(super) fn forget_portals(&mut self) {
         self.portals.clear();
-        self.ran_here.clear();
-        self.bound_here.clear();
+        self.done_here.clear();
         self.unnamed_portal = None;
         self.distributed.clear();
         self.forget_cursors();

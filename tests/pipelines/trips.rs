@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pgring::demo::sample::APP;
 
-use crate::support::raw::{Frame, Raw, bind, execute, message, parse, query, run, sync};
+use crate::support::raw::{Frame, Raw, bind, execute, function_call, message, parse, query, run, sync};
 use crate::support::{Config, Proxy, database, eventually, servers};
 
 /// Stands between pgring and a server and takes note of who speaks.
@@ -27,8 +27,31 @@ struct State {
     asked: usize,
     /// The server's bytes are held back.
     held: bool,
-    /// Behind this the server ends the connection, as an administrator has it do.
-    ends_behind: Option<&'static [u8]>,
+    /// Where the server ends the connection.
+    end: Option<End>,
+}
+
+/// The end of a connection.
+#[derive(Clone, Copy)]
+struct End {
+    /// When the server says this,
+    at: &'static [u8],
+    /// which does not come any more, or does,
+    said: bool,
+    /// and last of all this severity, if any.
+    severity: &'static str,
+}
+
+impl End {
+    fn of(self, chunk: &[u8]) -> Option<Vec<u8>> {
+        let at = chunk.windows(self.at.len()).position(|part| part == self.at)?;
+        let mut last = chunk[..at + if self.said { self.at.len() } else { 0 }].to_vec();
+        if !self.severity.is_empty() {
+            let fields = format!("S{0}\0V{0}\0C57P01\0Mterminating connection\0\0", self.severity);
+            last.extend(message(b'E', &[fields.as_bytes()]));
+        }
+        Some(last)
+    }
 }
 
 impl Wire {
@@ -64,13 +87,8 @@ impl Wire {
                     let (state, changed) = &*wire.state;
                     let mut state = changed.wait_while(state.lock().unwrap(), |state| state.held).unwrap();
                     state.turn('<');
-                    let end = state.ends_behind.and_then(|tag| {
-                        let at = chunk[..n].windows(tag.len()).position(|part| part == tag)?;
-                        Some(at + tag.len())
-                    });
-                    if let Some(end) = end {
-                        let fields = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection\0\0";
-                        let _ = to.write_all(&[&chunk[..end], &message(b'E', &[fields])].concat());
+                    if let Some(last) = state.end.and_then(|end| end.of(&chunk[..n])) {
+                        let _ = to.write_all(&last);
                         break;
                     }
                 }
@@ -102,8 +120,8 @@ impl Wire {
         self.state.1.notify_all();
     }
 
-    fn end_behind(&self, tag: Option<&'static [u8]>) {
-        self.state.0.lock().unwrap().ends_behind = tag;
+    fn end(&self, end: Option<End>) {
+        self.state.0.lock().unwrap().end = end;
     }
 
     /// Turns and questions since the last call.
@@ -243,27 +261,53 @@ fn what_was_answered_before_the_end_is_so() {
         };
         frames.into_iter().map(word).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
     };
-    for (begin, tag, ends, expect) in [
-        (true, &b"COMMIT\0"[..], [run("COMMIT", &[]), sync()].concat(), "COMMIT I"),
-        (true, b"COMMIT\0", query("COMMIT"), "COMMIT I"),
+    const COMMIT: &[u8] = b"C\0\0\0\x0bCOMMIT\0";
+    const INSERT: &[u8] = b"C\0\0\0\x0fINSERT 0 1\0";
+    const PREPARED: &[u8] = b"C\0\0\0\x18PREPARE TRANSACTION\0";
+    const CALLED: &[u8] = b"V\0\0\0";
+    let insert = |value: u32| format!("INSERT INTO t VALUES ({value})");
+    let fatal = |at| End { at, said: true, severity: "FATAL" };
+    let silent = |at, severity| End { at, said: false, severity };
+    for (begin, end, ends, expect) in [
+        (true, fatal(COMMIT), [run("COMMIT", &[]), sync()].concat(), "COMMIT I"),
+        (true, fatal(COMMIT), query("COMMIT"), "COMMIT I"),
         // Its commit is before its tag.
-        (false, b"INSERT 0 1\0", query("INSERT INTO t VALUES (2)"), "INSERT 0 1 08007 I"),
+        (false, fatal(INSERT), query(&insert(2)), "INSERT 0 1 08007 I"),
         // Its commit would have come with the Sync.
+        (false, fatal(INSERT), [run(&insert(3), &[]), sync()].concat(), "INSERT 0 1 57P01 I"),
         (
-            false,
-            b"INSERT 0 1\0",
-            [run("INSERT INTO t VALUES (3)", &[]), sync()].concat(),
-            "INSERT 0 1 57P01 I",
+            true,
+            fatal(INSERT),
+            [run("COMMIT", &[]), run(&insert(4), &[]), sync()].concat(),
+            "COMMIT INSERT 0 1 57P01 I",
         ),
+        (
+            true,
+            silent(INSERT, ""),
+            [run("COMMIT", &[]), run(&insert(5), &[]), sync()].concat(),
+            "COMMIT 08007 I",
+        ),
+        // The next one is lost.
+        (true, fatal(COMMIT), query("COMMIT AND CHAIN"), "COMMIT 57P01 E"),
+        // It may have come behind the commit record.
+        (true, silent(COMMIT, "PANIC"), query("COMMIT"), "08007 I"),
+        (true, silent(COMMIT, ""), query("COMMIT"), "08007 I"),
+        (true, silent(PREPARED, ""), query("PREPARE TRANSACTION 'lost'"), "08007 I"),
+        // `lo_create(0)`
+        (false, silent(CALLED, ""), function_call(715, &["0"]), "08007 I"),
     ] {
         if begin {
             assert_eq!(words(raw.query("BEGIN")), "BEGIN T");
-            assert_eq!(words(raw.query("INSERT INTO t VALUES (1)")), "INSERT 0 1 T");
+            assert_eq!(words(raw.query(&insert(1))), "INSERT 0 1 T");
         }
-        wire.end_behind(Some(tag));
+        // The last statement before it was one that reads.
+        assert_eq!(raw.value("SHOW pgring.read"), "");
+        wire.end(Some(end));
         raw.send(&ends);
         assert_eq!(words(raw.until(b'Z', 1)), expect);
-        wire.end_behind(None);
+        wire.end(None);
+        raw.query("ROLLBACK");
         assert_eq!(raw.value("SELECT 'on'"), "on");
     }
+    server.psql(APP, &name, "ROLLBACK PREPARED 'lost'").unwrap();
 }

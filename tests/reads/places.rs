@@ -20,6 +20,7 @@ CREATE UNLOGGED TABLE part PARTITION OF parted DEFAULT;
 CREATE SEQUENCE numbers;
 CREATE FUNCTION bump() RETURNS int LANGUAGE sql VOLATILE AS 'INSERT INTO noted VALUES (1) RETURNING a';
 CREATE FUNCTION here() RETURNS text LANGUAGE sql STABLE AS 'SELECT current_setting(''port'')';
+CREATE FUNCTION bumped(one) RETURNS int LANGUAGE sql VOLATILE AS 'INSERT INTO noted VALUES (1) RETURNING a';
 CREATE FUNCTION fixed(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
 CREATE VIEW bumping AS SELECT current_setting('port') AS port, bump() AS b;
 CREATE VIEW looking AS SELECT current_setting('port') AS port FROM one;
@@ -77,6 +78,7 @@ fn of_a_database_with_one_shard() {
         ),
         ("SELECT current_setting('port') FROM (SELECT bump()) b", "primary"),
         ("SELECT port FROM bumping", "primary"),
+        ("SELECT current_setting('port') FROM (SELECT (o).bumped FROM one o) b", "primary"),
         ("SELECT current_setting('port') FROM (SELECT nextval('numbers')) n", "primary"),
         ("SELECT current_setting('port') FROM (SELECT txid_current()) t", "primary"),
         ("SELECT current_setting('port') FROM (SELECT pg_advisory_xact_lock(1)) l", "primary"),
@@ -115,6 +117,8 @@ fn of_a_database_with_one_shard() {
         ("BEGIN READ ONLY;\nSELECT 1;\n/* pgring: fresh */ SELECT 1", "0A000"),
         ("BEGIN READ ONLY;\nSELECT 1;\nSELECT pg_try_advisory_lock(1)", "0A000"),
         ("BEGIN READ ONLY;\nSELECT 1;\nSELECT pg_advisory_xact_lock(1)", "0A000"),
+        ("PREPARE l AS SELECT pg_advisory_xact_lock(1);\nBEGIN READ ONLY;\nSELECT 1;\nEXECUTE l", "0A000"),
+        ("BEGIN READ ONLY;\nSELECT 1;\nDO 'BEGIN PERFORM pg_advisory_xact_lock(1); END'", "0A000"),
         (
             "BEGIN READ ONLY;\nSELECT pg_advisory_xact_lock_shared(1);\nSELECT current_setting('port')",
             "primary",

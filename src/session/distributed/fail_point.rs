@@ -1,6 +1,6 @@
 //! Where a test ends or stops the process in the middle of a commit: a release build has no such place.
 //!
-//! `PGRING_FAIL_POINT=prepare:sent:kill` in the environment: a step (`decide`, `prepare`, `commit`,
+//! `PGRING_FAIL_POINT=prepare:sent:kill` in the environment: a step (`decide`, `prepare`, `complete`, `commit`,
 //! `commit-prepared`, `rollback-prepared`), a moment of it (`before`, `sent`, `after`) and what
 //! happens the first time that is reached (`kill`, `stop`).
 

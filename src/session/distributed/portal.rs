@@ -14,7 +14,7 @@ use crate::route::Why;
 use crate::session::attach::Unattached;
 use crate::session::prepared::Prepared;
 use crate::session::reads::Servers;
-use crate::session::state::{End, Session};
+use crate::session::state::{End, Here, Session};
 use crate::sql::{Access, Kind};
 use crate::txn::Phase;
 use crate::wire::{self, Execute};
@@ -208,7 +208,7 @@ impl Session {
             }
         }
         let Some(opened) = &mut bound.opened else {
-            self.ran_here.push(portal);
+            self.done_here.push((Here::Ran, portal));
             return Ok(());
         };
         self.registration.control.says(&bound.statement.text);

@@ -170,7 +170,8 @@ impl Reader<'_> {
         }
         // Whatever could not be read of the statement.
         let is_lock = |at| self.tokens.identifier(at).is_some_and(|name| functions::locks(&name));
-        statement.at_primary |= range.clone().any(is_lock);
+        // Nor can it be of a block.
+        statement.at_primary |= statement.kind == Kind::Block || range.clone().any(is_lock);
         if self.tokens.has_unread_identifier(range) {
             statement.pin = functions::stronger(statement.pin, Some(Pin::Unread));
         }

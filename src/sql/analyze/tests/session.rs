@@ -247,6 +247,8 @@ fn reads_are_proven() {
         ("SELECT slugify(name) FROM active_jobs", true),
         ("EXPLAIN SELECT * FROM jobs", true),
         ("COPY (SELECT * FROM jobs) TO STDOUT", true),
+        ("COPY (SELECT * FROM jobs) TO '/tmp/jobs'", false),
+        ("COPY (SELECT * FROM jobs) TO PROGRAM 'cat'", false),
         ("SELECT txid_current()", false),
         ("SELECT unknown_function()", false),
         ("SELECT * FROM jobs FOR UPDATE", false),
