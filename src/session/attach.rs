@@ -458,7 +458,7 @@ impl Session {
         let Some(mut held) = self.held.take() else { return };
         let control = &self.registration.control;
         control.detached();
-        if held.lease.status != TxStatus::Idle || self.relay.is_busy() {
+        if held.lease.status != TxStatus::Idle || self.relay.is_busy() || self.batch.is_sent() {
             tracing::error!(
                 database = self.database.name,
                 "a server connection was let go of while in use; closed"

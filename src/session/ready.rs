@@ -280,8 +280,17 @@ impl Session {
             self.close_misaligned()?;
         } else if self.batch.failed && self.tx.phase() == Phase::Pending {
             self.refused();
+        } else if self.held.as_ref().is_some_and(|held| held.lease.status == TxStatus::Failed) {
+            self.fail_others();
         }
         Ok(())
+    }
+
+    /// A statement has failed on the server held: the transaction's others do not know.
+    fn fail_others(&mut self) {
+        if self.has_company() {
+            self.tx.fail();
+        }
     }
 
     fn ready(&mut self, status: TxStatus) -> Result<(), End> {
@@ -337,9 +346,8 @@ impl Session {
             }
             TxStatus::Open | TxStatus::Failed => {
                 self.tx.is_open();
-                if status == TxStatus::Failed && self.has_company() {
-                    // The others do not know.
-                    self.tx.fail();
+                if status == TxStatus::Failed {
+                    self.fail_others();
                 }
             }
         }

@@ -70,7 +70,10 @@ impl Session {
         // An implicit transaction of a pipeline becomes the explicit one: its server's business.
         let elsewhere = phase == Phase::Open || self.batch.has_run();
         if self.concerns_company(&statement.kind) {
-            return Box::pin(self.control_company(statement, source())).await;
+            let source = source();
+            // Whether the server held has part in the transaction is not known before its Sync.
+            Box::pin(self.settle_unsynced()).await?;
+            return Box::pin(self.control_company(statement, source)).await;
         }
         Ok(match &statement.kind {
             Kind::Begin if elsewhere => Own::NotOurs,

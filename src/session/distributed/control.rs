@@ -173,7 +173,8 @@ impl Session {
         self.settings_changed();
     }
 
-    /// All servers of the transaction.
+    /// All servers of the transaction. Nothing may be under way, and what was sent has had its `Sync`:
+    /// who has part in it is known by what the servers have said.
     fn gather_company(&mut self) -> Vec<Member> {
         if let Some(held) = self.held.take() {
             self.registration.control.detached();
