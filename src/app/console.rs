@@ -44,8 +44,11 @@ impl App {
         match action {
             Action::Reload => self.try_reload().await.map_err(|why| {
                 self.metrics.config_read(false, std::time::SystemTime::now());
-                ClientError::error(SqlState("F0000"), "the configuration is not valid; it stays as it was")
-                    .with_detail(why)
+                ClientError::error(
+                    SqlState::new("F0000"),
+                    "the configuration is not valid; it stays as it was",
+                )
+                .with_detail(why)
             }),
             Action::Shutdown(mode) => {
                 let how = match mode {
@@ -217,7 +220,7 @@ const KILLING: Duration = Duration::from_secs(5);
 
 /// In PgBouncer's words.
 fn not_now(message: impl Into<Cow<'static, str>>) -> ClientError {
-    ClientError::error(SqlState("55000"), message)
+    ClientError::error(SqlState::new("55000"), message)
 }
 
 fn no_such_client(id: u64) -> ClientError {

@@ -720,9 +720,14 @@ const CLEANING: Duration = Duration::from_secs(5);
 
 /// Has the server said that what was under way came to nothing? A PANIC may come up behind the commit
 /// record: in the critical section that writes it, when another segment of the log cannot be made.
-fn is_certain(error: &ServerError) -> bool {
+pub(super) fn is_certain(error: &ServerError) -> bool {
     match error {
-        ServerError::Refused { body, .. } => wire::error_field(body, b'V') != Some(b"PANIC"),
+        ServerError::Refused { body, .. } => {
+            let code = wire::error_field(body, b'C').unwrap_or_default();
+            // Another proxy that has lost the server says so in these classes.
+            let is_told_by_others = code.starts_with(b"08") || code.starts_with(b"58");
+            wire::error_field(body, b'V') != Some(b"PANIC") && !is_told_by_others
+        }
         _ => false,
     }
 }
@@ -730,8 +735,7 @@ fn is_certain(error: &ServerError) -> bool {
 /// A server's refusal of what pgring asked on the session's behalf.
 pub(super) fn server_refusal(body: &[u8]) -> ClientError {
     let message = wire::error_field(body, b'M').map(|m| String::from_utf8_lossy(m).into_owned());
-    let code = wire::error_field(body, b'C').and_then(|code| std::str::from_utf8(code).ok());
-    let code = code.and_then(SqlState::known).unwrap_or(SqlState::BAD_VALUE);
+    let code = wire::error_field(body, b'C').and_then(SqlState::told).unwrap_or(SqlState::BAD_VALUE);
     let field = |field| wire::error_field(body, field).map(|text| String::from_utf8_lossy(text).into_owned());
     let (detail, hint) = (field(b'D').map(Into::into), field(b'H').map(Into::into));
     let message = message.unwrap_or_else(|| "the server refused".to_owned());

@@ -628,7 +628,7 @@ impl Session {
     pub(super) async fn learn_positions(&mut self) -> Result<(), Unattached> {
         if self.tx.phase() != Phase::Idle || self.is_settled() {
             let words = "SHOW pgring.lsn cannot run inside a transaction block";
-            return Err(ClientError::error(SqlState("25001"), words)
+            return Err(ClientError::error(SqlState::new("25001"), words)
                 .with_hint("Where a change is in the log is known once it is committed.")
                 .into());
         }

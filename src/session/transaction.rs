@@ -11,7 +11,7 @@ use super::state::Session;
 use crate::config::CrossShard;
 use crate::error::{ClientError, SqlState};
 use crate::ring::ShardId;
-use crate::sql::{Access, Kind, Shape};
+use crate::sql::{Access, Kind, Shape, TokenKind, tokenize};
 use crate::txn::{Change, Phase};
 use crate::wire::{self, ColumnType, TxStatus};
 
@@ -78,7 +78,7 @@ impl Session {
         Ok(match &statement.kind {
             Kind::Begin if elsewhere => Own::NotOurs,
             Kind::Begin if pending => Own::Warned(
-                ClientError::error(SqlState("25001"), "there is already a transaction in progress"),
+                ClientError::error(SqlState::new("25001"), "there is already a transaction in progress"),
                 begin_tag(text),
             ),
             Kind::Begin => {
@@ -156,7 +156,7 @@ impl Session {
                 Err(error) => Own::Error(error),
             },
             Kind::DiscardAll if pending => Own::Error(ClientError::error(
-                SqlState("25001"),
+                SqlState::new("25001"),
                 "DISCARD ALL cannot run inside a transaction block",
             )),
             Kind::DiscardAll => Box::pin(self.discard_all(elsewhere)).await?,
@@ -479,10 +479,10 @@ pub(super) fn changes(kind: &Kind, source: &str) -> Vec<Change> {
 
 /// `SET SESSION CHARACTERISTICS AS TRANSACTION` with any of the modes, one after the other.
 fn characteristics(source: &str) -> Vec<Change> {
-    let words: Vec<String> = source
-        .split(|c: char| c.is_whitespace() || c == ',')
-        .filter(|w| !w.is_empty())
-        .map(str::to_lowercase)
+    let tokens = tokenize(source.as_bytes(), true).unwrap_or_default();
+    let words = tokens.iter().filter(|token| token.kind == TokenKind::Word);
+    let words: Vec<String> = words
+        .map(|word| source[word.span.start as usize..word.span.end as usize].to_ascii_lowercase())
         .collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let set =

@@ -225,7 +225,9 @@ pub(super) async fn welcome(
         wire::put_parameter(&mut door.outbox, name, value);
     }
     finish(door, &registration);
-    let default_path: Rc<[String]> = path_of_value(&greeting.search_path, user_name).into();
+    // What a server shows it has read itself.
+    let default_path: Rc<[String]> =
+        path_of_value(&greeting.search_path, user_name).unwrap_or_default().into();
     let search_path = match settings.get("search_path") {
         Some(statement) => match path_of_statement(statement, user_name) {
             Some(path) => path.into(),

@@ -12,6 +12,7 @@ mod schema;
 mod shape;
 mod suspects;
 
+pub use analyze::tokens::fold;
 pub use analyze::{Context, analyze, is_readable};
 pub use cache::PlanCache;
 pub use code::{makes_suspect, may_leave_state};

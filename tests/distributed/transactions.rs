@@ -274,3 +274,48 @@ fn a_change_of_the_schema_is_known_when_it_is_acknowledged() {
         ],
     );
 }
+
+/// Programs repeat a transaction by its SQLSTATE.
+#[test]
+fn a_serialization_failure_is_one_wherever_it_is_found() {
+    let stage = &*STAGE;
+    let (mut one, mut other) = (stage.client(), stage.client());
+    let read = format!("SELECT count(*) FROM jobs WHERE user_id = {}", stage.users[0]);
+    for raw in [&mut one, &mut other] {
+        run(raw, &[("BEGIN ISOLATION LEVEL SERIALIZABLE", "BEGIN T"), (&read, "SELECT 1 T")]);
+        run(raw, &[(&stage.insert(0, "torn"), "INSERT 0 1 T")]);
+    }
+    run(&mut other, &[("COMMIT", "COMMIT I")]);
+    // With this the first shard is asked for the decision.
+    let joins = said(&mut one, &stage.insert(1, "torn"));
+    let ends = said(&mut one, "COMMIT");
+    assert!(
+        (&*joins, &*ends) == ("INSERT 0 1 T", "40001 I") || (&*joins, &*ends) == ("40001 E", "ROLLBACK I"),
+        "{joins}, {ends}"
+    );
+    assert_eq!(stage.count("torn"), "1");
+}
+
+/// A server that says that it ends, and not that it has committed, has not.
+#[test]
+fn a_commit_whose_only_writer_was_ended_has_failed_for_certain() {
+    let stage = &*STAGE;
+    let mut raw = stage.client();
+    let pid = format!("SELECT pg_backend_pid()::text FROM users WHERE id = {}", stage.users[0]);
+    let read = format!("SELECT 1 FROM users WHERE id = {}", stage.users[1]);
+    for reads_last in [true, false] {
+        run(&mut raw, &[("BEGIN", "BEGIN T"), (&stage.insert(0, "ended"), "INSERT 0 1 T")]);
+        let pid = raw.value(&pid);
+        run(&mut raw, &[(&read, "SELECT 1 T")]);
+        if !reads_last {
+            run(&mut raw, &[(&stage.insert(0, "ended"), "INSERT 0 1 T")]);
+        }
+        let end = format!("/* pgring: shard=s1 */ SELECT pg_terminate_backend({pid}, 5000)");
+        assert_eq!(said(&mut stage.client(), &end), "SELECT 1 I");
+        let told = said(&mut raw, "COMMIT");
+        // That of a server held by the session may have been seen before.
+        assert!(told == "57P01 I" || (!reads_last && told == "57P01 E"), "{told}");
+        raw.query("ROLLBACK");
+        assert_eq!(stage.count("ended"), "0");
+    }
+}

@@ -154,7 +154,7 @@ impl Session {
             }
             Kind::Begin if self.tx.phase() == Phase::Open => {
                 let already =
-                    ClientError::error(SqlState("25001"), "there is already a transaction in progress");
+                    ClientError::error(SqlState::new("25001"), "there is already a transaction in progress");
                 self.answer(&Own::Warned(already, begin_tag(turn.source.as_bytes())), true);
                 Ok(true)
             }
