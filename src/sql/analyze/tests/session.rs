@@ -173,6 +173,8 @@ fn pins() {
         ("SET seed = 0.5", Some(Pin::Seed)),
         ("SELECT set_config('seed', '0.5', false)", Some(Pin::Seed)),
         ("SELECT setseed(0.5)", Some(Pin::Seed)),
+        ("SELECT pg_replication_origin_session_setup('o')", Some(Pin::Replication)),
+        ("SELECT pg_catalog.pg_backup_start('b', true)", Some(Pin::Replication)),
         ("SELECT dblink_connect('c', 'dbname=x')", Some(Pin::Unread)),
         ("SELECT query_to_xml('SELECT set_config(''a'', ''b'', false)', true, true, '')", Some(Pin::Call)),
         ("SELECT * FROM ts_stat('SELECT to_tsvector(''a'')')", Some(Pin::Call)),
