@@ -311,6 +311,16 @@ impl Session {
                     SqlState::SHUTTING_DOWN,
                     format!("shard \"{shard}\" terminated the connection due to administrator command"),
                 ),
+                Some(b"25P03") => {
+                    return ClientError::error(
+                        SqlState::IDLE_TRANSACTION,
+                        format!("shard \"{shard}\" ended the transaction: it was idle there for too long"),
+                    )
+                    .with_hint(
+                        "idle_in_transaction_session_timeout counts on each shard, also while the transaction is at work \
+                         on another.",
+                    );
+                }
                 _ => ClientError::error(
                     SqlState::SERVER_LOST,
                     format!("shard \"{shard}\" ended the connection"),

@@ -96,6 +96,43 @@ fn whatever_may_write_is_a_writer() {
     }
 }
 
+/// What PostgreSQL cannot prepare is undone with a savepoint or ended with a chain's link, or it is not;
+/// the tag that the COMMIT has where two shards are changed behind that.
+#[test]
+fn what_cannot_be_prepared_counts_while_it_lasts() {
+    let world = &*WORLD;
+    let _alone = world.alone();
+    let (update_a, update_b) = (world.bank.update(0, 0), world.bank.update(1, 0));
+    let temporary = "/* pgring: shard=s1 */ CREATE TEMP TABLE unprepared (n int)";
+    let cases: &[(&[&str], bool)] = &[
+        (&["NOTIFY x"], false),
+        (&["NOTIFY x", "COMMIT AND CHAIN"], true),
+        (&["NOTIFY x", "ROLLBACK AND CHAIN"], true),
+        (&["SAVEPOINT s", "NOTIFY x", "ROLLBACK TO s"], true),
+        (&["SAVEPOINT s", "NOTIFY x", "RELEASE s"], false),
+        (&["NOTIFY x", "SAVEPOINT s", "NOTIFY x", "ROLLBACK TO s"], false),
+        (&["SAVEPOINT s", "LISTEN x", "ROLLBACK TO s"], true),
+        (&["SAVEPOINT s", "ROLLBACK TO s; NOTIFY x", "ROLLBACK TO s"], false),
+        (&["SAVEPOINT s", temporary, "ROLLBACK TO s"], false),
+    ];
+    for (statements, expect) in cases {
+        let mut raw = world.client();
+        assert_eq!(said(&mut raw, "BEGIN"), "BEGIN T");
+        for sql in *statements {
+            let heard = said(&mut raw, sql);
+            assert!(heard.ends_with(" T"), "{statements:?}: {sql}: {heard}");
+        }
+        let both: Vec<String> = [&update_a, &update_b].iter().map(|sql| said(&mut raw, sql)).collect();
+        let fine = both.iter().all(|heard| heard == "UPDATE 1 T");
+        assert_eq!(fine, *expect, "{statements:?}: {both:?}");
+        assert_eq!(
+            said(&mut raw, "COMMIT"),
+            if *expect { "COMMIT I" } else { "ROLLBACK I" },
+            "{statements:?}"
+        );
+    }
+}
+
 /// The same by the extended protocol, several messages at once.
 #[test]
 fn what_is_pipelined_is_a_writer() {
