@@ -11,6 +11,7 @@ mod lexer;
 mod schema;
 mod shape;
 mod suspects;
+mod volatility;
 
 pub use analyze::{Context, analyze, is_readable};
 pub use cache::PlanCache;
@@ -22,3 +23,4 @@ pub use schema::{
 };
 pub use shape::*;
 pub use suspects::{Edge, Routine, Suspects};
+pub use volatility::{Hidden, Volatility};
