@@ -499,18 +499,19 @@ impl Session {
         pool: &Arc<Pool>,
         endpoint: EndpointIndex,
     ) -> Result<Result<Lease, PoolError>, Unattached> {
-        if let Some(lease) = self.worker.local.checkout_idle(pool) {
+        if let Some(lease) = self.worker.local.checkout_idle(pool, self.caller(shard)) {
             return Ok(Ok(lease));
         }
         let began = Instant::now();
         let control = Rc::clone(&self.registration.control);
         let worker = Rc::clone(&self.worker);
         let database = Arc::clone(&self.database);
+        let caller = self.caller(shard);
         let (gate, board) = (&database.shards[shard.index()].gate, &database.shards[shard.index()].board);
         let checkout = async {
             loop {
-                gate.opened().await;
-                match worker.local.checkout(pool).await {
+                gate.opened_to(caller).await;
+                match worker.local.checkout(pool, caller).await {
                     Err(PoolError::Paused(_)) => {}
                     outcome => return outcome,
                 }
@@ -520,7 +521,7 @@ impl Session {
             biased;
             outcome = checkout => outcome,
             () = board.retires(endpoint) => return Ok(Err(PoolError::Moved(Arc::clone(&pool.label)))),
-            interruption = interrupted(&worker, &control, &self.stream, Until::Closed(gate)) => {
+            interruption = interrupted(&worker, &control, &self.stream, Until::Closed(gate, caller)) => {
                 return Err(interruption.into());
             }
         };
@@ -555,7 +556,7 @@ impl Session {
             biased;
             // An error or a change: either way it is looked at again.
             _ = tokio::time::timeout(AGAIN, changes.changed()) => Ok(true),
-            interruption = interrupted(&worker, &control, &self.stream, Until::Closed(&at.gate)) => {
+            interruption = interrupted(&worker, &control, &self.stream, Until::Closed(&at.gate, self.caller(shard))) => {
                 Err(interruption.into())
             }
         }

@@ -15,7 +15,7 @@ use super::worker::Worker;
 use crate::backend::{ServerError, Settings, Stream};
 use crate::error::{ClientError, Severity, SqlState};
 use crate::execute::{Event, Relay, Told};
-use crate::pool::{Lease, ShardAccess, ShardUser};
+use crate::pool::{Caller, Lease, ShardAccess, ShardUser};
 use crate::ring::ShardId;
 use crate::sql::{Access, KeyType};
 use crate::telemetry::Metrics;
@@ -105,6 +105,8 @@ pub struct Session {
     pub(super) keeps_sequences: bool,
     /// Such code has run on the servers of a statement of several shards.
     pub(super) in_doubt: bool,
+    /// As whom more servers are asked for while some are brought together.
+    pub(super) asks_as: Caller,
     /// A server has refused a setting of the session's.
     pub(super) lost_setting: bool,
 
