@@ -9,7 +9,7 @@ use crate::backend::ServerError;
 use crate::config::PoolMode;
 use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
-use crate::pool::{Lease, PoolError};
+use crate::pool::{Caller, Lease, PoolError};
 use crate::ring::ShardId;
 use crate::sql::{Access, Pin};
 use crate::txn::Phase;
@@ -183,6 +183,15 @@ impl Session {
         Err(self.server_error_of(shard, &error, false).into())
     }
 
+    /// As whom it asks for another server: a transaction that has one, or servers that work on a statement
+    /// together, keep others waiting.
+    pub(super) fn caller(&self, shard: ShardId) -> Caller {
+        let begun = |held: &&Held| held.lease.status != TxStatus::Idle;
+        let kept = self.held.iter().chain(&self.parked).filter(begun);
+        let as_holder = kept.map(|held| if held.shard == shard { Caller::Inside } else { Caller::Underway });
+        as_holder.max().unwrap_or_default().max(self.asks_as)
+    }
+
     pub(super) async fn checkout_primary(&mut self, shard: ShardId) -> Result<Lease, Unattached> {
         if self.awaits_timeline() {
             Box::pin(self.await_timeline(shard)).await?;
@@ -194,9 +203,10 @@ impl Session {
     }
 
     fn checkout_at_once(&mut self, shard: ShardId) -> Option<Lease> {
+        let caller = self.caller(shard);
         let access = &mut self.access[shard.index()];
         let pool = access.primary(&self.database.shards[shard.index()], &self.user).ok()?;
-        self.worker.local.checkout_idle(pool)
+        self.worker.local.checkout_idle(pool, caller)
     }
 
     async fn checkout_waiting(&mut self, shard: ShardId) -> Result<Lease, Unattached> {
@@ -205,8 +215,9 @@ impl Session {
         let worker = Rc::clone(&self.worker);
         let database = Arc::clone(&self.database);
         let at = &database.shards[shard.index()];
-        let checkout = self.access[shard.index()].checkout(at, &self.user, &worker.local);
-        let interrupted = interrupted(&worker, &control, &self.stream, Until::Closed(&at.gate));
+        let caller = self.caller(shard);
+        let checkout = self.access[shard.index()].checkout(at, &self.user, &worker.local, caller);
+        let interrupted = interrupted(&worker, &control, &self.stream, Until::Closed(&at.gate, caller));
         let outcome = tokio::select! {
             biased;
             outcome = checkout => outcome,

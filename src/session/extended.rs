@@ -165,7 +165,7 @@ impl Session {
             matches!(
                 effect,
                 Effect::Changes(_)
-                    | Effect::Rollback
+                    | Effect::Rollback { .. }
                     | Effect::RollbackTo(_)
                     | Effect::Commit { .. }
                     | Effect::Prepare(_)

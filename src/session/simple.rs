@@ -6,7 +6,7 @@ use super::pins::asks_for_sequences;
 use super::ready::Effect;
 use super::settings::{ConfigValues, statement_texts};
 use super::state::{End, Session};
-use super::transaction::{Own, changes, is_characteristic};
+use super::transaction::{Own, changes, is_characteristic, is_of_constraints, options_of};
 use crate::config::PoolMode;
 use crate::error::{ClientError, SqlState};
 use crate::execute::{Event, Expect};
@@ -171,7 +171,7 @@ impl Session {
             Box::pin(self.refuse_or_keep_sequences()).await?;
         }
         refuse_own_among_others(&shape)?;
-        self.refuse_control_among_others(&shape)?;
+        self.refuse_control_among_others(&shape, text)?;
         self.refuse_discard_behind_others(&shape)?;
         self.refuse_unfollowed_names(&shape, text)?;
         let mut instead = None;
@@ -554,7 +554,7 @@ impl Session {
 
     fn effect(&self, statement: &Statement, source: String, text: &[u8], values: &ConfigValues) -> Effect {
         match &statement.kind {
-            kind if is_characteristic(kind) && !self.database.is_one_shard() => Effect::Note(source),
+            kind if is_characteristic(kind) && !self.database.is_one_shard() => Effect::Characterise(source),
             Kind::Set { .. } => Effect::Changes(changes(&statement.kind, &source)),
             Kind::SetConfig(calls) => {
                 let change = |call: &ConfigCall| {
@@ -577,12 +577,14 @@ impl Session {
             Kind::Savepoint(name) => Effect::Savepoint(name.clone()),
             Kind::RollbackTo(name) => Effect::RollbackTo(name.clone()),
             Kind::Release(name) => Effect::Release(name.clone()),
-            Kind::Begin => Effect::Begin,
+            Kind::Begin => Effect::Begin(options_of(&source)),
             Kind::Commit { chain } => Effect::Commit { last: true, chain: *chain },
             Kind::TwoPhase => Effect::PrepareTransaction,
-            Kind::Rollback { .. } => Effect::Rollback,
+            Kind::Rollback { chain } => Effect::Rollback { chain: *chain },
             Kind::Ddl => Effect::Ddl { code: self.changes_code(statement, &source) },
-            Kind::SetTransaction if !self.database.is_one_shard() => Effect::Note(source),
+            Kind::SetTransaction if self.database.is_one_shard() => Effect::None,
+            Kind::SetTransaction if is_of_constraints(&source) => Effect::Note(source),
+            Kind::SetTransaction => Effect::Characterise(source),
             Kind::Deallocate(Some(name)) => Effect::Deallocate(name.clone()),
             Kind::Deallocate(None) => Effect::ForgetPrepared,
             Kind::DiscardAll => Effect::DiscardAll,

@@ -11,6 +11,7 @@ mod lexer;
 mod schema;
 mod shape;
 mod suspects;
+mod volatility;
 
 pub use analyze::tokens::fold;
 pub use analyze::{Context, analyze, is_readable};
@@ -23,3 +24,4 @@ pub use schema::{
 };
 pub use shape::*;
 pub use suspects::{Edge, Routine, Suspects};
+pub use volatility::{Hidden, Volatility};

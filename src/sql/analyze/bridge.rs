@@ -143,6 +143,8 @@ fn converted(
             converted.extend(words.map(|token| TokenWithSpan { token, span }));
         } else if overrides(tokens, at) {
             at += 2;
+        } else if let Some(words) = weaker_lock(tokens, &range, at) {
+            at += words - 1;
         } else if !is_inheritance_only(tokens, &range, at) {
             converted.push(TokenWithSpan { token: convert(tokens, at)?, span });
         }
@@ -178,6 +180,20 @@ fn is_inheritance_only(tokens: &Tokens<'_>, statement: &Range<usize>, at: usize)
 fn overrides(tokens: &Tokens<'_>, at: usize) -> bool {
     tokens.are_words(at, &["overriding", "system", "value"])
         && (tokens.is_one_of(at + 3, &["values", "select", "with", "table"]) || tokens.is_mark(at + 3, "("))
+}
+
+/// `FOR KEY SHARE` and `FOR NO KEY UPDATE` are to sqlparser what they are without these words: how weak a
+/// lock is does not matter to where it is taken.
+fn weaker_lock(tokens: &Tokens<'_>, statement: &Range<usize>, at: usize) -> Option<usize> {
+    let locks = at > statement.start && tokens.is_word(at - 1, "for");
+    let is = |words: &[&str]| locks && tokens.are_words(at, words);
+    if is(&["key", "share"]) {
+        Some(1)
+    } else if is(&["no", "key", "update"]) {
+        Some(2)
+    } else {
+        None
+    }
 }
 
 /// A token's number as the position sqlparser carries along.
