@@ -525,7 +525,14 @@ impl Session {
         if self.is_distributed(execute.portal) {
             return Box::pin(self.execute_distributed(execute, &statement)).await;
         }
-        if self.is_own_now(&statement) {
+        // A portal that the server was told of has gone with the statement that failed.
+        let is_lost = || {
+            let kind = statement.shape.statements.first().map(|first| &first.kind);
+            !self.has_company()
+                && kind.is_some_and(|kind| self.chains_failed(kind))
+                && !self.is_done_here(Here::Bound, execute.portal)
+        };
+        if self.is_own_now(&statement) && !is_lost() {
             self.need_answers()?;
             if self.batch.has_deferred() {
                 Box::pin(self.flush_deferred_anywhere()).await?;

@@ -40,10 +40,16 @@ impl Session {
             Kind::ResetAll => true,
             _ => false,
         };
-        let chains = matches!(kind, Kind::Commit { chain: true } | Kind::Rollback { chain: true });
-        let chains_failed =
-            chains && self.has_failed_on_server() && (self.tx.is_retold() || !self.database.is_one_shard());
-        (everyone || setting) && self.has_company() || chains_failed
+        (everyone || setting) && self.has_company() || self.chains_failed(kind)
+    }
+
+    /// Would the only server of a failed transaction begin another one by it?
+    pub(in crate::session) fn chains_failed(&self, kind: &Kind) -> bool {
+        // What has ended in this batch has failed no more, whatever its server has said before.
+        matches!(kind, Kind::Commit { chain: true } | Kind::Rollback { chain: true })
+            && self.has_failed_on_server()
+            && !self.batch.has_ended_transaction()
+            && (self.tx.is_retold() || !self.database.is_one_shard())
     }
 
     /// What concerns several servers has no place among statements that one runs as one message.
