@@ -25,20 +25,6 @@ impl Bank<'_> {
         }
         name
     }
-
-    fn gid(&self, xid: &str) -> String {
-        let identity = "SELECT system_identifier || '/' || current_database() FROM pg_control_system()";
-        format!("pgring:test:{xid}:{}", self.rows(0, identity))
-    }
-
-    /// What `SHOW TRANSACTIONS` says, a line for each.
-    fn in_doubt(&self, proxy: &Proxy) -> String {
-        let mut console = Raw::login(&proxy.address(), APP, "pgring");
-        let rows = console.query("SHOW TRANSACTIONS");
-        let rows = rows.iter().filter(|frame| frame.tag == b'D');
-        let lines = rows.map(|frame| String::from_utf8_lossy(&frame.body).into_owned());
-        lines.filter(|line| line.contains(&self.name)).collect::<Vec<_>>().join("\n")
-    }
 }
 
 /// What the decider has committed is committed everywhere, whatever its role is called when that is looked at,
@@ -171,4 +157,32 @@ fn a_forged_decision_is_replaced() {
     assert_eq!(bank.on(1, "SELECT count(*) FROM accounts"), "1");
     bank.on(1, &format!("ROLLBACK PREPARED '{}'", bank.gid(&xid(5)).replace(":test:", ":other:")));
     bank.rows(1, &format!("ROLLBACK PREPARED '{}'", bank.name));
+}
+
+/// What was prepared while its role was the transaction's is undone at once, too.
+#[test]
+fn a_role_of_the_transactions_rolls_back() {
+    let servers = support::servers(2);
+    let bank = Bank::open(&servers);
+    let role = bank.role("teller");
+    for shard in [0, 1] {
+        bank.on(shard, "CREATE TABLE audit (user_id bigint, n int UNIQUE DEFERRABLE INITIALLY DEFERRED)");
+        bank.rows(shard, &format!("GRANT ALL ON audit TO {role}"));
+    }
+    let proxy = Proxy::start(bank.config());
+    let mut raw = Raw::login(&proxy.address(), APP, &bank.name);
+    for failing in [0, 1] {
+        assert_eq!(said(&mut raw, "BEGIN"), "BEGIN T");
+        assert_eq!(said(&mut raw, &format!("SET LOCAL ROLE {role}")), "SET T");
+        for sql in [bank.update(0, -1), bank.update(1, 1)] {
+            assert_eq!(said(&mut raw, &sql), "UPDATE 1 T");
+        }
+        let twice = format!("INSERT INTO audit VALUES ({0}, 7), ({0}, 7)", bank.keys[failing]);
+        assert_eq!(said(&mut raw, &twice), "INSERT 0 2 T");
+        assert_eq!(said(&mut raw, "COMMIT"), "23505 I", "{failing}");
+        // Recovery would come some seconds later.
+        assert_eq!(bank.prepared(), 0, "{failing}");
+    }
+    assert_eq!(bank.balances(), [100, 100]);
+    assert_eq!(said(&mut raw, &bank.update(1, 1)), "UPDATE 1 I");
 }
