@@ -146,10 +146,10 @@ impl Sweeper {
             }
         };
         let is_able = matches!(database.two_phase.ability.borrow()[self.shard], Ability::Able(_));
-        if is_able {
-            self.note_neighbours(database, own.client()).await?;
+        let mut outcome = self.look(database, own.client()).await;
+        if outcome.is_ok() && is_able {
+            outcome = self.note_neighbours(database, own.client()).await;
         }
-        let outcome = self.look(database, own.client()).await;
         let outcome = match outcome {
             Ok(()) if is_able && self.turns % REVIEW == REVIEW - 1 => {
                 self.review_in_time(database, own.client()).await
