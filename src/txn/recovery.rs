@@ -299,8 +299,14 @@ pub enum Testimony {
     Stale,
 }
 
+/// Can a shard that was last known to be beside another one so long ago have decided what that has a witness
+/// of? Who is beside whom is written now and then only.
+pub fn may_have_decided(witness: Duration, seen: Duration, patience: &Patience) -> bool {
+    seen <= witness.saturating_add(patience.retention)
+}
+
 /// A witness's row, and what every shard's decision table says of its xid (`None`: it cannot be
-/// asked). The tables are read after the witness, and then the witness once more, to see that it is
+/// asked, or is none of ours, see [`may_have_decided`]). The tables are read after the witness, and then the witness once more, to see that it is
 /// still there and its `age`: its row may go when it is old.
 pub fn testimony(
     age: Duration,
@@ -452,6 +458,22 @@ mod tests {
     }
 
     #[test]
+    fn who_may_have_decided() {
+        for (witness, seen, expect) in [
+            (SECOND, Duration::ZERO, true),
+            (SECOND, HOUR, true),
+            (SECOND, HOUR + SECOND, true),
+            (SECOND, HOUR + SECOND * 2, false),
+            // It was there when that happened.
+            (HOUR * 99, HOUR * 98, true),
+            (HOUR * 99, HOUR * 101, false),
+            (Duration::MAX, Duration::MAX, true),
+        ] {
+            assert_eq!(may_have_decided(witness, seen, &Patience::default()), expect, "{witness:?} {seen:?}");
+        }
+    }
+
+    #[test]
     fn testimonies() {
         const COMMIT: Option<Option<Decided>> = Some(Some(Decided::Commit));
         const ABORT: Option<Option<Decided>> = Some(Some(Decided::Abort));
@@ -460,6 +482,7 @@ mod tests {
         };
         check(SECOND, &[Some(None), COMMIT], Testimony::Fine);
         check(SECOND, &[None, COMMIT], Testimony::Fine);
+        // It cannot be asked, or this file lacks it.
         check(SECOND, &[None, Some(None)], Testimony::Fine);
         check(SECOND, &[Some(None), Some(None)], Testimony::DeciderLost);
         check(SECOND, &[Some(None), ABORT], Testimony::DeciderLost);

@@ -1,10 +1,10 @@
 //! What becomes of decisions and their witnesses.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::stage::{Bank, said};
 use crate::support::raw::Raw;
-use crate::support::{self, Proxy, eventually_within};
+use crate::support::{self, Config, Proxy, eventually_within};
 use pgring::demo::sample::APP;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,4 +56,62 @@ fn what_was_lost_is_cried() {
     assert!(log.contains("a participant has lost its part"), "{log}");
     assert!(log.contains("the deciding shard has lost the decision"), "{log}");
     assert_eq!(bank.rows(0, "SELECT string_agg(stage, ' ') FROM pgring.decision"), "lost");
+}
+
+/// A pgring whose file lacks the deciding shard knows nothing of what was decided there.
+#[test]
+fn who_lacks_the_decider_does_not_judge() {
+    let servers = support::servers(3);
+    let bank = Bank::open(&servers);
+    let whole = Proxy::start(bank.config());
+    let mut raw = Raw::login(&whole.address(), APP, &bank.name);
+    bank.begin_transfer(&mut raw, 1);
+    assert_eq!(said(&mut raw, "COMMIT"), "COMMIT I");
+    let beside = || bank.rows(1, "SELECT count(*) FROM pgring.neighbour");
+    eventually_within(PATIENCE, "the shards are known to be beside each other", || beside() == "3");
+    drop(whole);
+    bank.rows(1, "UPDATE pgring.applied SET made = made - interval '1 minute'");
+    let lacking = Proxy::start(Config::new().database(&bank.name, &servers[1..]));
+    let lost = || lacking.metric("pgring_two_phase_total{outcome=\"lost\"}");
+    // It listens to witnesses every five seconds.
+    let until = Instant::now() + Duration::from_secs(15);
+    while Instant::now() < until {
+        assert_eq!(lost().unwrap_or_default(), 0.0, "{}", lacking.log());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(bank.rows(1, "SELECT cried FROM pgring.applied"), "f");
+    // One that was not there any more when it was committed has not decided it.
+    bank.rows(1, "UPDATE pgring.neighbour SET seen = seen - interval '2 hours'");
+    eventually_within(PATIENCE, "it is judged", || lost() == Some(1.0));
+}
+
+/// However many rows cannot be judged: those behind them are.
+#[test]
+fn what_cannot_be_judged_holds_nothing_up() {
+    let servers = support::servers(2);
+    for (stage, then) in [("fresh", "settled"), ("settled", "")] {
+        let bank = Bank::open(&servers);
+        let proxy = Proxy::start(bank.config());
+        let mut raw = Raw::login(&proxy.address(), APP, &bank.name);
+        bank.begin_transfer(&mut raw, 1);
+        assert_eq!(said(&mut raw, "COMMIT"), "COMMIT I");
+        let ours = bank.rows(0, "SELECT xid FROM pgring.decision");
+        let is_now = || bank.rows(0, &format!("SELECT stage FROM pgring.decision WHERE xid = '{ours}'"));
+        // Of a shard that is not in the file any more.
+        let others = "INSERT INTO pgring.decision (xid, verdict, owner, participants, stage, since)
+                      SELECT gen_random_uuid(), 'commit', 'app', '{1/gone}', '$1', clock_timestamp() - interval '1 day'
+                      FROM generate_series(1, 1500)";
+        if stage == "settled" {
+            eventually_within(PATIENCE, "it is settled", || is_now() == "settled");
+        }
+        bank.rows(0, &others.replace("$1", stage));
+        if stage == "settled" {
+            bank.rows(0, &format!("{LATER} WHERE xid = '{ours}'"));
+        }
+        eventually_within(PATIENCE, "its turn comes", || is_now() == then);
+        assert_eq!(
+            bank.rows(0, "SELECT count(*) FROM pgring.decision WHERE participants = '{1/gone}'"),
+            "1500"
+        );
+    }
 }

@@ -25,20 +25,6 @@ impl Bank<'_> {
         }
         name
     }
-
-    fn gid(&self, xid: &str) -> String {
-        let identity = "SELECT system_identifier || '/' || current_database() FROM pg_control_system()";
-        format!("pgring:test:{xid}:{}", self.rows(0, identity))
-    }
-
-    /// What `SHOW TRANSACTIONS` says, a line for each.
-    fn in_doubt(&self, proxy: &Proxy) -> String {
-        let mut console = Raw::login(&proxy.address(), APP, "pgring");
-        let rows = console.query("SHOW TRANSACTIONS");
-        let rows = rows.iter().filter(|frame| frame.tag == b'D');
-        let lines = rows.map(|frame| String::from_utf8_lossy(&frame.body).into_owned());
-        lines.filter(|line| line.contains(&self.name)).collect::<Vec<_>>().join("\n")
-    }
 }
 
 /// What the decider has committed is committed everywhere, whatever its role is called when that is looked at,
@@ -171,4 +157,77 @@ fn a_forged_decision_is_replaced() {
     assert_eq!(bank.on(1, "SELECT count(*) FROM accounts"), "1");
     bank.on(1, &format!("ROLLBACK PREPARED '{}'", bank.gid(&xid(5)).replace(":test:", ":other:")));
     bank.rows(1, &format!("ROLLBACK PREPARED '{}'", bank.name));
+}
+
+/// What was prepared while its role was the transaction's is undone at once, too.
+#[test]
+fn a_role_of_the_transactions_rolls_back() {
+    let servers = support::servers(2);
+    let bank = Bank::open(&servers);
+    let role = bank.role("teller");
+    for shard in [0, 1] {
+        bank.on(shard, "CREATE TABLE audit (user_id bigint, n int UNIQUE DEFERRABLE INITIALLY DEFERRED)");
+        bank.rows(shard, &format!("GRANT ALL ON audit TO {role}"));
+    }
+    let proxy = Proxy::start(bank.config());
+    let mut raw = Raw::login(&proxy.address(), APP, &bank.name);
+    for failing in [0, 1] {
+        assert_eq!(said(&mut raw, "BEGIN"), "BEGIN T");
+        assert_eq!(said(&mut raw, &format!("SET LOCAL ROLE {role}")), "SET T");
+        for sql in [bank.update(0, -1), bank.update(1, 1)] {
+            assert_eq!(said(&mut raw, &sql), "UPDATE 1 T");
+        }
+        let twice = format!("INSERT INTO audit VALUES ({0}, 7), ({0}, 7)", bank.keys[failing]);
+        assert_eq!(said(&mut raw, &twice), "INSERT 0 2 T");
+        assert_eq!(said(&mut raw, "COMMIT"), "23505 I", "{failing}");
+        // Recovery would come some seconds later.
+        assert_eq!(bank.prepared(), 0, "{failing}");
+    }
+    assert_eq!(bank.balances(), [100, 100]);
+    assert_eq!(said(&mut raw, &bank.update(1, 1)), "UPDATE 1 I");
+}
+
+/// Whoever may log in can call for a decision, and prepare that: it is rolled back, or shown; and no other
+/// transaction of the two shards waits for it.
+#[test]
+fn a_prepared_decision_stops_nobody() {
+    let servers = support::servers(2);
+    std::thread::scope(|scope| {
+        for may_be_ended in [true, false] {
+            let servers = &servers;
+            scope.spawn(move || {
+                let bank = Bank::open(servers);
+                let role = bank.role("mallory");
+                if !may_be_ended {
+                    (0..2).for_each(|shard| _ = bank.rows(shard, &format!("REVOKE {role} FROM app, pgring")));
+                }
+                let proxy = Proxy::start(bank.config());
+                let [his, ours] = [1, 2].map(|number| format!("01900000-0000-7000-8000-00000000000{number}"));
+                let prepared = format!("it\\s ''{}''", bank.name);
+                let as_role = format!("SET SESSION AUTHORIZATION {role}; BEGIN");
+                bank.rows(0, &format!("{as_role}; SELECT pgring.decide('{his}'); PREPARE TRANSACTION '{prepared}'"));
+                bank.rows(1, &format!("{as_role}; SELECT txid_current(); PREPARE TRANSACTION '{}'", bank.gid(&his)));
+                bank.on(
+                    1,
+                    &format!(
+                        "BEGIN; INSERT INTO accounts VALUES (70000, 1); SELECT pgring.witness('{ours}', 'app');
+                         PREPARE TRANSACTION '{}'",
+                        bank.gid(&ours)
+                    ),
+                );
+                let left = || bank.rows(1, "SELECT string_agg(gid, ' ') FROM pg_prepared_xacts WHERE database = current_database()");
+                eventually_within(PATIENCE, "ours is rolled back", || !left().contains(&ours));
+                if !may_be_ended {
+                    let why = format!("\"it\\s '{}'\" of role {role} is in the way: permission denied", bank.name);
+                    eventually_within(PATIENCE, "it is shown", || bank.in_doubt(&proxy).contains(&why));
+                    assert_eq!(bank.prepared(), 2);
+                    bank.rows(0, &format!("ROLLBACK PREPARED '{prepared}'"));
+                    (0..2).for_each(|shard| _ = bank.rows(shard, &format!("GRANT {role} TO pgring")));
+                }
+                eventually_within(PATIENCE, "nothing is left", || bank.prepared() == 0);
+                let verdicts = "SELECT string_agg(verdict, ' ') FROM pgring.decision";
+                assert_eq!(bank.rows(0, verdicts), "abort abort");
+            });
+        }
+    });
 }

@@ -5,7 +5,7 @@ use pgring::demo::sample::{self, APP};
 use pgring::ring::ShardId;
 
 use crate::support::raw::Raw;
-use crate::support::{self, Config};
+use crate::support::{self, Config, Proxy};
 
 /// Two shards with an account of 100 each; both keys are known.
 pub(crate) struct Bank<'s> {
@@ -59,6 +59,23 @@ impl<'s> Bank<'s> {
     pub(crate) fn prepared(&self) -> usize {
         let count = "SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()";
         (0..self.servers.len()).map(|shard| self.on(shard, count).parse::<usize>().unwrap()).sum()
+    }
+
+    /// What our cluster calls, on the others, what the first shard decides.
+    #[allow(dead_code, reason = "not every test binary prepares by itself")]
+    pub(crate) fn gid(&self, xid: &str) -> String {
+        let identity = "SELECT system_identifier || '/' || current_database() FROM pg_control_system()";
+        format!("pgring:test:{xid}:{}", self.rows(0, identity))
+    }
+
+    /// The lines of `SHOW TRANSACTIONS` that are about this bank.
+    #[allow(dead_code, reason = "not every test binary asks")]
+    pub(crate) fn in_doubt(&self, proxy: &Proxy) -> String {
+        let mut console = Raw::login(&proxy.address(), APP, "pgring");
+        let rows = console.query("SHOW TRANSACTIONS");
+        let rows = rows.iter().filter(|frame| frame.tag == b'D');
+        let lines = rows.map(|frame| String::from_utf8_lossy(&frame.body).into_owned());
+        lines.filter(|line| line.contains(&self.name)).collect::<Vec<_>>().join("\n")
     }
 
     /// A shard's rows of a table of pgring's, as its superuser sees them.

@@ -17,6 +17,9 @@ pub(super) enum Failure {
     Unreachable(String),
     #[error("{}", crate::pool::health::connector::cause(.0))]
     Refused(#[from] tokio_postgres::Error),
+    /// A transaction is in the way.
+    #[error("{0}")]
+    Held(String),
 }
 
 /// Opens them.
@@ -76,6 +79,16 @@ impl Asked {
 pub(super) fn shard_of(database: &Database, participant: &Participant) -> Option<usize> {
     let abilities = database.two_phase.ability.borrow();
     abilities.iter().position(|ability| matches!(ability, Ability::Able(is) if is == participant))
+}
+
+/// Who the shards are, as far as they have said so.
+pub(super) fn identities(database: &Database) -> Vec<String> {
+    let abilities = database.two_phase.ability.borrow();
+    let able = abilities.iter().filter_map(|ability| match ability {
+        Ability::Able(participant) => Some(participant.to_string()),
+        Ability::Unknown(_) | Ability::Unable(..) => None,
+    });
+    able.collect()
 }
 
 /// Connections that are kept as long as they are of use, by shard.

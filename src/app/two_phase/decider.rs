@@ -2,6 +2,7 @@
 //! that it never will.
 
 use super::asker::{Asked, Asker, Failure};
+use super::prepared::finish;
 use super::witness::{self, Held};
 use crate::session::Database;
 use crate::txn::Xid;
@@ -42,7 +43,7 @@ pub(super) async fn ask(
     patience: &Patience,
 ) -> Result<Step, Failure> {
     // Each turn changes what the next one finds, or ends it; others may be faster.
-    let (mut flying, mut replicating) = (false, false);
+    let (mut flying, mut replicating, mut ended) = (false, false, false);
     // Whom the witness was asked for, and what it said.
     let mut witness: Option<(String, bool)> = None;
     for _ in 0..MOST_TURNS {
@@ -73,7 +74,10 @@ pub(super) async fn ask(
                     Held::Unseen => return Ok(Step::Wait(Why::UnknownAuthor)),
                 }
             }
+            // Somebody else's turn, then.
+            Step::TerminateDecider if ended => return Ok(Step::Wait(Why::InFlight)),
             Step::TerminateDecider => {
+                ended = true;
                 let looking = asker.open(database, shard).await?;
                 (flying, replicating) = match end_decider(decider, &looking, subject.xid).await? {
                     Ended::Over => (false, false),
@@ -142,35 +146,42 @@ enum Ended {
 }
 
 /// Who has the row that an abort row waits for, other than somebody who writes an abort row too; and
-/// whether it waits for a standby.
-const HOLDERS: &str = "SELECT holder.pid, activity.wait_event IS NOT DISTINCT FROM 'SyncRep' \
+/// whether it waits for a standby, or is prepared.
+const HOLDERS: &str = "SELECT holder.pid, activity.wait_event IS NOT DISTINCT FROM 'SyncRep', \
+    prepared.gid, prepared.owner::text \
     FROM pg_catalog.pg_locks AS wanted \
     JOIN pg_catalog.pg_locks AS holder ON holder.locktype = 'transactionid' AND holder.granted \
      AND holder.transactionid = wanted.transactionid \
-    JOIN pg_catalog.pg_stat_activity AS activity ON activity.pid = holder.pid \
+    LEFT JOIN pg_catalog.pg_stat_activity AS activity ON activity.pid = holder.pid \
+    LEFT JOIN pg_catalog.pg_prepared_xacts AS prepared ON prepared.transaction = wanted.transactionid \
     WHERE wanted.pid = $1 AND wanted.locktype = 'transactionid' AND NOT wanted.granted \
-    AND NOT (activity.usename = current_user AND activity.application_name = 'pgring')";
+    AND (activity.usename = current_user AND activity.application_name = 'pgring') IS NOT TRUE";
 
-/// Ends the backend that keeps a decision in an open transaction: whichever comes first, its commit
-/// or its end, has won. One that has committed and waits for a standby is let be: it would become
-/// visible while a failover can still lose it.
-async fn end_decider(asking: &Asked, looking: &Asked, xid: Xid) -> Result<Ended, tokio_postgres::Error> {
+/// Ends the transaction that keeps a decision: whichever comes first, its commit or its end, has won. One
+/// that has committed and waits for a standby is let be: it would become visible while a failover can still
+/// lose it.
+async fn end_decider(asking: &Asked, looking: &Asked, xid: Xid) -> Result<Ended, Failure> {
     let pid: i32 = asking.client().query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await?.try_get(0)?;
-    let waits = write_abort(asking.client(), xid, None);
+    let waits = async { Ok::<bool, Failure>(write_abort(asking.client(), xid, None).await?) };
     let ends = async {
         // The other one has to wait by then.
         tokio::time::sleep(Duration::from_millis(200)).await;
         let client = looking.client();
         let mut replicating = false;
         for holder in client.query(HOLDERS, &[&pid]).await? {
-            let (pid, waits_for_standby): (i32, bool) = (holder.try_get(0)?, holder.try_get(1)?);
+            let (pid, waits_for_standby): (Option<i32>, bool) = (holder.try_get(0)?, holder.try_get(1)?);
+            let prepared: Option<String> = holder.try_get(2)?;
             replicating |= waits_for_standby;
-            if !waits_for_standby {
-                client.query_one("SELECT pg_catalog.pg_terminate_backend($1)", &[&pid]).await?;
-                tracing::warn!(%xid, pid, "a deciding transaction that went on for too long was ended");
+            match (pid, prepared) {
+                (_, Some(name)) => undo_prepared(client, xid, &name, holder.try_get(3)?).await?,
+                (Some(pid), None) if !waits_for_standby => {
+                    client.query_one("SELECT pg_catalog.pg_terminate_backend($1)", &[&pid]).await?;
+                    tracing::warn!(%xid, pid, "a deciding transaction that went on for too long was ended");
+                }
+                _ => {}
             }
         }
-        Ok::<bool, tokio_postgres::Error>(replicating)
+        Ok::<bool, Failure>(replicating)
     };
     let (waited, replicating) = tokio::join!(waits, ends);
     Ok(match (waited?, replicating?) {
@@ -178,4 +189,20 @@ async fn end_decider(asking: &Asked, looking: &Asked, xid: Xid) -> Result<Ended,
         (false, true) => Ended::Replicating,
         (false, false) => Ended::InFlight,
     })
+}
+
+/// Rolls back what somebody has prepared who has called `pgring.decide` by himself. No coordinator prepares
+/// a decider, and what is prepared for it elsewhere has another name: so this is a part of nothing.
+async fn undo_prepared(client: &Client, xid: Xid, name: &str, owner: Option<String>) -> Result<(), Failure> {
+    match finish(client, "ROLLBACK", name, owner.as_deref()).await {
+        Ok(_) => {
+            tracing::warn!(%xid, name, owner, "a prepared transaction that kept a decision was rolled back");
+            Ok(())
+        }
+        Err(error) => {
+            let role = owner.map_or_else(|| "a dropped role".to_owned(), |owner| format!("role {owner}"));
+            let why = crate::pool::health::connector::cause(&error);
+            Err(Failure::Held(format!("the prepared transaction \"{name}\" of {role} is in the way: {why}")))
+        }
+    }
 }

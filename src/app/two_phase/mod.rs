@@ -1,16 +1,18 @@
 //! Two-phase commit beside the sessions: what shards need for it, and recovery of what was left.
 //!
 //! A task a shard sees to it that the shard has the objects ([`objects`]), says who it is, looks for
-//! what is prepared there ([`sweep`], [`witness`]) and, as a decider, what its decisions have come to
+//! what is prepared there ([`sweep`], [`prepared`], [`witness`]) and, as a decider, what its decisions have come to
 //! ([`review`]). Any number of proxies do so at once; what each step rests on is in
-//! [`crate::txn::recovery`]. Sessions that have lost a decider ask here too ([`decider`]).
+//! [`crate::txn::recovery`]. Their files may differ ([`neighbours`]). Sessions that have lost a decider ask here too ([`decider`]).
 //!
 //! The control role has to be superuser, or a member of the roles whose transactions it finishes;
 //! and of `pg_signal_backend`, to end a decider whose proxy hangs.
 
 mod asker;
 mod decider;
+mod neighbours;
 pub(super) mod objects;
+mod prepared;
 mod review;
 mod sweep;
 mod witness;

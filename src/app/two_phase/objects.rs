@@ -2,12 +2,12 @@
 //!
 //! The objects are the control role's. Ordinary users may only call three functions, which act on
 //! rows of the caller's own transaction: nobody can read a decision, nor make one for a
-//! transaction of another role that recovery would believe (it compares the owners).
+//! transaction of another role that recovery would believe (see [`crate::txn::recovery::author`]).
 
 use tokio_postgres::Client;
 
 /// Of what is made on a shard. What a newer pgring has made stays.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 /// One at a time makes things in the schema, whatever they are.
 pub(in crate::app) const LOCK: &str = "BEGIN; SET LOCAL client_min_messages = warning; \
@@ -15,7 +15,8 @@ pub(in crate::app) const LOCK: &str = "BEGIN; SET LOCAL client_min_messages = wa
 
 /// `stage`, `since` and the `timelines` on which the participants were seen say how far a decision has come to its removal, see
 /// [`review`](crate::txn::recovery::review). A decision is `commit` with the list of participants, or recovery's `abort`. Both have the one primary
-/// key, so that whoever comes second waits for the first and sees what it did.
+/// key, so that whoever comes second waits for the first and sees what it did. Names of roles are as they were when the row was
+/// written, in `decision` and `applied` alike. `neighbour` has who is beside the shard (version 2).
 const TABLES: &str = r"
 CREATE SCHEMA IF NOT EXISTS pgring;
 GRANT USAGE ON SCHEMA pgring TO PUBLIC;
@@ -36,7 +37,10 @@ CREATE TABLE IF NOT EXISTS pgring.applied (
     owner name NOT NULL,
     made  timestamptz NOT NULL DEFAULT clock_timestamp(),
     cried boolean NOT NULL DEFAULT false,
-    PRIMARY KEY (xid, owner));";
+    PRIMARY KEY (xid, owner));
+CREATE TABLE IF NOT EXISTS pgring.neighbour (
+    shard text PRIMARY KEY,
+    seen  timestamptz NOT NULL DEFAULT clock_timestamp());";
 
 const FUNCTIONS: &str = r"
 -- The decider's, when a second writer joins.
@@ -78,7 +82,7 @@ BEGIN
     END IF;
 END
 $pgring$;
-REVOKE ALL ON pgring.decision, pgring.applied, pgring.part FROM PUBLIC;
+REVOKE ALL ON pgring.decision, pgring.applied, pgring.neighbour, pgring.part FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION pgring.decide(uuid), pgring.witness(uuid, name), pgring.decided(uuid, name, text[])
    TO PUBLIC";
 

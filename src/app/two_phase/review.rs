@@ -1,7 +1,8 @@
 //! What a shard's decisions have come to: whether every participant has followed, and when the rows
 //! that prove it may go.
 
-use super::asker::{Asker, Failure, Others, shard_of};
+use super::asker::{Asker, Failure, Others, identities, shard_of};
+use super::neighbours::Strangers;
 use super::patience;
 use crate::session::Database;
 use crate::txn::recovery::{self, Decided, Review, Stage, Testimony, Trace};
@@ -15,12 +16,46 @@ use tokio_postgres::types::ToSql;
 /// How many rows are looked at in one go.
 const BATCH: i64 = 1000;
 
-/// How far what is looked at in turns has been looked at.
+/// How far what is looked at in turns has been looked at: of what cannot be judged now there may be more than
+/// is looked at in one go, and the others are not to wait behind it.
 #[derive(Default)]
 pub(super) struct Cursor {
     /// The last witness.
     witness: String,
+    /// The last decision, by its stage.
+    decisions: HashMap<Stage, After>,
+    /// The last abort row.
+    aborts: After,
 }
+
+/// A row after which, by age, the next go begins.
+#[derive(Clone)]
+struct After {
+    since: String,
+    xid: String,
+}
+
+/// At the beginning.
+impl Default for After {
+    fn default() -> After {
+        After { since: "-infinity".to_owned(), xid: NO_XID.to_owned() }
+    }
+}
+
+impl After {
+    /// After a go that has found so many rows, the last of which is this.
+    fn go(found: usize, last: Option<(&String, &String)>) -> After {
+        match last {
+            Some((since, xid)) if i64::try_from(found).is_ok_and(|found| found >= BATCH) => {
+                After { since: since.clone(), xid: xid.clone() }
+            }
+            _ => After::default(),
+        }
+    }
+}
+
+/// Before all others.
+const NO_XID: &str = "00000000-0000-0000-0000-000000000000";
 
 /// A `commit` row.
 struct Decision {
@@ -72,10 +107,13 @@ impl Cursor {
         (asker, others): Connections<'_>,
     ) -> Result<(), Failure> {
         for stage in [Stage::Fresh, Stage::Settled, Stage::Retiring] {
-            let decisions = decisions(client, stage).await?;
+            let after = self.decisions.entry(stage).or_default();
+            let decisions = decisions(client, stage, after).await?;
+            let last = decisions.last().map(|decision| (&decision.since, &decision.xid));
+            *after = After::go(decisions.len(), last);
             judge(database, shard, client, (asker, others), &decisions).await?;
         }
-        forget_aborts(database, client, (asker, others)).await?;
+        forget_aborts(database, client, (asker, others), &mut self.aborts).await?;
         self.hear_witnesses(database, shard, client, (asker, others)).await
     }
 
@@ -91,8 +129,7 @@ impl Cursor {
         let statement = "SELECT xid::text, extract(epoch FROM clock_timestamp() - made)::float8 \
                          FROM pgring.applied WHERE xid > $1::text::uuid \
                          AND made < clock_timestamp() - interval '30 seconds' ORDER BY xid LIMIT $2";
-        let from =
-            if self.witness.is_empty() { "00000000-0000-0000-0000-000000000000" } else { &self.witness };
+        let from = if self.witness.is_empty() { NO_XID } else { &self.witness };
         let rows = client.query(statement, &[&from, &BATCH]).await?;
         let mut witnesses: Vec<(String, Duration)> = Vec::with_capacity(rows.len());
         for row in rows {
@@ -108,10 +145,12 @@ impl Cursor {
         for at in 0..database.shards.len() {
             rows.push(verdicts(database, at, (asker, others), &xids).await);
         }
+        let strangers = Strangers::look(client, &identities(database)).await?;
         let mut stale = Vec::new();
         for (xid, age) in &witnesses {
             let said = rows.iter().map(|rows| rows.as_ref().map(|rows| rows.get(xid).copied()));
-            match recovery::testimony(*age, said, &patience()) {
+            let unheard = std::iter::repeat_n(None, strangers.deciders(*age, &patience()));
+            match recovery::testimony(*age, said.chain(unheard), &patience()) {
                 Testimony::Fine => {}
                 Testimony::Stale => stale.push(xid.as_str()),
                 Testimony::DeciderLost => {
@@ -180,7 +219,11 @@ fn name(stage: Stage) -> &'static str {
 }
 
 /// Decisions of a stage for which it may be time.
-async fn decisions(client: &Client, stage: Stage) -> Result<Vec<Decision>, tokio_postgres::Error> {
+async fn decisions(
+    client: &Client,
+    stage: Stage,
+    after: &After,
+) -> Result<Vec<Decision>, tokio_postgres::Error> {
     let patience = patience();
     let age = match stage {
         Stage::Fresh => patience.grace,
@@ -191,8 +234,11 @@ async fn decisions(client: &Client, stage: Stage) -> Result<Vec<Decision>, tokio
                      extract(epoch FROM clock_timestamp() - since)::float8 \
                      FROM pgring.decision WHERE stage = $1 AND verdict = 'commit' \
                      AND since <= clock_timestamp() - $2::float8 * interval '1 second' \
-                     ORDER BY since LIMIT $3";
-    let rows = client.query(statement, &[&name(stage), &age.as_secs_f64(), &BATCH]).await?;
+                     AND (since, xid) > ($3::text::timestamptz, $4::text::uuid) \
+                     ORDER BY since, xid LIMIT $5";
+    let bounds: [&(dyn ToSql + Sync); 5] =
+        [&name(stage), &age.as_secs_f64(), &after.since, &after.xid, &BATCH];
+    let rows = client.query(statement, &bounds).await?;
     let read = |row: &tokio_postgres::Row| {
         Ok(Decision {
             xid: row.try_get(0)?,
@@ -357,11 +403,19 @@ async fn forget_aborts(
     database: &Database,
     client: &Client,
     (asker, others): Connections<'_>,
+    after: &mut After,
 ) -> Result<(), Failure> {
-    let statement = "SELECT xid::text FROM pgring.decision WHERE verdict = 'abort' AND stage = 'fresh' \
-                     AND since < clock_timestamp() - $1::float8 * interval '1 second' LIMIT $2";
+    let statement = "SELECT xid::text, since::text FROM pgring.decision \
+                     WHERE verdict = 'abort' AND stage = 'fresh' \
+                     AND since < clock_timestamp() - $1::float8 * interval '1 second' \
+                     AND (since, xid) > ($2::text::timestamptz, $3::text::uuid) \
+                     ORDER BY since, xid LIMIT $4";
     let retention = patience().retention;
-    let rows = client.query(statement, &[&retention.as_secs_f64(), &BATCH]).await?;
+    let rows = client.query(statement, &[&retention.as_secs_f64(), &after.since, &after.xid, &BATCH]).await?;
+    let read =
+        |row: &tokio_postgres::Row| Ok::<(String, String), Failure>((row.try_get(0)?, row.try_get(1)?));
+    let rows = rows.iter().map(read).collect::<Result<Vec<_>, Failure>>()?;
+    *after = After::go(rows.len(), rows.last().map(|(xid, since)| (since, xid)));
     if rows.is_empty() {
         return Ok(());
     }
@@ -375,8 +429,7 @@ async fn forget_aborts(
         everywhere.push(keep_or_drop(others, at, asked));
     }
     let mut go: Vec<String> = Vec::new();
-    for row in rows {
-        let xid: String = row.try_get(0)?;
+    for (xid, _) in rows {
         let Some(parsed) = Xid::parse(&xid) else { continue };
         let found = everywhere.iter().map(|gids| gids.as_ref().map(|gids| gids.contains(&parsed)));
         if recovery::abort_may_go(retention, found, &patience()) {

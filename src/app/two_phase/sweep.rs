@@ -1,16 +1,16 @@
 //! What is prepared on a shard, and what becomes of it.
 
-use super::asker::{Asked, Asker, Failure, Others, shard_of};
+use super::asker::{Asked, Asker, Failure, Others, identities, shard_of};
 use super::decider::Subject;
+use super::prepared::{Prepared, finish, prepared};
 use super::witness::Place;
-use super::{decider, objects, patience, review};
-use crate::backend::quoted;
+use super::{decider, neighbours, objects, patience, review};
 use crate::session::Database;
 use crate::session::two_phase::Ability;
 use crate::telemetry::Metrics;
 use crate::telemetry::snapshot::TransactionRow;
+use crate::txn::Participant;
 use crate::txn::recovery::{Decider, Owner, Patience, Step, Why, step};
-use crate::txn::{Gid, Participant};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -23,6 +23,12 @@ const EVERY: Duration = Duration::from_secs(1);
 const REVIEW: u32 = 5;
 /// How long that may take.
 const REVIEWING: Duration = Duration::from_secs(30);
+/// How long locks are waited for when one decider is asked.
+const LOCKS: Duration = Duration::from_secs(4);
+/// What takes so long is tried after the others the next time, and only so many of these in one go: anybody
+/// can leave prepared what waits for something of his own.
+const IS_SLOW: Duration = Duration::from_millis(300);
+const SLOW: usize = 4;
 /// From when on something in doubt is complained of, and how often.
 const COMPLAINT: Duration = Duration::from_secs(60);
 
@@ -37,21 +43,20 @@ const NO_IDENTITY: &str = "Let pgring's control role call pg_control_system().";
 enum Hindrance {
     /// The decider does not say.
     Undecided(String),
+    /// It cannot be asked.
+    Away(String),
     /// It is decided; the server refuses.
     NotDone(&'static str, String),
     /// It is decided; the server does not answer.
     Lost(&'static str, String),
 }
 
-/// One transaction that is prepared on the shard.
-struct Prepared {
-    gid: Gid,
-    name: String,
-    /// The server's own number of it.
-    transaction: String,
-    /// As the shard calls it now; none if the role was dropped.
-    owner: Option<String>,
-    age: Duration,
+/// Of a transaction that took long to ask for.
+struct Slow {
+    /// When that was.
+    turn: u32,
+    /// What it waited for.
+    why: String,
 }
 
 /// Looks after one shard.
@@ -61,8 +66,12 @@ pub(super) struct Sweeper {
     asker: Arc<Asker>,
     metrics: Arc<Metrics>,
     own: Option<Asked>,
+    /// Whom the server was told to be beside it, and when.
+    beside: Option<(Vec<String>, Instant)>,
     others: Others,
     turns: u32,
+    /// By gid.
+    slow: HashMap<String, Slow>,
     complained: Option<String>,
     complained_of_age: Option<Instant>,
     review: review::Cursor,
@@ -81,8 +90,10 @@ impl Sweeper {
             asker,
             metrics,
             own: None,
+            beside: None,
             others: Others::default(),
             turns: 0,
+            slow: HashMap::new(),
             complained: None,
             complained_of_age: None,
             review: review::Cursor::default(),
@@ -129,11 +140,16 @@ impl Sweeper {
             None => {
                 let own = self.asker.open(database, self.shard).await?;
                 self.in_time(self.introduce(database, own.client())).await?;
+                // It may be another one.
+                self.beside = None;
                 own
             }
         };
         let is_able = matches!(database.two_phase.ability.borrow()[self.shard], Ability::Able(_));
-        let outcome = self.look(database, own.client()).await;
+        let mut outcome = self.look(database, own.client()).await;
+        if outcome.is_ok() && is_able {
+            outcome = self.note_neighbours(database, own.client()).await;
+        }
         let outcome = match outcome {
             Ok(()) if is_able && self.turns % REVIEW == REVIEW - 1 => {
                 self.review_in_time(database, own.client()).await
@@ -179,38 +195,74 @@ impl Sweeper {
         Ok(())
     }
 
+    /// Before what is committed with a neighbour is half a minute old, which is when its witness is judged.
+    async fn note_neighbours(&mut self, database: &Database, client: &Client) -> Result<(), Failure> {
+        let beside = identities(database);
+        let is_told =
+            |(told, when): &(Vec<String>, Instant)| *told == beside && when.elapsed() < neighbours::AGAIN;
+        if !self.beside.as_ref().is_some_and(is_told) {
+            self.in_time(async { Ok(neighbours::note(client, &beside).await?) }).await?;
+            self.beside = Some((beside, Instant::now()));
+        }
+        Ok(())
+    }
+
     /// Sees to what is prepared.
     async fn look(&mut self, database: &Database, client: &Client) -> Result<(), Failure> {
         let cluster = &database.two_phase.cluster;
         let patience = patience();
         let name = database.shards[self.shard].name.clone();
         let mut rows = Vec::new();
-        // Whoever has been waited for once is not waited for again: the others' turn is not to come late.
-        let mut waits: HashMap<Participant, String> = HashMap::new();
+        // Who cannot be asked is tried once: the others' turn is not to come late.
+        let mut away: HashMap<Participant, String> = HashMap::new();
         let mut failure = Ok(());
         let found = self.in_time(async { Ok(prepared(client, cluster).await?) }).await?;
-        for prepared in found.into_iter().filter(|prepared| prepared.age >= patience.grace) {
+        let mut found: Vec<Prepared> =
+            found.into_iter().filter(|prepared| prepared.age >= patience.grace).collect();
+        self.slow.retain(|name, _| found.iter().any(|prepared| prepared.name == *name));
+        found.sort_by_key(|prepared| self.slow.get(&prepared.name).map(|slow| slow.turn));
+        let mut slow_left = SLOW;
+        for prepared in found {
             let decider = shard_of(database, &prepared.gid.decider);
-            let (state, waits_for) = match waits.get(&prepared.gid.decider) {
+            let slow = self.slow.remove(&prepared.name);
+            let (state, waits_for) = match (away.get(&prepared.gid.decider), slow) {
                 _ if failure.is_err() => ("undecided", "the server, which does not answer".to_owned()),
-                Some(why) => ("undecided", why.clone()),
-                None => match self.settle(database, client, &prepared, &patience).await {
-                    Ok(Step::Commit | Step::RollBack) => continue,
-                    Ok(Step::Wait(why)) => ("undecided", words(why)),
-                    Ok(
-                        Step::InsertAbort | Step::ReplaceForged | Step::AskWitness | Step::TerminateDecider,
-                    ) => ("undecided", words(Why::InFlight)),
-                    Err(Hindrance::Undecided(why)) => ("undecided", why),
-                    Err(Hindrance::NotDone(state, why)) => (state, why),
-                    Err(Hindrance::Lost(state, why)) => {
-                        failure = Err(Failure::Unreachable(why.clone()));
-                        (state, why)
+                (Some(why), _) => ("undecided", why.clone()),
+                (None, Some(slow)) if slow_left == 0 => {
+                    let why = slow.why.clone();
+                    self.slow.insert(prepared.name.clone(), slow);
+                    ("undecided", why)
+                }
+                (None, slow) => {
+                    slow_left -= usize::from(slow.is_some());
+                    let began = Instant::now();
+                    let (state, why) = match self.settle(database, client, &prepared, &patience).await {
+                        Ok(Step::Commit | Step::RollBack) => continue,
+                        Ok(Step::Wait(why)) => ("undecided", words(why)),
+                        Ok(
+                            Step::InsertAbort
+                            | Step::ReplaceForged
+                            | Step::AskWitness
+                            | Step::TerminateDecider,
+                        ) => ("undecided", words(Why::InFlight)),
+                        Err(Hindrance::Undecided(why)) => ("undecided", why),
+                        Err(Hindrance::Away(why)) => {
+                            away.insert(prepared.gid.decider.clone(), why.clone());
+                            ("undecided", why)
+                        }
+                        Err(Hindrance::NotDone(state, why)) => (state, why),
+                        Err(Hindrance::Lost(state, why)) => {
+                            failure = Err(Failure::Unreachable(why.clone()));
+                            (state, why)
+                        }
+                    };
+                    if began.elapsed() >= IS_SLOW {
+                        let slow = Slow { turn: self.turns, why: why.clone() };
+                        self.slow.insert(prepared.name.clone(), slow);
                     }
-                },
+                    (state, why)
+                }
             };
-            if state == "undecided" {
-                waits.insert(prepared.gid.decider.clone(), waits_for.clone());
-            }
             rows.push(TransactionRow {
                 database: database.name.clone(),
                 gid: prepared.name,
@@ -261,7 +313,7 @@ impl Sweeper {
         };
         let asked = async {
             let decider = self.others.get(&self.asker, database, shard).await?;
-            let place = Place { shard: self.shard, gid: &prepared.name, transaction: &prepared.transaction };
+            let place = Place { shard: self.shard, prepared };
             let subject = Subject {
                 xid: prepared.gid.xid,
                 owner: Owner::Now(prepared.owner.as_deref()),
@@ -271,17 +323,20 @@ impl Sweeper {
             decider::ask(&self.asker, database, decider, shard, &subject, patience).await
         };
         // Dropped in the middle a connection is in an unknown state.
-        let asked = tokio::time::timeout(self.asker.timeout, asked).await;
+        let asked = tokio::time::timeout(self.asker.timeout + LOCKS, asked).await;
         let verdict = match asked {
             Ok(Ok(verdict)) => verdict,
             Ok(Err(failure)) => {
                 self.others.drop(shard);
-                let decider = &database.shards[shard].name;
-                return Err(Hindrance::Undecided(format!("shard {decider}: {failure}")));
+                let why = format!("shard {}: {failure}", database.shards[shard].name);
+                return Err(match failure {
+                    Failure::Unreachable(_) => Hindrance::Away(why),
+                    Failure::Refused(_) | Failure::Held(_) => Hindrance::Undecided(why),
+                });
             }
             Err(_) => {
                 self.others.drop(shard);
-                return Err(Hindrance::Undecided(words(Why::Unreachable)));
+                return Err(Hindrance::Away(words(Why::Unreachable)));
             }
         };
         let (verb, state) = match verdict {
@@ -289,7 +344,11 @@ impl Sweeper {
             Step::RollBack => ("ROLLBACK", "aborted"),
             other => return Ok(other),
         };
-        let finishing = tokio::time::timeout(self.asker.timeout, finish(client, verb, prepared)).await;
+        let finishing = tokio::time::timeout(
+            self.asker.timeout,
+            finish(client, verb, &prepared.name, prepared.owner.as_deref()),
+        )
+        .await;
         match finishing {
             Err(_) => Err(Hindrance::Lost(state, "the server, which does not answer".to_owned())),
             Ok(Ok(was_us)) => {
@@ -368,42 +427,5 @@ async fn ability(client: &Client) -> Result<Ability, Failure> {
             Ok(Ability::Unable(why, NO_RIGHTS))
         }
         Err(error) => Err(error.into()),
-    }
-}
-
-/// What our cluster has prepared in this database. What others have is not even looked at.
-async fn prepared(client: &Client, cluster: &str) -> Result<Vec<Prepared>, tokio_postgres::Error> {
-    let statement = "SELECT gid, owner::text, transaction::text, \
-                     greatest(extract(epoch FROM pg_catalog.clock_timestamp() - prepared), 0)::float8 \
-                     FROM pg_catalog.pg_prepared_xacts \
-                     WHERE database = pg_catalog.current_database() AND pg_catalog.starts_with(gid, $1) \
-                     ORDER BY prepared";
-    let rows = client.query(statement, &[&format!("pgring:{cluster}:")]).await?;
-    let mut found = Vec::with_capacity(rows.len());
-    for row in rows {
-        let name: String = row.try_get(0)?;
-        let Some(gid) = Gid::parse(&name, cluster) else { continue };
-        let age = Duration::try_from_secs_f64(row.try_get(3)?).unwrap_or_default();
-        found.push(Prepared { gid, name, owner: row.try_get(1)?, transaction: row.try_get(2)?, age });
-    }
-    Ok(found)
-}
-
-/// `COMMIT PREPARED` or `ROLLBACK PREPARED`, as the owner, or as what one is if there is none any more;
-/// false when somebody else was faster.
-async fn finish(client: &Client, verb: &str, prepared: &Prepared) -> Result<bool, tokio_postgres::Error> {
-    if let Some(owner) = &prepared.owner {
-        client.batch_execute(&format!("SET ROLE {}", quoted(owner))).await?;
-    }
-    let gid = prepared.name.replace('\'', "''");
-    let outcome = client.batch_execute(&format!("{verb} PREPARED '{gid}'")).await;
-    client.batch_execute("RESET ROLE").await?;
-    match outcome {
-        Ok(()) => Ok(true),
-        Err(error) => match error.code() {
-            // Gone, or "busy": another one is at it.
-            Some(&SqlState::UNDEFINED_OBJECT | &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE) => Ok(false),
-            _ => Err(error),
-        },
     }
 }

@@ -4,6 +4,7 @@
 //! row that is tried is never committed. Why it matters is in [`crate::txn::recovery::author`].
 
 use super::asker::{Asker, Failure};
+use super::prepared::Prepared;
 use crate::session::Database;
 use crate::txn::Xid;
 use std::time::Duration;
@@ -19,9 +20,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(super) struct Place<'p> {
     /// On which shard.
     pub(super) shard: usize,
-    pub(super) gid: &'p str,
-    /// The server's own number of it.
-    pub(super) transaction: &'p str,
+    pub(super) prepared: &'p Prepared,
 }
 
 /// Does it have the row?
@@ -58,7 +57,7 @@ pub(super) async fn look(
                 if let Some(row) = looking.client().query_opt(holder, &[&pid]).await? {
                     let holder: String = row.try_get(0)?;
                     // Two transactions in flight cannot both have a key.
-                    break if holder == place.transaction { Held::Yes } else { Held::No };
+                    break if holder == place.prepared.transaction { Held::Yes } else { Held::No };
                 }
             }
         }
@@ -69,7 +68,8 @@ pub(super) async fn look(
     }
     // It had none, or has ended just now.
     let still = "SELECT FROM pg_catalog.pg_prepared_xacts WHERE gid = $1 AND transaction::text = $2";
-    let still = looking.client().query_opt(still, &[&place.gid, &place.transaction]).await?;
+    let still =
+        looking.client().query_opt(still, &[&place.prepared.name, &place.prepared.transaction]).await?;
     Ok(if still.is_some() { Held::No } else { Held::Over })
 }
 

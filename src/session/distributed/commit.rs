@@ -209,10 +209,10 @@ impl Session {
                                 outcome = Outcome::Refused;
                             }
                         }
-                        if let (Some(at), Work::CommitPrepared, Outcome::Refused) = (at, work, outcome) {
+                        if let (Some(at), Some(verb), Outcome::Refused) = (at, finishes(*work), outcome) {
                             // A role that has ended with the transaction.
                             let member = team.remove(at);
-                            self.finish_as_owner(member, names.as_ref(), &owners).await;
+                            self.finish_as_owner(member, verb, names.as_ref(), &owners).await;
                         }
                         if let Some(at) = position(*shard) {
                             coordinator.report(at, outcome);
@@ -372,22 +372,22 @@ impl Session {
         verdict
     }
 
-    /// What is prepared belongs to another role than the session's, or cannot be committed now. If this
+    /// What is prepared belongs to another role than the session's, or cannot be finished now. If this
     /// fails, recovery does it.
-    async fn finish_as_owner(&self, member: Member, names: Option<&Names>, owners: &[String]) {
+    async fn finish_as_owner(&self, member: Member, verb: &str, names: Option<&Names>, owners: &[String]) {
         let mut held = member.held;
         let (Some(names), [owner]) = (names, owners) else { return };
         let gid = names.gid(held.shard);
         let finish = async {
             held.lease.ask(&format!("SET ROLE {}", quoted(owner))).await?;
-            held.lease.ask(&format!("COMMIT PREPARED {}", literal(gid))).await?;
+            held.lease.ask(&format!("{verb} PREPARED {}", literal(gid))).await?;
             Ok::<(), ServerError>(())
         };
         if let Err(error) = finish.await {
             tracing::warn!(
                 database = self.database.name,
                 gid,
-                "what is decided could not be committed yet: {error}"
+                "what is decided could not be done yet ({verb}): {error}"
             );
         }
         // The server is another role's now: it is closed.
@@ -449,6 +449,15 @@ fn text_of(shard: ShardId, work: Work, names: Option<&Names>) -> (Option<String>
         Work::CommitPrepared => (None, format!("COMMIT PREPARED {}", literal(gid))),
         Work::Rollback => (None, "ROLLBACK".to_owned()),
         Work::RollbackPrepared => (None, format!("ROLLBACK PREPARED {}", literal(gid))),
+    }
+}
+
+/// How what is prepared is ended by it.
+fn finishes(work: Work) -> Option<&'static str> {
+    match work {
+        Work::CommitPrepared => Some("COMMIT"),
+        Work::RollbackPrepared => Some("ROLLBACK"),
+        _ => None,
     }
 }
 

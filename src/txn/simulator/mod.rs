@@ -210,6 +210,7 @@ fn witnesses_tell_what_was_lost() {
     check(Mutation::DeafToWitnesses, Scope::LOSS, PROGRESS, 500);
     check(Mutation::WitnessBeforeGid, Scope::QUIET, FALSE_ALARM, 500);
     check(Mutation::NoSecondLook, Scope::TIDY_TWICE, FALSE_ALARM, 0);
+    check(Mutation::LacksIsNone, Scope::FAULT, FALSE_ALARM, 500);
 }
 
 #[test]

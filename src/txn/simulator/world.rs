@@ -92,6 +92,8 @@ pub(super) enum Mutation {
     MarksBlindly,
     /// The row goes before the witnesses.
     RowFirst,
+    /// A shard that one's file lacks is taken for one that has no row.
+    LacksIsNone,
     /// Nobody listens to witnesses without a row.
     DeafToWitnesses,
     /// Recovery does nothing.

@@ -226,7 +226,8 @@ impl World {
             Job::Testify { tx, witness, server, mut found, mut unknown } => {
                 let at = usize::from(tx);
                 if let Some(state) = self.servers.get(usize::from(server)) {
-                    unknown |= blind;
+                    // It does not answer, or this one's file lacks it.
+                    unknown |= blind && mutation != Mutation::LacksIsNone;
                     found |= !blind && matches!(state.parts[at].row, Row::Commit(_));
                     return Job::Testify { tx, witness, server: server + 1, found, unknown };
                 }
