@@ -19,3 +19,5 @@ mod state;
 mod transactions;
 #[path = "distributed/turns.rs"]
 mod turns;
+#[path = "distributed/types.rs"]
+mod types;

@@ -16,6 +16,7 @@ use crate::session::tls::{ServerTls, server_config};
 use crate::session::two_phase::TwoPhase;
 use crate::session::{Database, Directory, User};
 use crate::telemetry::metrics::EndpointLabel;
+use arc_swap::ArcSwapOption;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -208,6 +209,10 @@ impl App {
                 .collect(),
             counters: self.metrics.database(&database.name),
             shards: shards.collect(),
+            types: topology
+                .ids()
+                .map(|shard| (shard != topology.home).then(|| Arc::new(ArcSwapOption::empty())))
+                .collect(),
             topology: Arc::new(topology),
             key: database.key.clone().unwrap_or_default(),
             waiting: Arc::default(),
@@ -229,6 +234,16 @@ impl App {
             earlier.filter(|e| super::schema::DatabaseRules::from(&e.settings) == database.into())
         {
             made.schema.store(earlier.database.schema.load_full());
+        }
+        if let Some(earlier) = earlier
+            && earlier.database.topology.home == made.topology.home
+            && earlier.database.shard_names == made.shard_names
+        {
+            for (known, new) in earlier.database.types.iter().zip(&made.types) {
+                if let (Some(known), Some(new)) = (known, new) {
+                    new.store(known.load_full());
+                }
+            }
         }
         for shard in &made.shards {
             self.runtime.spawn(crate::pool::fence(Arc::downgrade(shard)));
@@ -334,6 +349,7 @@ pub(super) fn console_database(metrics: &crate::telemetry::Metrics) -> Arc<Datab
         shard_names: Vec::new(),
         metrics: Vec::new(),
         counters: metrics.database(config::CONSOLE_DATABASE),
+        types: Vec::new(),
         key: String::new(),
         waiting: Arc::default(),
         schema: Default::default(),

@@ -11,11 +11,13 @@ use super::schema::{DatabaseRules, discover};
 use super::serve::App;
 use super::suspects::Watched;
 use crate::backend::tls::client_config;
+use crate::backend::{TypeMap, TypeNames};
 use crate::config::{self, Endpoint, Settings};
 use crate::pool::health::{ControlConnection, Login, Tls};
 use crate::session::Database;
 use crate::sql::{Schema, Suspects, Volatility};
-
+use arc_swap::ArcSwapOption;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -40,6 +42,8 @@ pub(super) struct Schemas {
     connection: Option<(ControlConnection, Primary)>,
     /// Where the connection leads, and what is published came from.
     shard: usize,
+    /// To the other shards, by number: their types are read there.
+    others: HashMap<usize, (ControlConnection, Primary)>,
     complained: Option<String>,
     watched: Watched,
     /// Those published last.
@@ -65,6 +69,7 @@ impl Schemas {
             fingerprint: None,
             connection: None,
             shard: made.topology.home.index(),
+            others: HashMap::new(),
             complained: None,
             watched: Watched::default(),
             suspects: None,
@@ -86,7 +91,8 @@ impl Schemas {
                 Ok(()) => {
                     self.complained = None;
                     database.schema_reads.send_replace(ticket);
-                    if self.shard == database.topology.home.index() { EVERY } else { AGAIN }
+                    let whole = self.shard == database.topology.home.index() && !lacks_types(&database);
+                    if whole { EVERY } else { AGAIN }
                 }
                 Err(why) => {
                     self.connection = None;
@@ -160,6 +166,14 @@ impl Schemas {
         let found = tokio::time::timeout(timeout, reading).await.map_err(late)?;
         let found = found.map_err(|error| error.to_string())?;
         is_still(&primary, database, shard)?;
+        let types = match shard == database.topology.home.index() {
+            true => Some(tokio::time::timeout(timeout, type_names(client)).await.map_err(late)??),
+            false => None,
+        };
+        if let Some(types) = types {
+            // Before the schema: what it lets statements do, their parameters' types are needed for.
+            self.read_types(database, &types).await;
+        }
         let fingerprint = found.catalog.fingerprint();
         if self.fingerprint == Some(fingerprint) && same_suspects && same_volatility {
             return Ok(());
@@ -179,6 +193,54 @@ impl Schemas {
         database.schema.store(Some(Arc::new(schema)));
         self.suspects = Some(suspects);
         Ok(())
+    }
+
+    /// How users' types are called on the other shards. One that is down has none who ask it; one that
+    /// cannot be asked keeps what is known of it.
+    async fn read_types(&mut self, database: &Database, home: &TypeNames) {
+        for (shard, known) in database.types.iter().enumerate() {
+            let Some(known) = known else { continue };
+            let Ok(primary) = primary_of(database, shard) else { continue };
+            match self.types_of(database, shard, &primary).await {
+                Ok(names) => {
+                    let map = TypeMap::between(home, &names);
+                    if known.load().as_deref() != Some(&map) {
+                        known.store(Some(Arc::new(map)));
+                    }
+                }
+                Err(why) => {
+                    let was_asked = self.others.remove(&shard).is_some();
+                    let shard = &database.shards[shard].name;
+                    // Why one cannot be reached at all is told by its health.
+                    if was_asked {
+                        tracing::warn!(
+                            database = database.name,
+                            shard,
+                            "cannot read the shard's types: {why}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    async fn types_of(
+        &mut self,
+        database: &Database,
+        shard: usize,
+        primary: &Primary,
+    ) -> Result<TypeNames, String> {
+        let is_good =
+            |(connection, at): &(ControlConnection, Primary)| at == primary && !connection.is_closed();
+        if !self.others.get(&shard).is_some_and(is_good) {
+            let connection = self.connect(database, shard, &primary.0).await?;
+            self.others.insert(shard, (connection, primary.clone()));
+        }
+        let Some((connection, _)) = self.others.get(&shard) else { return Err("no connection".to_owned()) };
+        let reading = tokio::time::timeout(self.timeout, type_names(connection.client()));
+        let names = reading.await.map_err(|_| format!("no answer within {:?}", self.timeout))??;
+        is_still(primary, database, shard)?;
+        Ok(names)
     }
 
     /// The home shard. While that is down, another shard's schema does for sharded and reference
@@ -206,6 +268,25 @@ impl Schemas {
         let opening = ControlConnection::open(primary, &shard.dbname, &self.login, tls, self.timeout, || {});
         opening.await.map_err(|error| format!("shard {}: {error}", shard.name))
     }
+}
+
+/// Is there a shard that can be asked and has not been?
+fn lacks_types(database: &Database) -> bool {
+    let unread = |(shard, known): (usize, &Option<Arc<ArcSwapOption<TypeMap>>>)| {
+        known.as_ref().is_some_and(|known| known.load().is_none()) && primary_of(database, shard).is_ok()
+    };
+    database.types.iter().enumerate().any(unread)
+}
+
+/// What users and extensions made; every table is a type, too.
+async fn type_names(client: &tokio_postgres::Client) -> Result<TypeNames, String> {
+    const QUERY: &str = "
+        SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname), t.oid
+          FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+         WHERE t.oid >= 16384 AND n.nspname !~ '^pg_(toast|temp)'";
+    let rows = client.query(QUERY, &[]).await.map_err(|error| error.to_string())?;
+    let named = |row: &tokio_postgres::Row| Some((row.try_get(0).ok()?, row.try_get(1).ok()?));
+    rows.iter().map(named).collect::<Option<_>>().ok_or_else(|| "the types were not understood".to_owned())
 }
 
 /// Its address, and the timeline that it writes: another server may come to listen there.

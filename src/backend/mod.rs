@@ -16,6 +16,7 @@ mod settings;
 mod stream;
 mod tcp;
 pub mod tls;
+mod types;
 
 pub use cancel::{CancelKey, cancel};
 pub use connect::{ConnectError, Target, connect};
@@ -25,3 +26,4 @@ pub use server::{Server, ServerError};
 pub use settings::{Reading, Settings, quoted, set_config_local, set_config_statement};
 pub use stream::Stream;
 pub use tcp::tune;
+pub use types::{FIRST_OF_USERS, TypeMap, TypeNames};

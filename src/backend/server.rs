@@ -1,8 +1,9 @@
 //! A logged-in connection and what is known of its state.
 
-use super::{CancelKey, Facts, PreparedNames, Settings, Stream};
+use super::{CancelKey, Facts, PreparedNames, Settings, Stream, TypeMap, types};
 use crate::config::Endpoint;
 use crate::wire::{self, Buffer, TxStatus};
+use arc_swap::ArcSwapOption;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -72,6 +73,9 @@ pub struct Server {
     /// The position in the log up to which the replica it leads to is known to have replayed. One
     /// that restarts may be behind that again, but has ended this connection by then.
     pub replayed: u64,
+    /// How users' types are called there and at home, as far as it is known; `None` where there is no
+    /// difference to be expected: it is the home shard's, or the only one.
+    pub types: Option<Arc<ArcSwapOption<TypeMap>>>,
     /// The settings and the reported parameters when they were compared last, and whether something
     /// has been reported since.
     compared: (Arc<Settings>, BTreeMap<String, String>),
@@ -99,9 +103,27 @@ impl Server {
             facts: Arc::new(facts),
             used: now,
             replayed: 0,
+            types: None,
             compared: Default::default(),
             is_news: false,
             owes: false,
+        }
+    }
+
+    /// Has it parse a text. The types are as the client knows them.
+    pub fn put_parse(&mut self, name: &[u8], sql: &[u8], types: &[u8]) {
+        let declared = self.types.as_ref().and_then(|map| types::declared(map.load().as_deref(), types));
+        wire::put_parse(&mut self.outbox, name, sql, declared.as_deref().unwrap_or(types));
+    }
+
+    /// The message at the start of the inbox, `len` bytes long, describes parameters or columns: their
+    /// types become what the client knows them by.
+    pub fn translate_types(&mut self, len: usize) {
+        let Some(map) = &self.types else { return };
+        if let Some(map) = &*map.load()
+            && !map.is_same()
+        {
+            map.translate(&mut self.inbox.filled_mut()[..len]);
         }
     }
 

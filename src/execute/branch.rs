@@ -145,6 +145,9 @@ impl Branch {
                 b'd' => return Ok(Step::Data(head)),
                 _ => {}
             }
+            if matches!(head.tag, b'T' | b't') {
+                server.translate_types(head.len);
+            }
             self.message(head, server)?;
             server.inbox.consume(head.len);
             if self.copying_in && head.tag == b'G' {
@@ -252,7 +255,7 @@ fn fields(body: &[u8]) -> Option<Vec<Field>> {
     rest.is_empty().then_some(fields)
 }
 
-fn parameters(body: &[u8]) -> Option<Vec<u32>> {
+pub(super) fn parameters(body: &[u8]) -> Option<Vec<u32>> {
     let (count, rest) = body.split_first_chunk::<2>()?;
     let oids: Vec<u32> = rest.as_chunks::<4>().0.iter().map(|oid| u32::from_be_bytes(*oid)).collect();
     (oids.len() == usize::from(u16::from_be_bytes(*count))).then_some(oids)

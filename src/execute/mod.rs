@@ -13,5 +13,5 @@ mod told;
 
 pub use branch::{Branch, Field, Outcome, Step, put_description};
 pub use names::ClientNames;
-pub use relay::{Emit, Event, Expect, Progress, Relay, ResultShape};
+pub use relay::{Emit, Event, Expect, ParameterTypes, Progress, Relay, ResultShape};
 pub use told::{Reported, Told};

@@ -12,7 +12,7 @@ use super::names::{ClientNames, put_by_clients_names};
 use super::told::Told;
 use crate::backend::{Server, ServerError};
 use crate::wire::{self, Buffer, Header, TxStatus};
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -54,6 +54,8 @@ pub enum Expect {
     Describe {
         /// Where the result's shape is noted.
         result: Option<ResultShape>,
+        /// Where the parameters' types are noted.
+        parameters: Option<ParameterTypes>,
         /// For the client?
         shown: bool,
     },
@@ -104,6 +106,24 @@ pub enum Expect {
         /// It stands for a `Parse` of the client's.
         parsing: bool,
     },
+}
+
+/// The types of a statement's parameters, once a server has told them.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct ParameterTypes(Rc<OnceCell<Box<[u32]>>>);
+
+impl ParameterTypes {
+    /// What is known of them.
+    pub fn get(&self) -> Option<&[u32]> {
+        self.0.get().map(|types| &**types)
+    }
+
+    /// What a `ParameterDescription` says. What cannot be read is not known.
+    fn note(&self, body: &[u8]) {
+        if let Some(types) = super::branch::parameters(body) {
+            self.0.get_or_init(|| types.into());
+        }
+    }
 }
 
 /// The shape of a statement's result ([`wire::result_shape`]), once a server has told it.
@@ -372,6 +392,9 @@ impl Relay {
             if server.inbox.len() < head.len {
                 return Ok(if events.is_empty() { Progress::Read } else { Progress::Event });
             }
+            if matches!(head.tag, b'T' | b't') {
+                server.translate_types(head.len);
+            }
             self.message(head, server, out, events, told, names)?;
             server.inbox.consume(head.len);
             if matches!(events.last(), Some(Event::Ready(_))) {
@@ -493,9 +516,17 @@ impl Relay {
                 Some(Expect::Close { shown, .. }) => shown,
                 _ => return Err(unasked(head.tag)),
             },
-            b't' => matches!(self.expected.front(), Some(Expect::Describe { shown: true, .. })),
+            b't' => match self.expected.front() {
+                Some(Expect::Describe { parameters, shown, .. }) => {
+                    if let Some(parameters) = parameters {
+                        parameters.note(body);
+                    }
+                    *shown
+                }
+                _ => false,
+            },
             b'T' | b'n' => match self.expected.front() {
-                Some(Expect::Describe { result, shown }) => {
+                Some(Expect::Describe { result, shown, .. }) => {
                     let shown = *shown;
                     if let Some(result) = result {
                         result.note(head.tag, body);

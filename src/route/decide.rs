@@ -400,15 +400,26 @@ fn find(
         }
         KeySlot::Param(number) => {
             let (value, declared) = parameter(number)?;
+            if declared == 0 && is_loose(request, number) {
+                return None;
+            }
             add(reading.parameter(value, declared)?);
         }
         KeySlot::ParamArray(number) => {
             let (value, declared) = parameter(number)?;
+            if declared == 0 && is_loose(request, number) {
+                return None;
+            }
             reading.parameter_array(value, declared, add)?;
         }
         KeySlot::Null => add(Found::Null),
     }
     Some(())
+}
+
+/// See [`Statement::loose`].
+fn is_loose(request: &Request<'_>, number: u16) -> bool {
+    request.shape.statements.iter().any(|statement| statement.loose.contains(&number))
 }
 
 #[cfg(test)]

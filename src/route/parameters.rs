@@ -107,10 +107,12 @@ impl<'a> Parameters<'a> {
         })
     }
 
-    /// The OID declared for `$number`; 0 if it was left to the server.
+    /// The OID declared for `$number`; 0 if it was left to the server, also as `unknown`.
     pub fn declared_type(&self, number: u16) -> u32 {
+        const UNKNOWN: u32 = 705;
         let index = usize::from(number).checked_sub(1);
-        index.and_then(|index| self.types.get(index)).copied().unwrap_or(0)
+        let declared = index.and_then(|index| self.types.get(index)).copied();
+        declared.filter(|declared| *declared != UNKNOWN).unwrap_or(0)
     }
 
     /// The value that begins at `at`, and where the next one does.

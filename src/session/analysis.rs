@@ -7,6 +7,7 @@ use super::distributed::{Destination, may_use};
 use super::own::LastRoute;
 use super::settings::statement_texts;
 use super::state::Session;
+use crate::config::CrossShard;
 use crate::error::{ClientError, SqlState};
 use crate::ring::ShardId;
 use crate::route::{self, Parameters, Request, Route, Why};
@@ -195,6 +196,15 @@ impl Session {
         kept.map_or(self.favourite, |held| held.shard)
     }
 
+    /// Whose catalogs are read within a transaction on this shard. Clients know users' types by the OIDs
+    /// of the home shard.
+    fn catalogs_of(&self, shard: ShardId) -> ShardId {
+        let keeps = self.held.as_ref().is_some_and(|held| !held.pins.is_empty());
+        let apart = self.directory.routing.cross_shard == CrossShard::Refuse;
+        let stays = keeps || apart || self.tx.phase() != Phase::Open || !self.database.has_own_types(shard);
+        if stays { shard } else { self.database.topology.home }
+    }
+
     /// Where a statement goes.
     ///
     /// # Errors
@@ -226,6 +236,9 @@ impl Session {
         let outcome = match &decision.route {
             // What the session keeps on a server (a cursor WITH HOLD, say) is met there again.
             Route::Any => Ok(Destination::One(transaction_shard.unwrap_or_else(|| self.nearest()))),
+            Route::Shard(shard) if decision.why == Why::Catalog => {
+                Ok(Destination::One(self.catalogs_of(*shard)))
+            }
             Route::Shard(shard) => Ok(Destination::One(*shard)),
             Route::Several(set) => Ok(Destination::Several(self.members_of(set), decision.why)),
             Route::Refused(_) => Err(route::refusal(shape, &decision)),

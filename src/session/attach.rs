@@ -137,7 +137,7 @@ impl Session {
     /// A server of `shard`, as it is: a primary's, or a replica's where [`Session::source`] says so.
     pub(super) async fn take(&mut self, shard: ShardId) -> Result<(), Unattached> {
         let parked = self.parked.iter().position(|held| held.shard == shard && self.suits(held));
-        let held = match parked {
+        let mut held = match parked {
             Some(at) => {
                 Box::pin(self.settle_parked(at)).await?;
                 self.parked.swap_remove(at)
@@ -155,6 +155,10 @@ impl Session {
                 Held { shard, replica, lease, pins: Pins::default(), doubt: Doubt::None }
             }
         };
+        let types = self.database.types.get(shard.index()).and_then(Option::as_ref);
+        if types.map(Arc::as_ptr) != held.lease.types.as_ref().map(Arc::as_ptr) {
+            held.lease.types = types.map(Arc::clone);
+        }
         self.on_replica |= held.replica;
         self.batch.shard = shard;
         self.tally.server_assignments.inc();

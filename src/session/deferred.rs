@@ -9,7 +9,8 @@ use super::simple::lost_at_once;
 use super::state::{Held, Session};
 use crate::backend::PreparedNames;
 use crate::error::{ClientError, SqlState};
-use crate::execute::{Expect, ResultShape};
+use crate::execute::{Expect, ParameterTypes, ResultShape};
+use crate::ring::ShardId;
 use crate::sql::Kind;
 use crate::txn::Phase;
 use crate::wire::{self, TxStatus};
@@ -72,12 +73,12 @@ impl Session {
         self.answers_known().await?;
         let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
         let server = &mut *held.lease;
-        wire::put_parse(&mut server.outbox, b"", &statement.text, &statement.types);
+        server.put_parse(b"", &statement.text, &statement.types);
         wire::put_describe_statement(&mut server.outbox, b"");
         server.unnamed = 0;
         let found = ResultShape::default();
         self.relay.expect(Expect::Parse { id: 0, shown: false });
-        self.relay.expect(Expect::Describe { result: Some(found.clone()), shown: false });
+        self.relay.expect(Expect::Describe { result: Some(found.clone()), parameters: None, shown: false });
         self.batch.send();
         self.answers_known().await?;
         if found.get() == Some(told) {
@@ -86,6 +87,32 @@ impl Session {
         }
         let error = ClientError::error(SqlState::REFUSED, "cached plan must not change result type");
         Err(ClientError { routine: Some("RevalidateCachedQuery"), ..error }.into())
+    }
+
+    /// Of which type a parameter is that stands for a key and for something else is for a server to say:
+    /// it is asked once, before the first `Bind` that is routed by it.
+    pub(super) async fn need_types(&mut self, statement: &Rc<Prepared>) -> Result<(), Unattached> {
+        if !statement.lacks_types() || self.database.is_one_shard() {
+            return Ok(());
+        }
+        if self.relay.awaits_ready() {
+            return Err(Unattached::Later);
+        }
+        self.read_at_primary();
+        let shard = self.shard_to_describe(self.is_at_home(statement));
+        Box::pin(self.attach_to_describe(shard)).await?;
+        let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
+        let server = &mut *held.lease;
+        server.put_parse(b"", &statement.text, &statement.types);
+        wire::put_describe_statement(&mut server.outbox, b"");
+        server.unnamed = 0;
+        let found = ParameterTypes::default();
+        self.relay.expect(Expect::Parse { id: 0, shown: false });
+        self.relay.expect(Expect::Describe { result: None, parameters: Some(found.clone()), shown: false });
+        self.batch.send();
+        self.answers_known().await?;
+        statement.infer(found.get().unwrap_or_default());
+        Ok(())
     }
 
     /// Has the held server have the statement; `shown` when the client waits for the
@@ -119,7 +146,7 @@ impl Session {
         if named {
             if server.prepared.touch(statement.id) {
                 if ask {
-                    wire::put_parse(&mut server.outbox, b"", &statement.text, &statement.types);
+                    server.put_parse(b"", &statement.text, &statement.types);
                     server.unnamed = 0;
                     self.relay.expect(Expect::Parse { id: 0, shown });
                     self.batch.send();
@@ -138,7 +165,7 @@ impl Session {
                 super::sql_prepared::put_evicted(server, &mut self.relay, evicted);
             }
             self.tally.server_parses.inc();
-            wire::put_parse(&mut server.outbox, &name, &statement.text, &statement.types);
+            server.put_parse(&name, &statement.text, &statement.types);
             self.relay.expect(Expect::Parse { id: statement.id, shown });
             self.run_hidden(&behind);
         } else {
@@ -155,7 +182,7 @@ impl Session {
             let server = &mut *held.lease;
             server.unnamed = ticket;
             self.tally.server_parses.inc();
-            wire::put_parse(&mut server.outbox, b"", &statement.text, &statement.types);
+            server.put_parse(b"", &statement.text, &statement.types);
             self.relay.expect(Expect::Parse { id: 0, shown });
             self.run_hidden(&behind);
         }
@@ -172,7 +199,7 @@ impl Session {
         let server = &mut *held.lease;
         let name = PreparedNames::name(id);
         self.tally.server_parses.inc();
-        wire::put_parse(&mut server.outbox, &name, &statement.text, &statement.types);
+        server.put_parse(&name, &statement.text, &statement.types);
         self.relay.expect(Expect::Parse { id, shown: false });
         super::sql_prepared::put_close(server, &mut self.relay, &name);
         self.run_hidden(&behind);
@@ -202,7 +229,7 @@ impl Session {
                     let Some(held) = &mut self.held else { return Err(lost_at_once().into()) };
                     wire::put_describe_statement(&mut held.lease.outbox, &name);
                     let result = if named { statement.unknown_result() } else { None };
-                    self.relay.expect(Expect::Describe { result, shown: true });
+                    self.relay.expect(Expect::Describe { result, parameters: None, shown: true });
                     self.batch.send();
                 }
             }
@@ -257,17 +284,22 @@ impl Session {
         }
         self.read_at_primary();
         let at_home = self.batch.deferred.iter().any(|deferred| self.is_at_home(deferred.statement().0));
-        let shard = match &self.held {
+        let shard = self.shard_to_describe(at_home);
+        // The transaction does not begin for a description: it may go on elsewhere.
+        Box::pin(self.attach_to_describe(shard)).await?;
+        self.need_settled(None)?;
+        self.flush_deferred_to_held(None)
+    }
+
+    /// Whose server describes statements; `at_home`: one of them has tables of the home shard.
+    fn shard_to_describe(&self, at_home: bool) -> ShardId {
+        match &self.held {
             Some(held) if self.batch.has_run() => held.shard,
             Some(held) if self.tx.phase() == Phase::Open && !at_home => held.shard,
             _ if at_home => self.database.topology.home,
             Some(held) => held.shard,
             None => self.nearest(),
-        };
-        // The transaction does not begin for a description: it may go on elsewhere.
-        Box::pin(self.attach_to_describe(shard)).await?;
-        self.need_settled(None)?;
-        self.flush_deferred_to_held(None)
+        }
     }
 
     /// Is a statement one that no server has to parse? One that has the transaction has to: should

@@ -7,10 +7,11 @@ use super::lookup::Lookup;
 use super::tls::ServerTls;
 use super::two_phase::TwoPhase;
 use crate::auth::Verifier;
+use crate::backend::TypeMap;
 use crate::config;
 use crate::execute::Reported;
 use crate::pool::{Shard, ShardUser};
-use crate::ring::Topology;
+use crate::ring::{ShardId, Topology};
 use crate::sql::{KeyType, Schema};
 use crate::telemetry::metrics::{DatabaseMetrics, ShardMetrics};
 use arc_swap::ArcSwapOption;
@@ -73,6 +74,9 @@ pub struct Database {
     pub metrics: Vec<ShardMetrics>,
     /// The database's counters.
     pub counters: DatabaseMetrics,
+    /// How users' types are called on each shard, in the same order. `None`: there it is as at home, or
+    /// there is no other.
+    pub types: Vec<Option<Arc<ArcSwapOption<TypeMap>>>>,
     /// The key column's usual name; empty in a database with one shard.
     pub key: String,
     /// Who waits in a transaction on several shards.
@@ -105,6 +109,12 @@ impl Database {
     /// Does everything belong on one shard?
     pub fn is_one_shard(&self) -> bool {
         self.shards.len() == 1
+    }
+
+    /// Are users' types called otherwise there than at home, as far as it is known?
+    pub fn has_own_types(&self, shard: ShardId) -> bool {
+        let map = self.types.get(shard.index()).and_then(Option::as_ref);
+        map.is_some_and(|map| map.load().as_ref().is_some_and(|map| !map.is_same()))
     }
 
     /// Has the schema read again and waits until it has been, but not for ever: with the home

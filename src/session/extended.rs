@@ -269,7 +269,12 @@ impl Session {
             // It may need several shards.
             return false;
         }
-        let Ok(parameters) = Parameters::parse(&body[names.rest_at..], &statement.oids) else { return false };
+        if statement.lacks_types() {
+            return false;
+        }
+        let Ok(parameters) = Parameters::parse(&body[names.rest_at..], statement.known_oids()) else {
+            return false;
+        };
         match route::needs_parameters(&statement.shape) {
             Some(highest) if !self.database.is_one_shard() => parameters.get(highest).is_some(),
             _ => true,
@@ -315,8 +320,9 @@ impl Session {
             return Ok(());
         }
         let rest = &body[names.rest_at..];
+        self.need_types(&statement).await?;
         let destination = {
-            let parameters = Parameters::parse(rest, &statement.oids)
+            let parameters = Parameters::parse(rest, statement.known_oids())
                 .map_err(|error| ClientError::error(SqlState::PROTOCOL, error.to_string()))?;
             self.route_by_name(&statement.shape, &statement.text, &statement.lexed, &parameters)?
         };
@@ -464,7 +470,7 @@ impl Session {
                     Err(_) => None,
                 };
                 self.pass_to_portal(name, frame).await?;
-                self.relay.expect(Expect::Describe { result, shown: true });
+                self.relay.expect(Expect::Describe { result, parameters: None, shown: true });
                 Ok(())
             }
         }

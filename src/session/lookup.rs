@@ -238,6 +238,7 @@ mod tests {
             shard_names: Vec::new(),
             metrics: Vec::new(),
             counters: Metrics::new().database("d"),
+            types: Vec::new(),
             key: String::new(),
             waiting: Arc::default(),
             schema: Default::default(),

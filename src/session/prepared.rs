@@ -7,12 +7,12 @@
 use super::attach::Unattached;
 use super::sql_prepared::mixed;
 use super::state::Session;
-use crate::backend::{Reading, Settings};
+use crate::backend::{FIRST_OF_USERS, Reading, Settings};
 use crate::error::{ClientError, SqlState};
 use crate::execute::ResultShape;
-use crate::sql::{Lexed, Shape};
+use crate::sql::{Lexed, Shape, Statement};
 use crate::txn::Change;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
@@ -31,6 +31,8 @@ pub(super) struct Prepared {
     pub types: Box<[u8]>,
     /// The same, to route by.
     pub oids: Box<[u32]>,
+    /// Both, as a server has completed them: see [`Session::need_types`].
+    pub inferred: OnceCell<(Box<[u8]>, Box<[u32]>)>,
     /// What it means; of a `PREPARE`, what that prepares.
     pub shape: Rc<Shape>,
     /// It names a table that is not known.
@@ -68,6 +70,9 @@ pub(super) struct Under {
     pub path: Rc<[String]>,
 }
 
+/// The pseudo-type that is none.
+const UNKNOWN: u32 = 705;
+
 /// After no change of the schema.
 const NEVER: u64 = u64::MAX;
 
@@ -75,6 +80,40 @@ impl Prepared {
     /// Where to note its result, unless that is known.
     pub(super) fn unknown_result(&self) -> Option<ResultShape> {
         self.result.get().is_none().then(|| self.result.clone())
+    }
+
+    /// Where it goes depends on types that the client has left to the server, and they are not known yet.
+    pub(super) fn lacks_types(&self) -> bool {
+        let is_open = |number: &u16| {
+            let index = usize::from(*number).saturating_sub(1);
+            matches!(self.oids.get(index), None | Some(&(0 | UNKNOWN)))
+        };
+        let loose = |statement: &Statement| statement.loose.iter().any(is_open);
+        self.by_sql.is_none() && self.shape.statements.iter().any(loose) && self.inferred.get().is_none()
+    }
+
+    /// A server has said of which types the parameters are. Users' types, whose
+    /// OIDs may change, stay open.
+    pub(super) fn infer(&self, types: &[u32]) {
+        let mut oids = self.oids.to_vec();
+        oids.resize(oids.len().max(types.len()), 0);
+        for (known, told) in oids.iter_mut().zip(types) {
+            if *known == 0 || *known == UNKNOWN {
+                *known = if *told < FIRST_OF_USERS { *told } else { 0 };
+            }
+        }
+        let bytes: Vec<u8> = oids.iter().flat_map(|oid| oid.to_be_bytes()).collect();
+        self.inferred.get_or_init(|| (bytes.into(), oids.into()));
+    }
+
+    /// [`Prepared::types`] and what has been inferred.
+    pub(super) fn known_types(&self) -> &[u8] {
+        self.inferred.get().map_or(&self.types, |(types, _)| types)
+    }
+
+    /// [`Prepared::oids`] and what has been inferred.
+    pub(super) fn known_oids(&self) -> &[u32] {
+        self.inferred.get().map_or(&self.oids, |(_, oids)| oids)
     }
 
     fn is_under(&self, under: &Under) -> bool {
@@ -198,6 +237,7 @@ impl Session {
                 by_sql: None,
                 types,
                 oids,
+                inferred: OnceCell::new(),
                 shape,
                 lexed,
                 unknown_table,

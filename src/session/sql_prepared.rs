@@ -26,7 +26,7 @@ use crate::sql::{
     tokenize,
 };
 use crate::wire::{self, TxStatus};
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::ops::Deref;
 use std::rc::Rc;
 
@@ -79,6 +79,7 @@ impl Session {
                 by_sql: Some(made.name.as_bytes().into()),
                 types: Box::default(),
                 oids: made.types.clone().into(),
+                inferred: OnceCell::new(),
                 shape: Rc::new(Shape {
                     statements: vec![made.inner.clone()],
                     mentions: Mentions { all: shape.mentions.all, ..Mentions::default() },
@@ -236,6 +237,7 @@ impl Session {
             access: inner.access,
             pin: None,
             at_primary: inner.at_primary,
+            loose: Vec::new(),
         };
         let placed = Rc::new(Shape { statements: vec![placed], ..Shape::default() });
         let shard = self.route(&placed, text, lexed, parameters)?;
@@ -469,7 +471,7 @@ impl Session {
         if statement.by_sql.is_some() {
             put_run(server, &mut self.relay, &statement.text);
         } else {
-            wire::put_parse(&mut server.outbox, name, &statement.text, &statement.types);
+            server.put_parse(name, &statement.text, &statement.types);
             self.relay.expect(Expect::Parse { id: 0, shown: false });
         }
         self.run_hidden(&behind);

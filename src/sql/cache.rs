@@ -183,8 +183,14 @@ mod tests {
 
     fn shape(name: &str) -> Rc<Shape> {
         let kind = Kind::Savepoint(name.to_owned());
-        let statement =
-            Statement { kind, target: Target::Nothing, access: Access::Read, pin: None, at_primary: false };
+        let statement = Statement {
+            kind,
+            target: Target::Nothing,
+            access: Access::Read,
+            pin: None,
+            at_primary: false,
+            loose: Vec::new(),
+        };
         Rc::new(Shape { statements: vec![statement], ..Shape::default() })
     }
 

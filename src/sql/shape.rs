@@ -99,6 +99,9 @@ pub struct Statement {
     /// On a replica it would not be what it is on the primary, although it may change nothing: a lock that
     /// is each server's own, a table that replicas do not have.
     pub at_primary: bool,
+    /// Parameters for keys that stand elsewhere, too. Where the client leaves their type to the server, it
+    /// may be what that other place asks for, and their value another than the key's.
+    pub loose: Vec<u16>,
 }
 
 /// What a statement is to the session that runs it. Anything whose only effect is on data is

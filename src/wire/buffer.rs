@@ -37,6 +37,11 @@ impl Buffer {
         &self.data[self.start..self.end]
     }
 
+    /// The same, to be changed where it lies.
+    pub fn filled_mut(&mut self) -> &mut [u8] {
+        &mut self.data[self.start..self.end]
+    }
+
     /// How many bytes are there.
     pub fn len(&self) -> usize {
         self.end - self.start

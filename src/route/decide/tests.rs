@@ -75,7 +75,7 @@ impl World {
 }
 
 fn statement(kind: Kind, target: Target, access: Access) -> Statement {
-    Statement { kind, target, access, pin: None, at_primary: false }
+    Statement { kind, target, access, pin: None, at_primary: false, loose: Vec::new() }
 }
 
 fn read(target: Target) -> Statement {
@@ -134,6 +134,37 @@ fn each_target_has_its_place() {
     check(statement(Kind::Ddl, Target::EachShard, Access::Write), "all shards: every shard has the schema");
     check(read(refused()), "0A000 no key");
     world.check("", &[], "any shard: no table");
+}
+
+#[test]
+fn a_parameter_that_stands_elsewhere_too_needs_a_type() {
+    let mut world = world();
+    let value = world.key(1, 0);
+    let binary = value.to_be_bytes();
+    world.parameters = body(&[1], &[Some(&binary)]);
+    let wanted = |statement: Statement| Statement { loose: vec![1], ..statement };
+    let unknown = "all shards: the value of the key of parameter $1 is not certain to denote a key";
+    for (types, expect, written) in [
+        (vec![], unknown, "0A000"),
+        (vec![705], unknown, "0A000"),
+        (vec![701], unknown, "0A000"),
+        (vec![20], "shard s2", "shard s2"),
+    ] {
+        world.types = types;
+        for (statement, expect) in [(read(keys(&[Param(1)])), expect), (write(keys(&[Param(1)])), written)] {
+            let (shape, decision) = world.decide("x", &[wanted(statement)]);
+            let found = match &decision.route {
+                Route::Refused(error) => error.to_string(),
+                _ => decision.explain(&shape, &world.topology),
+            };
+            let start = expect.split(':').next().unwrap();
+            assert!(found.starts_with(start), "{:?}: {found}", world.types);
+        }
+    }
+    world.types = vec![0];
+    world.parameters = body(&[], &[Some(format!("{{{value}}}").as_bytes())]);
+    let (_, decision) = world.decide("x", &[wanted(read(keys(&[ParamArray(1)])))]);
+    assert_eq!(decision.route, Route::Several(ShardSet::All));
 }
 
 #[test]

@@ -175,16 +175,16 @@ impl<'s> Asking<'s> {
 
     /// Parses, and describes the statement.
     pub(super) fn describe(&mut self, sql: &[u8], types: &[u8]) -> &mut Self {
+        self.server.put_parse(b"", sql, types);
         let out = &mut self.server.outbox;
-        wire::put_parse(out, b"", sql, types);
         wire::put_describe_statement(out, b"");
         self
     }
 
     /// Parses, binds and executes. `bound` writes what stands behind the names in the `Bind`.
     pub(super) fn execute(&mut self, sql: &[u8], types: &[u8], bound: &Buffer) -> &mut Self {
+        self.server.put_parse(b"", sql, types);
         let out = &mut self.server.outbox;
-        wire::put_parse(out, b"", sql, types);
         wire::put_bind_head(out, b"", b"", bound.len());
         out.put(bound.filled());
         wire::put_execute(out, b"");
@@ -193,8 +193,8 @@ impl<'s> Asking<'s> {
 
     /// As [`Asking::execute`]; the result is described before its first row.
     pub(super) fn execute_described(&mut self, sql: &[u8], types: &[u8], bound: &Buffer) -> &mut Self {
+        self.server.put_parse(b"", sql, types);
         let out = &mut self.server.outbox;
-        wire::put_parse(out, b"", sql, types);
         wire::put_bind_head(out, b"", b"", bound.len());
         out.put(bound.filled());
         wire::put_describe_portal(out, b"");
@@ -217,8 +217,8 @@ impl<'s> Asking<'s> {
         types: &[u8],
         bound: &Buffer,
     ) -> &mut Self {
+        self.server.put_parse(b"", sql, types);
         let out = &mut self.server.outbox;
-        wire::put_parse(out, b"", sql, types);
         wire::put_bind_head(out, portal.as_bytes(), b"", bound.len());
         out.put(bound.filled());
         self

@@ -86,7 +86,7 @@ impl Session {
         self.refuse_beside_company()?;
         let source = self.source;
         self.stand_alone().await?;
-        Asked::bound(&statement.text, &statement.types, rest).map_err(End::from)?;
+        Asked::bound(&statement.text, statement.known_types(), rest).map_err(End::from)?;
         self.tally.binds.inc();
         self.remember_portal(portal, &statement);
         self.cursors.remove(portal);
@@ -109,8 +109,8 @@ impl Session {
     }
 
     async fn describe_bound(&mut self, bound: &Bound) -> Result<(), Fault> {
-        let asked =
-            Asked::bound(&bound.statement.text, &bound.statement.types, &bound.rest).map_err(End::from)?;
+        let asked = Asked::bound(&bound.statement.text, bound.statement.known_types(), &bound.rest)
+            .map_err(End::from)?;
         if bound.shards.is_empty() {
             match self.fetched_cursor(&bound.statement.shape, asked.text) {
                 Some(cursor) => self.describe_cursor(cursor.as_bytes()),
@@ -189,7 +189,7 @@ impl Session {
         let query = statement.shape.statements.first().is_some_and(|first| first.kind == Kind::Query);
         if bound.opened.is_none() {
             let keep = Keep::new(most);
-            let mut asked = Asked::bound(&bound.statement.text, &bound.statement.types, &bound.rest)
+            let mut asked = Asked::bound(&bound.statement.text, bound.statement.known_types(), &bound.rest)
                 .map_err(End::from)?;
             asked.keep = (most > 0 && query).then_some(&keep);
             asked.prepared = Some(&bound.statement);

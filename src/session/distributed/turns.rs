@@ -225,8 +225,14 @@ impl Session {
             true => (Kind::Commit { chain: false }, "COMMIT"),
             false => (Kind::Rollback { chain: false }, "ROLLBACK"),
         };
-        let end =
-            Statement { kind, target: Target::Nothing, access: Access::Read, pin: None, at_primary: false };
+        let end = Statement {
+            kind,
+            target: Target::Nothing,
+            access: Access::Read,
+            pin: None,
+            at_primary: false,
+            loose: Vec::new(),
+        };
         if let Some(held) = self.held.take() {
             self.registration.control.detached();
             self.parked.push(held);

@@ -183,7 +183,7 @@ impl Analyzer<'_> {
     }
 }
 
-fn unnested(mut expr: &Expr) -> &Expr {
+pub(super) fn unnested(mut expr: &Expr) -> &Expr {
     while let Expr::Nested(inner) = expr {
         expr = inner;
     }

@@ -1,10 +1,13 @@
 //! Constants in the tree: which literal or parameter of the text they are, and whether their
 //! value can only be the key's.
 
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::Range;
+
 use sqlparser::ast::{ArrayElemTypeDef, CastKind, DataType, Expr, UnaryOperator, Value, ValueWithSpan};
 
 use super::super::lexer::TokenKind;
-use super::super::shape::{KeySlot, KeySource, KeyType};
+use super::super::shape::{KeySlot, KeySource, KeyType, Target};
 use super::bridge::index_of;
 use super::computed;
 use super::tokens::Tokens;
@@ -18,6 +21,19 @@ pub(in crate::sql) struct Literals<'a> {
 impl<'a> Literals<'a> {
     pub(in crate::sql) fn new(tokens: &'a Tokens<'a>) -> Literals<'a> {
         Literals { tokens }
+    }
+
+    pub(super) fn tokens(&self) -> &'a Tokens<'a> {
+        self.tokens
+    }
+
+    /// The token of the parameter that is all there is, under parentheses and casts.
+    pub(super) fn placeholder(&self, expr: &Expr) -> Option<usize> {
+        match expr {
+            Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => self.placeholder(inner),
+            Expr::Value(value) if matches!(value.value, Value::Placeholder(_)) => index_of(value.span),
+            _ => None,
+        }
     }
 
     /// A constant that is compared with, or stored into, a column of this type.
@@ -152,15 +168,60 @@ impl<'a> Literals<'a> {
             | TokenKind::EscapeString
             | TokenKind::DollarString
             | TokenKind::UnicodeString => KeySlot::Literal(self.tokens.slot(at)?),
-            TokenKind::Param => {
-                let number = std::str::from_utf8(self.tokens.raw(at)).ok()?.strip_prefix('$')?.parse();
-                KeySlot::Param(number.ok().filter(|n| *n > 0)?)
-            }
+            TokenKind::Param => KeySlot::Param(number(self.tokens, at)?),
             TokenKind::Word if self.tokens.is_word(at, "null") => KeySlot::Null,
             _ => return None,
         };
         Some(KeySource { slot, key_type })
     }
+}
+
+/// Which of the parameters that a target's keys are stand elsewhere, too, as something whose type may
+/// be another: PostgreSQL gives a parameter without a type the one that its first use asks for. `keyed`:
+/// the tokens that are compared with, or stored into, a key.
+pub(super) fn loose(
+    tokens: &Tokens<'_>,
+    range: &Range<usize>,
+    target: &Target,
+    keyed: &HashSet<usize>,
+) -> Vec<u16> {
+    let Target::Keys { keys, .. } = target else { return Vec::new() };
+    let wanted: BTreeMap<u16, KeyType> = keys
+        .iter()
+        .filter_map(|key| match key.slot {
+            KeySlot::Param(number) | KeySlot::ParamArray(number) => Some((number, key.key_type)),
+            _ => None,
+        })
+        .collect();
+    if wanted.is_empty() {
+        return Vec::new();
+    }
+    let elsewhere = range.clone().filter(|at| !keyed.contains(at)).filter_map(|at| {
+        let number = number(tokens, at)?;
+        let key_type = *wanted.get(&number)?;
+        (cast_to(tokens, at) != Some(key_type)).then_some(number)
+    });
+    elsewhere.collect::<BTreeSet<u16>>().into_iter().collect()
+}
+
+/// The parameter that a token is.
+fn number(tokens: &Tokens<'_>, at: usize) -> Option<u16> {
+    if tokens.kind(at)? != TokenKind::Param {
+        return None;
+    }
+    let number = std::str::from_utf8(tokens.raw(at)).ok()?.strip_prefix('$')?.parse();
+    number.ok().filter(|number| *number > 0)
+}
+
+/// The key type to which what stands there is cast: the parameter is of it then.
+fn cast_to(tokens: &Tokens<'_>, at: usize) -> Option<KeyType> {
+    if tokens.is_mark(at + 1, "::") {
+        let is_array = tokens.is_mark(at + 3, "[") || tokens.is_word(at + 3, "array");
+        return spelled_family(&tokens.word(at + 2)).filter(|_| !is_array);
+    }
+    let called = at >= 2 && tokens.is_word(at - 2, "cast") && tokens.is_mark(at - 1, "(");
+    let ends = tokens.is_word(at + 1, "as") && tokens.is_mark(at + 3, ")");
+    (called && ends).then(|| spelled_family(&tokens.word(at + 2))).flatten()
 }
 
 /// The key type whose values a cast to this type leaves alone.

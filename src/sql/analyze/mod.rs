@@ -39,7 +39,7 @@ mod walk;
 use std::ops::Range;
 
 use self::bridge::{Depth, Unreadable};
-use self::literals::Literals;
+use self::literals::{Literals, loose};
 use self::objects::{mentioned, refused};
 use self::query::{Analyzer, Env};
 use self::refusals::Refusal;
@@ -345,19 +345,22 @@ impl Reader<'_> {
             let access = if reads { Access::Read } else { Access::Write };
             let at_primary = analyzer.at_primary;
             let pin = functions::stronger(analyzer.pin, sets_by_update(tokens, range));
+            let keyed = std::mem::take(&mut analyzer.keyed).into_inner();
             let unreadable = analyzer.refusals.is_unreadable();
             let target = match analyzer.target() {
                 Target::Refused(..) if unreadable => return unread(self.by_words(range)),
                 target => target,
             };
+            let loose = loose(tokens, range, &target, &keyed);
             match into {
-                None => Statement { kind: kind.clone(), target, access, pin, at_primary },
+                None => Statement { kind: kind.clone(), target, access, pin, at_primary, loose },
                 Some(temporary) => Statement {
                     kind: Kind::Ddl,
                     target: self.selected_into(range, target),
                     access,
                     pin: pin.or(temporary.then_some(Pin::TemporaryTable)),
                     at_primary,
+                    loose,
                 },
             }
         })

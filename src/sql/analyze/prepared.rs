@@ -149,7 +149,7 @@ pub(super) fn preparation(
         target => target.clone(),
     };
     let kind = Kind::Prepare(Box::new(Preparation { name, types, parameters, inner }));
-    Some(Statement { kind, target, access: Access::Read, pin: None, at_primary: false })
+    Some(Statement { kind, target, access: Access::Read, pin: None, at_primary: false, loose: Vec::new() })
 }
 
 fn parameter(tokens: &Tokens<'_>, at: usize) -> Option<usize> {

@@ -6,6 +6,7 @@
 //! So does every clause that PostgreSQL does not have: sqlparser reads many dialects, and what
 //! it takes for another one's clause PostgreSQL takes for something else.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
@@ -17,9 +18,11 @@ use sqlparser::ast::{
 };
 
 use super::super::schema::Table;
-use super::super::shape::{KeySource, KeyType, Pin, Target};
+use super::super::shape::{KeySlot, KeySource, KeyType, Pin, Target};
 use super::Context;
 use super::bridge::{self, Depth};
+use super::computed;
+use super::conditions::unnested;
 use super::facts::{Facts, NodeId, Outcome};
 use super::literals::Literals;
 use super::names::{ident, object};
@@ -141,6 +144,8 @@ pub(in crate::sql) struct Analyzer<'a> {
     pub(super) views_deep: usize,
     /// Rows of an `INSERT` that the tree does not have: their tokens between the parentheses.
     pub(super) rows: Vec<Range<usize>>,
+    /// The tokens of parameters that stand where a key does.
+    pub(super) keyed: RefCell<HashSet<usize>>,
 }
 
 /// A tree node's identity, for as long as the tree stands.
@@ -174,6 +179,7 @@ impl<'a> Analyzer<'a> {
             views: Vec::new(),
             views_deep: 0,
             rows: Vec::new(),
+            keyed: RefCell::default(),
         }
     }
 
@@ -268,16 +274,46 @@ impl<'a> Analyzer<'a> {
 
     /// A constant of the text; a view's own are not in it.
     pub(super) fn constant(&self, expr: &Expr, key_type: KeyType) -> Option<KeySource> {
-        if self.views_deep > 0 { None } else { self.literals.constant(expr, key_type) }
+        if self.views_deep > 0 {
+            return None;
+        }
+        let found = self.literals.constant(expr, key_type);
+        self.note_keyed(found.as_ref(), expr);
+        found
     }
 
     pub(super) fn array(&self, expr: &Expr, key_type: KeyType) -> Option<Vec<KeySource>> {
-        if self.views_deep > 0 { None } else { self.literals.array(expr, key_type) }
+        if self.views_deep > 0 {
+            return None;
+        }
+        let found = self.literals.array(expr, key_type);
+        match unnested(expr) {
+            // A cast of it all says of what type the elements are.
+            Expr::Array(array) => {
+                for (source, element) in found.iter().flatten().zip(&array.elem) {
+                    self.note_keyed(Some(source), element);
+                }
+            }
+            _ => self.note_keyed(found.iter().flatten().next(), expr),
+        }
+        found
+    }
+
+    fn note_keyed(&self, source: Option<&KeySource>, expr: &Expr) {
+        if let Some(KeySource { slot: KeySlot::Param(_) | KeySlot::ParamArray(_), .. }) = source {
+            self.keyed.borrow_mut().extend(self.literals.placeholder(expr));
+        }
     }
 
     /// The constant at a position of a row that the tree does not have.
     pub(super) fn in_row(&self, row: Range<usize>, position: usize, key_type: KeyType) -> Option<KeySource> {
-        self.literals.in_row(row, position, key_type)
+        let found = self.literals.in_row(row.clone(), position, key_type);
+        if let (Some(KeySource { slot: KeySlot::Param(_), .. }), Some(value)) =
+            (&found, computed::value_at(self.literals.tokens(), row, position))
+        {
+            self.keyed.borrow_mut().insert(value.start);
+        }
+        found
     }
 
     /// Whether the value there is no constant, but can be computed.

@@ -1,6 +1,6 @@
 //! Reading: where the keys of sharded tables are known, and where they are not.
 
-use super::{check, check_under};
+use super::{check, check_under, shape};
 
 #[test]
 fn constants() {
@@ -32,6 +32,39 @@ fn constants() {
         ("SELECT * FROM devices WHERE uid = uuid 'x'", "keys[lit0] colocated", "a typed literal"),
         ("SELECT 7 FROM jobs WHERE user_id = 8 LIMIT 9", "keys[lit1] colocated", "literals are numbered"),
     ]);
+}
+
+#[test]
+fn parameters_whose_type_something_else_may_decide() {
+    for (sql, expect) in [
+        ("SELECT * FROM jobs WHERE user_id = $1", &[][..]),
+        ("SELECT * FROM jobs WHERE user_id = $1 AND id = $2 OR user_id = $1", &[]),
+        ("SELECT * FROM jobs WHERE user_id IN ($1, $2) AND id > $3", &[]),
+        ("SELECT * FROM jobs WHERE user_id = ANY($1)", &[]),
+        ("SELECT * FROM jobs j JOIN users u ON u.id = $1 WHERE j.user_id = $1", &[]),
+        ("SELECT * FROM jobs WHERE user_id = $1 AND $1::bigint > 3", &[]),
+        ("SELECT CAST($1 AS int) FROM jobs WHERE user_id = $1", &[]),
+        ("SELECT * FROM jobs WHERE user_id = ($1)::int8 AND $1::int8 IS NOT NULL", &[]),
+        ("SELECT * FROM jobs WHERE id >= $1 AND user_id = $1", &[1]),
+        ("SELECT * FROM jobs WHERE user_id = $1 AND id >= $1", &[1]),
+        ("SELECT * FROM jobs WHERE user_id = $2 AND $1 < 3 AND $2::float8 > 1", &[2]),
+        ("SELECT * FROM jobs WHERE user_id = $1 AND $1::bigint[] IS NOT NULL", &[1]),
+        ("SELECT * FROM jobs WHERE $1::text = 'x' AND user_id = $1", &[1]),
+        ("SELECT * FROM jobs WHERE user_id = ANY($1) AND id = ANY($1)", &[1]),
+        ("SELECT * FROM jobs WHERE user_id IN ($3, $1) AND id IN ($1, $3)", &[1, 3]),
+        ("SELECT * FROM documents WHERE $1::bpchar IS NOT NULL AND slug = $1", &[1]),
+        ("SELECT * FROM documents WHERE $1::text IS NOT NULL AND slug = $1", &[]),
+        ("INSERT INTO jobs (id, user_id) VALUES ($1, $2)", &[]),
+        ("INSERT INTO jobs (id, user_id) VALUES ($1::float8, $1)", &[1]),
+        ("INSERT INTO jobs (user_id, id) VALUES ($1, $2), ($3, $2), ($4, 1)", &[]),
+        ("INSERT INTO jobs (user_id, id) VALUES ($1, $2), ($3, $3)", &[3]),
+        ("UPDATE jobs SET priority = $1 WHERE user_id = $1", &[1]),
+        ("DELETE FROM jobs WHERE user_id = $1 AND id = $2", &[]),
+        ("SELECT * FROM jobs WHERE user_id = 7 AND id = $1 AND $1 > 3", &[]),
+    ] {
+        let found = shape(sql);
+        assert_eq!(found.statements[0].loose, expect, "{sql}");
+    }
 }
 
 #[test]
