@@ -20,6 +20,10 @@ impl<'a> Literals<'a> {
         Literals { tokens }
     }
 
+    pub(super) fn tokens(&self) -> &'a Tokens<'a> {
+        self.tokens
+    }
+
     /// A constant that is compared with, or stored into, a column of this type.
     ///
     /// Casts count only to the type's own family and without a length: `'x'::char(1)` and
