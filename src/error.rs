@@ -9,76 +9,87 @@ use std::borrow::Cow;
 
 /// A five-character SQLSTATE (PostgreSQL manual, appendix A).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct SqlState(pub &'static str);
+pub struct SqlState([u8; 5]);
 
 impl SqlState {
     /// `feature_not_supported`: not possible across shards.
-    pub const REFUSED: SqlState = SqlState("0A000");
+    pub const REFUSED: SqlState = SqlState::new("0A000");
     /// `too_many_connections`: a pool's or the clients' limit.
-    pub const TOO_MANY: SqlState = SqlState("53300");
+    pub const TOO_MANY: SqlState = SqlState::new("53300");
     /// `admin_shutdown`.
-    pub const SHUTTING_DOWN: SqlState = SqlState("57P01");
+    pub const SHUTTING_DOWN: SqlState = SqlState::new("57P01");
     /// `cannot_connect_now`: no healthy primary.
-    pub const UNAVAILABLE: SqlState = SqlState("57P03");
+    pub const UNAVAILABLE: SqlState = SqlState::new("57P03");
     /// `connection_failure`: a server was lost.
-    pub const SERVER_LOST: SqlState = SqlState("08006");
+    pub const SERVER_LOST: SqlState = SqlState::new("08006");
     /// `transaction_resolution_unknown`.
-    pub const OUTCOME_UNKNOWN: SqlState = SqlState("08007");
+    pub const OUTCOME_UNKNOWN: SqlState = SqlState::new("08007");
     /// `invalid_password`.
-    pub const PASSWORD: SqlState = SqlState("28P01");
+    pub const PASSWORD: SqlState = SqlState::new("28P01");
     /// `invalid_authorization_specification`.
-    pub const NOT_ALLOWED: SqlState = SqlState("28000");
+    pub const NOT_ALLOWED: SqlState = SqlState::new("28000");
     /// `program_limit_exceeded`.
-    pub const LIMIT: SqlState = SqlState("54000");
+    pub const LIMIT: SqlState = SqlState::new("54000");
     /// `statement_too_complex`.
-    pub const TOO_COMPLEX: SqlState = SqlState("54001");
+    pub const TOO_COMPLEX: SqlState = SqlState::new("54001");
     /// `undefined_object`.
-    pub const UNDEFINED_OBJECT: SqlState = SqlState("42704");
+    pub const UNDEFINED_OBJECT: SqlState = SqlState::new("42704");
     /// `protocol_violation`.
-    pub const PROTOCOL: SqlState = SqlState("08P01");
+    pub const PROTOCOL: SqlState = SqlState::new("08P01");
     /// `invalid_catalog_name`: no such database.
-    pub const NO_DATABASE: SqlState = SqlState("3D000");
+    pub const NO_DATABASE: SqlState = SqlState::new("3D000");
     /// `in_failed_sql_transaction`.
-    pub const FAILED_TRANSACTION: SqlState = SqlState("25P02");
+    pub const FAILED_TRANSACTION: SqlState = SqlState::new("25P02");
     /// `invalid_sql_statement_name`: no such prepared statement.
-    pub const NO_STATEMENT: SqlState = SqlState("26000");
+    pub const NO_STATEMENT: SqlState = SqlState::new("26000");
     /// `duplicate_prepared_statement`.
-    pub const DUPLICATE_STATEMENT: SqlState = SqlState("42P05");
+    pub const DUPLICATE_STATEMENT: SqlState = SqlState::new("42P05");
     /// `invalid_cursor_name`: no such portal.
-    pub const NO_PORTAL: SqlState = SqlState("34000");
+    pub const NO_PORTAL: SqlState = SqlState::new("34000");
     /// `invalid_savepoint_specification`.
-    pub const NO_SAVEPOINT: SqlState = SqlState("3B001");
+    pub const NO_SAVEPOINT: SqlState = SqlState::new("3B001");
     /// `no_active_sql_transaction`.
-    pub const NO_TRANSACTION: SqlState = SqlState("25P01");
+    pub const NO_TRANSACTION: SqlState = SqlState::new("25P01");
     /// `invalid_parameter_value`.
-    pub const BAD_VALUE: SqlState = SqlState("22023");
+    pub const BAD_VALUE: SqlState = SqlState::new("22023");
     /// `bad_copy_file_format`.
-    pub const BAD_COPY: SqlState = SqlState("22P04");
+    pub const BAD_COPY: SqlState = SqlState::new("22P04");
     /// `insufficient_privilege`.
-    pub const PRIVILEGE: SqlState = SqlState("42501");
+    pub const PRIVILEGE: SqlState = SqlState::new("42501");
     /// `name_too_long`.
-    pub const LONG_NAME: SqlState = SqlState("42622");
+    pub const LONG_NAME: SqlState = SqlState::new("42622");
     /// `syntax_error`.
-    pub const SYNTAX: SqlState = SqlState("42601");
+    pub const SYNTAX: SqlState = SqlState::new("42601");
     /// `deadlock_detected`.
-    pub const DEADLOCK: SqlState = SqlState("40P01");
+    pub const DEADLOCK: SqlState = SqlState::new("40P01");
     /// `query_canceled`.
-    pub const CANCELED: SqlState = SqlState("57014");
+    pub const CANCELED: SqlState = SqlState::new("57014");
     /// `idle_in_transaction_session_timeout`.
-    pub const IDLE_TRANSACTION: SqlState = SqlState("25P03");
+    pub const IDLE_TRANSACTION: SqlState = SqlState::new("25P03");
     /// `idle_session_timeout`.
-    pub const IDLE_SESSION: SqlState = SqlState("57P05");
+    pub const IDLE_SESSION: SqlState = SqlState::new("57P05");
     /// `internal_error`.
-    pub const INTERNAL: SqlState = SqlState("XX000");
+    pub const INTERNAL: SqlState = SqlState::new("XX000");
 }
 
 impl SqlState {
-    /// The constant for a code that came from a server; codes are five letters or digits, kept
-    /// here for those that a client may be told in a server's stead.
-    pub fn known(code: &str) -> Option<SqlState> {
-        const TOLD: [&str; 9] =
-            ["55P02", "22023", "42501", "42704", "22004", "0A000", "3D000", "28000", "57014"];
-        TOLD.iter().find(|known| **known == code).map(|known| SqlState(known))
+    /// The code of these five digits or capital letters.
+    pub const fn new(code: &'static str) -> SqlState {
+        match code.as_bytes() {
+            [a, b, c, d, e] => SqlState([*a, *b, *c, *d, *e]),
+            _ => panic!("a SQLSTATE has five characters"),
+        }
+    }
+
+    /// A code that came from a server.
+    pub fn told(code: &[u8]) -> Option<SqlState> {
+        let is_one = code.iter().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
+        is_one.then(|| code.try_into().ok().map(SqlState)).flatten()
+    }
+
+    /// Its five characters.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or("XX000")
     }
 }
 
@@ -146,7 +157,7 @@ impl ClientError {
 
 impl std::fmt::Display for ClientError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.code.0, self.message)?;
+        write!(f, "{} {}", self.code.as_str(), self.message)?;
         if let Some(detail) = &self.detail {
             write!(f, " ({detail})")?;
         }

@@ -9,5 +9,7 @@ mod support;
 mod random;
 #[path = "pipelines/refusals.rs"]
 mod refusals;
+#[path = "pipelines/shards.rs"]
+mod shards;
 #[path = "pipelines/trips.rs"]
 mod trips;

@@ -12,6 +12,8 @@ mod faults;
 mod protocol;
 #[path = "two_phase/review.rs"]
 mod review;
+#[path = "two_phase/roles.rs"]
+mod roles;
 #[path = "two_phase/stage.rs"]
 mod stage;
 #[path = "two_phase/steps.rs"]

@@ -4,8 +4,8 @@ use super::serve::{App, Stop};
 use crate::admin::{self, Action, AdminRole, Command, Scope, ShutdownMode, TransactionCommand, courtesy};
 use crate::config;
 use crate::error::{ClientError, SqlState};
-use crate::pool::Paused;
 use crate::pool::health::ShardBoard;
+use crate::pool::{Gate, Paused};
 use crate::session::{Answer, Console, ConsoleColumn, ConsoleCommand, TransactionStep, WorkerMessage};
 use crate::wire::ColumnType;
 use std::borrow::Cow;
@@ -44,8 +44,11 @@ impl App {
         match action {
             Action::Reload => self.try_reload().await.map_err(|why| {
                 self.metrics.config_read(false, std::time::SystemTime::now());
-                ClientError::error(SqlState("F0000"), "the configuration is not valid; it stays as it was")
-                    .with_detail(why)
+                ClientError::error(
+                    SqlState::new("F0000"),
+                    "the configuration is not valid; it stays as it was",
+                )
+                .with_detail(why)
             }),
             Action::Shutdown(mode) => {
                 let how = match mode {
@@ -84,15 +87,13 @@ impl App {
         }
         // Idle connections of a pool that has been renewed are closed by this.
         self.tell_workers(|| WorkerMessage::Tidy);
-        for gate in self.registry.gates_of(which) {
-            if !gate.quiet().await {
-                return Err(ClientError::error(
-                    SqlState::CANCELED,
-                    "RESUME has come before all server connections were closed",
-                ));
-            }
+        if Gate::quiet_together(&self.registry.gates_of(which)).await {
+            return Ok(());
         }
-        Ok(())
+        Err(ClientError::error(
+            SqlState::CANCELED,
+            "RESUME has come before all server connections were closed",
+        ))
     }
 
     /// Those who wait go on with the primary there is by now, whoever was it before the pause.
@@ -152,10 +153,8 @@ impl App {
         }
         self.tell_workers(|| WorkerMessage::Tidy);
         let closed = async {
-            for gate in self.registry.gates_of(which) {
-                // A RESUME that comes meanwhile is none of this command's business.
-                gate.quiet().await;
-            }
+            // A RESUME that comes meanwhile is none of this command's business.
+            Gate::quiet_together(&self.registry.gates_of(which)).await;
         };
         if tokio::time::timeout(KILLING, closed).await.is_err() {
             tracing::warn!("server connections of killed clients are still open");
@@ -217,7 +216,7 @@ const KILLING: Duration = Duration::from_secs(5);
 
 /// In PgBouncer's words.
 fn not_now(message: impl Into<Cow<'static, str>>) -> ClientError {
-    ClientError::error(SqlState("55000"), message)
+    ClientError::error(SqlState::new("55000"), message)
 }
 
 fn no_such_client(id: u64) -> ClientError {

@@ -252,7 +252,10 @@ SELECT i.indrelid, a.attname
  WHERE i.indisprimary AND i.indisvalid AND i.indimmediate
  ORDER BY i.indrelid, k.position;
 SELECT i.inhrelid, i.inhparent FROM pg_inherits i ORDER BY i.inhrelid, i.inhseqno;
-SELECT n.nspname, p.proname, bool_and(p.provolatile = 'i')
+SELECT n.nspname, p.proname, bool_and(p.provolatile = 'i' AND NOT EXISTS (
+         SELECT FROM pg_aggregate a JOIN pg_proc f ON f.oid IN (a.aggtransfn, a.aggfinalfn, a.aggcombinefn,
+                a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)
+          WHERE a.aggfnoid = p.oid AND f.provolatile <> 'i'))
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
  WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'pgring')
    AND n.nspname !~ '^pg_(toast_)?temp_'

@@ -14,8 +14,8 @@ use crate::backend::tls::client_config;
 use crate::config::{self, Endpoint, Settings};
 use crate::pool::health::{ControlConnection, Login, Tls};
 use crate::session::Database;
-use crate::sql::{Schema, Suspects};
-use std::collections::HashSet;
+use crate::sql::{Schema, Suspects, Volatility};
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub(super) struct Schemas {
     watched: Watched,
     /// Those published last.
     suspects: Option<Arc<Suspects>>,
-    steady: Option<Arc<HashSet<String>>>,
+    volatility: Option<Arc<Volatility>>,
 }
 
 impl Schemas {
@@ -68,7 +68,7 @@ impl Schemas {
             complained: None,
             watched: Watched::default(),
             suspects: None,
-            steady: None,
+            volatility: None,
         };
         app.runtime.spawn(schemas.run());
     }
@@ -128,9 +128,9 @@ impl Schemas {
         let suspects = tokio::time::timeout(timeout, looking).await.map_err(late)?;
         let suspects = suspects.map_err(|error| error.to_string())?;
         let same_suspects = self.suspects.as_ref() == Some(&suspects);
-        let steady = self.watched.steady();
-        let same_steady = self.steady.as_ref().is_some_and(|known| Arc::ptr_eq(known, &steady));
-        self.steady = Some(Arc::clone(&steady));
+        let volatility = self.watched.volatility();
+        let same_volatility = self.volatility.as_ref().is_some_and(|known| Arc::ptr_eq(known, &volatility));
+        self.volatility = Some(Arc::clone(&volatility));
         if database.is_one_shard() {
             let mut same_proof = true;
             if database.has_readers {
@@ -141,9 +141,9 @@ impl Schemas {
                 let found = found.map_err(|error| error.to_string())?;
                 is_still(&primary, database, shard)?;
                 let fingerprint = found.catalog.fingerprint();
-                same_proof = self.fingerprint == Some(fingerprint) && same_steady && same_suspects;
+                same_proof = self.fingerprint == Some(fingerprint) && same_volatility && same_suspects;
                 if !same_proof {
-                    let proof = found.schema.with_suspects(Arc::clone(&suspects)).with_steady(steady);
+                    let proof = found.schema.with_suspects(Arc::clone(&suspects)).with_volatility(volatility);
                     database.proof.store(Some(Arc::new(proof.to_prove_reads())));
                     self.fingerprint = Some(fingerprint);
                 }
@@ -161,7 +161,7 @@ impl Schemas {
         let found = found.map_err(|error| error.to_string())?;
         is_still(&primary, database, shard)?;
         let fingerprint = found.catalog.fingerprint();
-        if self.fingerprint == Some(fingerprint) && same_suspects && same_steady {
+        if self.fingerprint == Some(fingerprint) && same_suspects && same_volatility {
             return Ok(());
         }
         for warning in &found.warnings {
@@ -175,7 +175,7 @@ impl Schemas {
             "{}",
             if first { "schema read" } else { "schema has changed" }
         );
-        let schema = found.schema.with_suspects(Arc::clone(&suspects)).with_steady(steady);
+        let schema = found.schema.with_suspects(Arc::clone(&suspects)).with_volatility(volatility);
         database.schema.store(Some(Arc::new(schema)));
         self.suspects = Some(suspects);
         Ok(())

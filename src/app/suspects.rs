@@ -4,7 +4,7 @@
 //! first. Who calls what is asked only where there is a suspect, which most databases do not have.
 
 use super::schema::SchemaError;
-use crate::sql::{Edge, Routine, Suspects};
+use crate::sql::{Edge, Hidden, Routine, Suspects, Volatility};
 use std::collections::HashSet;
 use std::sync::Arc;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
@@ -67,9 +67,30 @@ UNION SELECT 'passes', c.relname, p.relname
  WHERE k.contype = 'f' AND (k.confdeltype NOT IN ('a', 'r') OR k.confupdtype NOT IN ('a', 'r'))
  ORDER BY 1, 2, 3";
 
-/// The names of functions that are not volatile in any of their forms, whoever's they are.
-const STEADY: &str = "SELECT p.proname FROM pg_catalog.pg_proc p WHERE p.prokind <> 'p'
- GROUP BY p.proname HAVING pg_catalog.bool_and(p.provolatile <> 'v') ORDER BY 1";
+/// The names of functions that are not volatile in any of their forms, whoever's they are. An aggregate
+/// is what the functions are that it is made of: it is always declared immutable itself.
+const STEADY: &str = "SELECT p.proname FROM pg_catalog.pg_proc p
+  LEFT JOIN (SELECT DISTINCT a.aggfnoid::pg_catalog.oid FROM pg_catalog.pg_aggregate a JOIN pg_catalog.pg_proc f
+        ON f.provolatile = 'v' AND f.oid IN (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn,
+           a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)) v ON v.aggfnoid = p.oid
+ WHERE p.prokind <> 'p'
+ GROUP BY p.proname HAVING pg_catalog.bool_and(p.provolatile <> 'v' AND v.aggfnoid IS NULL) ORDER BY 1";
+
+/// Users' own operators and casts whose function may write: one that is not immutable may call another
+/// that does; of an extension's it is believed that it does not. A type counts by its own name, and by
+/// those of domains over it; PostgreSQL's own have more names than one.
+const HIDDEN: &str = "WITH RECURSIVE f AS (
+  SELECT p.oid FROM pg_catalog.pg_proc p WHERE p.provolatile = 'v' OR (p.provolatile = 's' AND p.oid >= 16384
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.deptype = 'e' AND d.objid = p.oid
+            AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass))),
+k AS (SELECT c.casttarget, c.castcontext FROM pg_catalog.pg_cast c JOIN f ON f.oid = c.castfunc WHERE c.oid >= 16384),
+t(oid) AS (
+  SELECT k.casttarget FROM k
+  UNION SELECT d.oid FROM t JOIN pg_catalog.pg_type d ON d.typtype = 'd' AND d.typbasetype = t.oid)
+SELECT 'operator', o.oprname FROM pg_catalog.pg_operator o JOIN f ON f.oid = o.oprcode WHERE o.oid >= 16384
+UNION SELECT 'anywhere', '' FROM k WHERE k.castcontext = 'i' OR k.casttarget < 16384
+UNION SELECT 'cast', y.typname FROM t JOIN pg_catalog.pg_type y ON y.oid = t.oid
+ ORDER BY 1, 2";
 
 /// What is known of a database's suspects.
 #[derive(Default)]
@@ -79,7 +100,9 @@ pub(super) struct Watched {
     routines: Vec<Routine>,
     edges: Vec<(Edge, String, String)>,
     found: Arc<Suspects>,
-    steady: Arc<HashSet<String>>,
+    steady: HashSet<String>,
+    hidden: Vec<Hidden>,
+    volatility: Arc<Volatility>,
 }
 
 impl Watched {
@@ -88,9 +111,17 @@ impl Watched {
         let fingerprint = rows(client, FINGERPRINT).await?;
         let row = fingerprint.first().ok_or(SchemaError::Nonsense("no count of functions"))?;
         let fingerprint = (0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect();
-        if self.fingerprint.as_ref() != Some(&fingerprint) {
+        let hidden = rows(client, HIDDEN).await?.iter().map(hidden).collect::<Result<Vec<_>, _>>()?;
+        let is_new = self.fingerprint.as_ref() != Some(&fingerprint);
+        if is_new {
             let steady = rows(client, STEADY).await?;
-            self.steady = Arc::new(steady.iter().map(|row| text(row, 0)).collect::<Result<_, _>>()?);
+            self.steady = steady.iter().map(|row| text(row, 0)).collect::<Result<_, _>>()?;
+        }
+        if is_new || self.hidden != hidden {
+            self.volatility = Arc::new(Volatility::new(self.steady.clone(), hidden.clone()));
+            self.hidden = hidden;
+        }
+        if is_new {
             self.routines = rows(client, ROUTINES).await?.iter().map(routine).collect::<Result<_, _>>()?;
             self.fingerprint = Some(fingerprint);
             self.edges.clear();
@@ -109,9 +140,9 @@ impl Watched {
 }
 
 impl Watched {
-    /// The names of functions that are declared not to write, as of the last look.
-    pub(super) fn steady(&self) -> Arc<HashSet<String>> {
-        Arc::clone(&self.steady)
+    /// What may write by being called, as of the last look.
+    pub(super) fn volatility(&self) -> Arc<Volatility> {
+        Arc::clone(&self.volatility)
     }
 }
 
@@ -142,6 +173,14 @@ fn routine(row: &SimpleQueryRow) -> Result<Routine, SchemaError> {
         takes_row: text(row, 4)? == "t",
         // Dropped by someone since the snapshot was taken.
         source: row.try_get(5).ok().flatten().unwrap_or_default().to_owned(),
+    })
+}
+
+fn hidden(row: &SimpleQueryRow) -> Result<Hidden, SchemaError> {
+    Ok(match text(row, 0)?.as_str() {
+        "operator" => Hidden::Operator(text(row, 1)?),
+        "cast" => Hidden::CastTo(text(row, 1)?),
+        _ => Hidden::Anywhere,
     })
 }
 

@@ -1,7 +1,7 @@
 //! A thread's idle connections, and the way to the other threads'.
 
 use super::shared::{Grant, NoPlace, Permit};
-use super::{Lease, Pool, PoolError};
+use super::{Caller, Lease, Pool, PoolError};
 use crate::backend::{self, ConnectError, Facts};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -69,16 +69,16 @@ impl Local {
     /// # Errors
     /// With [`PoolError::Paused`] it has not been tried: by the time the database goes on, another
     /// pool may be the primary's.
-    pub async fn checkout(&self, pool: &Arc<Pool>) -> Result<Lease, PoolError> {
-        match self.checkout_idle(pool) {
+    pub async fn checkout(&self, pool: &Arc<Pool>, caller: Caller) -> Result<Lease, PoolError> {
+        match self.checkout_idle(pool, caller) {
             Some(lease) => Ok(lease),
-            None => Box::pin(self.checkout_slowly(pool)).await,
+            None => Box::pin(self.checkout_slowly(pool, caller)).await,
         }
     }
 
     /// An idle connection of this thread, if nobody waits for one longer.
-    pub fn checkout_idle(&self, pool: &Arc<Pool>) -> Option<Lease> {
-        if pool.has_waiters() || pool.gate.is_closed() {
+    pub fn checkout_idle(&self, pool: &Arc<Pool>, caller: Caller) -> Option<Lease> {
+        if pool.has_waiters() || pool.gate.is_closed_to(caller) {
             return None;
         }
         loop {
@@ -93,20 +93,20 @@ impl Local {
         self.idle.borrow_mut().get_mut(pool.slot)?.pop()
     }
 
-    async fn checkout_slowly(&self, pool: &Arc<Pool>) -> Result<Lease, PoolError> {
+    async fn checkout_slowly(&self, pool: &Arc<Pool>, caller: Caller) -> Result<Lease, PoolError> {
         let began = Instant::now();
         let paused = || PoolError::Paused(Arc::clone(&pool.label));
-        if pool.gate.is_closed() {
+        if pool.gate.is_closed_to(caller) {
             return Err(paused());
         }
         if pool.has_waiters() {
             pool.forget_the_impatient();
-            if let Some(lease) = self.checkout_idle(pool) {
+            if let Some(lease) = self.checkout_idle(pool, caller) {
                 return Ok(lease);
             }
         }
         if !pool.has_waiters() {
-            match pool.try_open() {
+            match pool.try_open(caller) {
                 Ok(permit) => return self.open(pool, permit).await,
                 Err(NoPlace::Wait) => {}
                 Err(NoPlace::Paused) => return Err(paused()),
@@ -119,7 +119,7 @@ impl Local {
             self.threads.send_to_others(self.thread, pool);
         }
         // One may have been closed, and one of this thread's given back, before we were in the queue.
-        if let Ok(permit) = pool.try_open()
+        if let Ok(permit) = pool.try_open(caller)
             && let Some(Grant::Permit(unused)) = pool.offer(Grant::Permit(permit))
         {
             drop(unused);
@@ -131,9 +131,9 @@ impl Local {
         let granted = loop {
             tokio::select! {
                 granted = tokio::time::timeout_at(deadline, &mut waiter) => break granted,
-                () = pool.gate.closed() => return Err(paused()),
-                () = next_try(pool) => {
-                    if let Ok(permit) = pool.try_open() {
+                () = pool.gate.closed_to(caller) => return Err(paused()),
+                () = next_try(pool, caller) => {
+                    if let Ok(permit) = pool.try_open(caller) {
                         return self.open(pool, permit).await;
                     }
                 }
@@ -198,7 +198,8 @@ impl Local {
     pub fn give_back(&self, mut lease: Lease) {
         let now = Instant::now();
         lease.reading = None;
-        if !lease.is_current(now) || lease.pool().is_overfull() {
+        // A paused pool keeps none, not even for whoever it still lets in.
+        if !lease.is_current(now) || lease.pool().is_overfull() || lease.pool().gate.is_closed() {
             return;
         }
         lease.used = now;
@@ -270,7 +271,7 @@ impl Local {
         if pool.is_retired() || pool.state().open >= pool.settings().min_idle {
             return Ok(());
         }
-        if let Ok(permit) = pool.try_open() {
+        if let Ok(permit) = pool.try_open(Caller::Anybody) {
             let lease = self.open(pool, permit).await?;
             self.give_back(lease);
         }
@@ -305,10 +306,15 @@ pub struct IdleServer {
     pub generation: u64,
 }
 
-/// When an attempt to open a connection may be made after one that failed; never, if none has.
-async fn next_try(pool: &Pool) {
+/// When an attempt to open a connection may be made after one that failed; never, if none has. Behind a
+/// gate that is closed to others, places that become free are offered to nobody: they are looked for.
+async fn next_try(pool: &Pool, caller: Caller) {
     match pool.broken_until() {
         Some(due) => tokio::time::sleep(due.saturating_duration_since(Instant::now()).max(LOOK_AGAIN)).await,
+        None if caller != Caller::Anybody => {
+            pool.gate.closed_to(Caller::Anybody).await;
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
         None => std::future::pending().await,
     }
 }

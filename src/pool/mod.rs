@@ -21,7 +21,7 @@ mod shared;
 mod sockets;
 
 pub use fence::watch as fence;
-pub use gate::Gate;
+pub use gate::{Caller, Gate};
 pub use lease::Lease;
 pub use local::{IdleServer, Local, Message, Threads};
 pub use shard::{Paused, Registry, Shard, ShardAccess, ShardUser};

@@ -4,7 +4,7 @@ use super::gate::Closer;
 use super::health::{NoPrimary, ShardBoard};
 use super::readers::Readers;
 use super::shared::{Label, Pool, PoolError};
-use super::{Gate, Lease, Local};
+use super::{Caller, Gate, Lease, Local};
 use crate::auth::Keyring;
 use crate::backend::Target;
 use crate::config::{self, Endpoint, TlsMode};
@@ -382,12 +382,13 @@ impl ShardAccess {
         shard: &Shard,
         user: &ShardUser,
         local: &Local,
+        caller: Caller,
     ) -> Result<Lease, PoolError> {
         let mut changes = shard.board.subscribe();
         let mut deadline = None;
         loop {
-            if shard.gate.is_closed() {
-                shard.gate.opened().await;
+            if shard.gate.is_closed_to(caller) {
+                shard.gate.opened_to(caller).await;
                 // A pause is no failure, and may last.
                 deadline = None;
             }
@@ -396,7 +397,7 @@ impl ShardAccess {
             let pool = self.primary_or_wait(shard, user, deadline).await?;
             let outcome = tokio::select! {
                 biased;
-                outcome = local.checkout(pool) => outcome,
+                outcome = local.checkout(pool, caller) => outcome,
                 () = shard.board.moves_from(&pool.target.endpoint) => continue,
             };
             let error = match outcome {

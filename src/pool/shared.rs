@@ -3,7 +3,7 @@
 use super::openings::{NotNow, Openings};
 use super::readers::Load;
 use super::sockets::Sockets;
-use super::{Gate, Lease};
+use super::{Caller, Gate, Lease};
 use crate::backend::{ConnectError, Target};
 use crate::config;
 use crate::error::{ClientError, SqlState};
@@ -377,8 +377,8 @@ impl Pool {
     }
 
     /// A place within the limit and a turn, if there are and the shard is not paused.
-    pub(super) fn try_open(self: &Arc<Self>) -> Result<Permit, NoPlace> {
-        if self.gate.is_closed() {
+    pub(super) fn try_open(self: &Arc<Self>, caller: Caller) -> Result<Permit, NoPlace> {
+        if self.gate.is_closed_to(caller) {
             return Err(NoPlace::Paused);
         }
         // The lock is not held over what follows.
@@ -399,7 +399,7 @@ impl Pool {
         }
         self.gate.enter();
         // Once more: whoever has closed it meanwhile may have missed this place in the count.
-        if self.gate.is_closed() {
+        if self.gate.is_closed_to(caller) {
             self.openings().ended();
             self.give_up_place();
             return Err(NoPlace::Paused);
@@ -484,7 +484,7 @@ impl Pool {
     /// Those who wait have what places and turns there are.
     fn admit(pool: &Arc<Pool>) {
         while pool.has_waiters() {
-            let Ok(permit) = pool.try_open() else { return };
+            let Ok(permit) = pool.try_open(Caller::Anybody) else { return };
             match pool.offer(Grant::Permit(permit)) {
                 None => {}
                 // Nobody took it. Its drop would come back here.

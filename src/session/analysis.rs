@@ -5,6 +5,7 @@ use super::attach::Unattached;
 use super::distributed::{Destination, may_use};
 
 use super::own::LastRoute;
+use super::settings::statement_texts;
 use super::state::Session;
 use crate::error::{ClientError, SqlState};
 use crate::ring::ShardId;
@@ -185,22 +186,27 @@ impl Session {
     ///
     /// # Errors
     /// It has written on several shards.
-    fn note_unpreparable(&mut self, shape: &Shape, text: &[u8]) -> Result<(), ClientError> {
+    fn note_unpreparable(&mut self, shape: &Shape, text: &[u8], settled: bool) -> Result<(), ClientError> {
         if self.tx.phase() == Phase::Idle || self.database.is_one_shard() {
             return Ok(());
         }
-        let notifies = |statement: &Statement| {
-            statement.kind == Kind::Other
-                && text.trim_ascii_start().get(..6).is_some_and(|word| word.eq_ignore_ascii_case(b"notify"))
-        };
-        let what = shape.statements.iter().find_map(|statement| match statement.pin {
-            Some(Pin::TemporaryTable) => Some("a temporary table"),
-            Some(Pin::Listen) => Some("LISTEN"),
-            Some(Pin::HoldCursor) => Some("a cursor WITH HOLD"),
-            _ => notifies(statement).then_some("NOTIFY"),
+        let texts = || statement_texts(text, shape.statements.len(), self.standard_conforming_strings);
+        let others = shape.statements.iter().any(|statement| statement.kind == Kind::Other);
+        let mut texts = if others { texts() } else { Vec::new() }.into_iter();
+        let what = shape.statements.iter().find_map(|statement| {
+            let source = texts.next().unwrap_or_default();
+            let notifies = || source.get(..6).is_some_and(|word| word.eq_ignore_ascii_case("notify"));
+            match statement.pin {
+                Some(Pin::TemporaryTable) => Some("a temporary table"),
+                Some(Pin::Listen) => Some("LISTEN"),
+                Some(Pin::HoldCursor) => Some("a cursor WITH HOLD"),
+                _ => (statement.kind == Kind::Other && notifies()).then_some("NOTIFY"),
+            }
         });
         if let Some(what) = what {
-            self.tx.cannot_be_prepared(what);
+            // PostgreSQL remembers of a transaction that it has had one (`MyXactFlags`).
+            let temporary = shape.statements.iter().any(|one| one.pin == Some(Pin::TemporaryTable));
+            self.tx.cannot_be_prepared(what, settled && !temporary);
             if self.tx.has_several_writers() {
                 return Err(cannot_be_prepared(what));
             }
@@ -210,7 +216,7 @@ impl Session {
 
     /// The transaction may write there; `settled`: with the savepoints that it has now.
     pub(super) fn note_writer(&mut self, shard: ShardId, settled: bool) {
-        if self.tx.phase() == Phase::Idle || self.database.is_one_shard() || self.tx.is_read_only() {
+        if self.tx.phase() == Phase::Idle || self.database.is_one_shard() || self.only_reads() {
             return;
         }
         if settled {
@@ -291,18 +297,18 @@ impl Session {
                 Err(_) => {}
             }
         }
+        // What is on its way may go back behind a savepoint before this runs.
+        let settled = shape.statements.len() == 1 && self.effects.is_empty() && !self.relay.is_busy();
         if decision.access == Access::Write
             && let Ok(Destination::One(shard)) = outcome
         {
             self.may_write_in_company()?;
-            // What is on its way may go back behind a savepoint before this runs.
-            let settled = shape.statements.len() == 1 && self.effects.is_empty() && !self.relay.is_busy();
             if !self.only_uses_cursors(shape, text) {
                 self.note_writer(shard, settled);
             }
         }
         if matches!(outcome, Ok(Destination::One(_))) {
-            self.note_unpreparable(shape, text)?;
+            self.note_unpreparable(shape, text, settled)?;
         }
         // Of several that are under way together each counts.
         if !(self.relay.is_busy() && self.access_kind == Access::Write) {

@@ -9,7 +9,7 @@ use crate::backend::ServerError;
 use crate::config::PoolMode;
 use crate::error::{ClientError, SqlState};
 use crate::execute::Expect;
-use crate::pool::{Lease, PoolError};
+use crate::pool::{Caller, Lease, PoolError};
 use crate::ring::ShardId;
 use crate::sql::{Access, Pin};
 use crate::txn::Phase;
@@ -183,6 +183,15 @@ impl Session {
         Err(self.server_error_of(shard, &error, false).into())
     }
 
+    /// As whom it asks for another server: a transaction that has one, or servers that work on a statement
+    /// together, keep others waiting.
+    pub(super) fn caller(&self, shard: ShardId) -> Caller {
+        let begun = |held: &&Held| held.lease.status != TxStatus::Idle;
+        let kept = self.held.iter().chain(&self.parked).filter(begun);
+        let as_holder = kept.map(|held| if held.shard == shard { Caller::Inside } else { Caller::Underway });
+        as_holder.max().unwrap_or_default().max(self.asks_as)
+    }
+
     pub(super) async fn checkout_primary(&mut self, shard: ShardId) -> Result<Lease, Unattached> {
         if self.awaits_timeline() {
             Box::pin(self.await_timeline(shard)).await?;
@@ -194,9 +203,10 @@ impl Session {
     }
 
     fn checkout_at_once(&mut self, shard: ShardId) -> Option<Lease> {
+        let caller = self.caller(shard);
         let access = &mut self.access[shard.index()];
         let pool = access.primary(&self.database.shards[shard.index()], &self.user).ok()?;
-        self.worker.local.checkout_idle(pool)
+        self.worker.local.checkout_idle(pool, caller)
     }
 
     async fn checkout_waiting(&mut self, shard: ShardId) -> Result<Lease, Unattached> {
@@ -205,8 +215,9 @@ impl Session {
         let worker = Rc::clone(&self.worker);
         let database = Arc::clone(&self.database);
         let at = &database.shards[shard.index()];
-        let checkout = self.access[shard.index()].checkout(at, &self.user, &worker.local);
-        let interrupted = interrupted(&worker, &control, &self.stream, Until::Closed(&at.gate));
+        let caller = self.caller(shard);
+        let checkout = self.access[shard.index()].checkout(at, &self.user, &worker.local, caller);
+        let interrupted = interrupted(&worker, &control, &self.stream, Until::Closed(&at.gate, caller));
         let outcome = tokio::select! {
             biased;
             outcome = checkout => outcome,
@@ -458,7 +469,7 @@ impl Session {
         let Some(mut held) = self.held.take() else { return };
         let control = &self.registration.control;
         control.detached();
-        if held.lease.status != TxStatus::Idle || self.relay.is_busy() {
+        if held.lease.status != TxStatus::Idle || self.relay.is_busy() || self.batch.is_sent() {
             tracing::error!(
                 database = self.database.name,
                 "a server connection was let go of while in use; closed"
@@ -720,9 +731,14 @@ const CLEANING: Duration = Duration::from_secs(5);
 
 /// Has the server said that what was under way came to nothing? A PANIC may come up behind the commit
 /// record: in the critical section that writes it, when another segment of the log cannot be made.
-fn is_certain(error: &ServerError) -> bool {
+pub(super) fn is_certain(error: &ServerError) -> bool {
     match error {
-        ServerError::Refused { body, .. } => wire::error_field(body, b'V') != Some(b"PANIC"),
+        ServerError::Refused { body, .. } => {
+            let code = wire::error_field(body, b'C').unwrap_or_default();
+            // Another proxy that has lost the server says so in these classes.
+            let is_told_by_others = code.starts_with(b"08") || code.starts_with(b"58");
+            wire::error_field(body, b'V') != Some(b"PANIC") && !is_told_by_others
+        }
         _ => false,
     }
 }
@@ -730,8 +746,7 @@ fn is_certain(error: &ServerError) -> bool {
 /// A server's refusal of what pgring asked on the session's behalf.
 pub(super) fn server_refusal(body: &[u8]) -> ClientError {
     let message = wire::error_field(body, b'M').map(|m| String::from_utf8_lossy(m).into_owned());
-    let code = wire::error_field(body, b'C').and_then(|code| std::str::from_utf8(code).ok());
-    let code = code.and_then(SqlState::known).unwrap_or(SqlState::BAD_VALUE);
+    let code = wire::error_field(body, b'C').and_then(SqlState::told).unwrap_or(SqlState::BAD_VALUE);
     let field = |field| wire::error_field(body, field).map(|text| String::from_utf8_lossy(text).into_owned());
     let (detail, hint) = (field(b'D').map(Into::into), field(b'H').map(Into::into));
     let message = message.unwrap_or_else(|| "the server refused".to_owned());

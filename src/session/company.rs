@@ -237,7 +237,7 @@ impl Control {
     /// What the client is told instead of this error of a server's.
     pub(super) fn verdict_on(&self, frame: &[u8]) -> Option<ClientError> {
         let body = frame.get(wire::HEADER_LEN..)?;
-        let is_cancel = wire::error_field(body, b'C') == Some(SqlState::CANCELED.0.as_bytes());
+        let is_cancel = wire::error_field(body, b'C') == Some(SqlState::CANCELED.as_str().as_bytes());
         if is_cancel { self.take_verdict() } else { None }
     }
 }

@@ -165,7 +165,7 @@ impl Session {
             matches!(
                 effect,
                 Effect::Changes(_)
-                    | Effect::Rollback
+                    | Effect::Rollback { .. }
                     | Effect::RollbackTo(_)
                     | Effect::Commit { .. }
                     | Effect::Prepare(_)
@@ -518,7 +518,8 @@ impl Session {
         self.refuse_if_failed(&statement.shape)?;
         if self.is_done_here(Here::Ran, execute.portal) {
             let name = String::from_utf8_lossy(execute.portal);
-            let error = ClientError::error(SqlState("55000"), format!("portal \"{name}\" cannot be run"));
+            let error =
+                ClientError::error(SqlState::new("55000"), format!("portal \"{name}\" cannot be run"));
             return Err(error.into());
         }
         if self.is_distributed(execute.portal) {

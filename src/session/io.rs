@@ -65,8 +65,9 @@ impl Session {
                 self.postponed = false;
             }
             let Some(head) = wire::client_header(self.inbox.filled())? else { return Ok(None) };
-            if head.tag == b'X' && self.relay.awaits_ready() {
-                // Said goodbye: but first what was asked before.
+            if head.tag == b'X' && self.relay.awaits_ready() && !copying {
+                // Said goodbye: but first what was asked before. A COPY ends by it: nothing else will
+                // end that.
                 return Ok(None);
             }
             if copying && head.tag == b'd' {
@@ -355,7 +356,10 @@ impl Session {
 
     /// Has the client said that nothing more will come?
     fn has_goodbye(&self) -> bool {
-        self.passing == 0 && self.inbox.filled().first() == Some(&b'X')
+        let head = |filled| wire::client_header(filled).ok().flatten();
+        self.passing == 0
+            && self.inbox.filled().first() == Some(&b'X')
+            && head(self.inbox.filled()).is_some_and(|head| self.inbox.len() >= head.len)
     }
 
     /// No transaction, nothing under way, nothing unread.

@@ -19,7 +19,7 @@ use crate::wire::TxStatus;
 pub(super) struct Pins(u16);
 
 /// In the order in which the console names them.
-const ALL: [Pin; 12] = [
+const ALL: [Pin; 13] = [
     Pin::TemporaryTable,
     Pin::Listen,
     Pin::HoldCursor,
@@ -29,6 +29,7 @@ const ALL: [Pin; 12] = [
     Pin::Code,
     Pin::Load,
     Pin::Seed,
+    Pin::Replication,
     Pin::Unread,
     Pin::Call,
     Pin::Suspect,
@@ -176,7 +177,9 @@ fn asked(pin: Pin) -> Option<&'static str> {
         Pin::Listen => Some("listen"),
         Pin::HoldCursor => Some("cursor"),
         Pin::Call | Pin::Suspect => Some("setting"),
-        Pin::Load | Pin::Setting | Pin::Sequence | Pin::Seed | Pin::Code | Pin::Unread => None,
+        Pin::Load | Pin::Setting | Pin::Sequence | Pin::Seed | Pin::Replication | Pin::Code | Pin::Unread => {
+            None
+        }
     }
 }
 
@@ -212,7 +215,7 @@ impl Pins {
 
     /// Some of it may be there after `DISCARD ALL`: libraries stay loaded, and a seed stays planted.
     pub(super) fn outlives_discard(self) -> bool {
-        self.has(Pin::Load) || self.has(Pin::Seed) || self.has(Pin::Unread)
+        [Pin::Load, Pin::Seed, Pin::Replication, Pin::Unread].into_iter().any(|pin| self.has(pin))
     }
 
     /// For the console: one reason is as good as several.
@@ -247,6 +250,7 @@ fn reason(pin: Pin) -> &'static str {
         Pin::Setting => "set_config",
         Pin::Sequence => "currval",
         Pin::Seed => "setseed",
+        Pin::Replication => "replication",
         Pin::Code => "DO",
         Pin::Unread => "unknown code",
         Pin::Call | Pin::Suspect => "code that was called",

@@ -35,7 +35,7 @@ use crate::pool::{Lease, Pool, PoolError};
 use crate::ring::ShardId;
 use crate::route::Decision;
 use crate::sql::{Access, Kind, ReadHint, Schema, Shape, Statement, Target};
-use crate::txn::Phase;
+use crate::txn::{Phase, says_read_only};
 use crate::wire;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -297,14 +297,17 @@ impl Session {
                 && (hinted || statement.target != Target::Catalog)
         };
         let may = match self.tx.phase() {
-            Phase::Pending => {
-                let default = self.settings.get("default_transaction_read_only").is_some_and(turns_on);
-                is_read_only(default, self.tx.characteristics())
-            }
+            Phase::Pending => self.only_reads(),
             // What comes behind it in its batch would have to run on the same server.
             _ => (several || self.alone) && shape.statements.iter().all(reads) && (hinted || !shows(text)),
         };
         if may { wanted } else { Servers::Primary }
+    }
+
+    /// Has the client said that its transaction only reads? What it sets in it is for the next ones.
+    pub(super) fn only_reads(&self) -> bool {
+        let default = self.settings.get("default_transaction_read_only").is_some_and(says_on);
+        self.tx.is_read_only(default)
     }
 
     /// Has another session told of changes that may be on a timeline not known here?
@@ -496,18 +499,19 @@ impl Session {
         pool: &Arc<Pool>,
         endpoint: EndpointIndex,
     ) -> Result<Result<Lease, PoolError>, Unattached> {
-        if let Some(lease) = self.worker.local.checkout_idle(pool) {
+        if let Some(lease) = self.worker.local.checkout_idle(pool, self.caller(shard)) {
             return Ok(Ok(lease));
         }
         let began = Instant::now();
         let control = Rc::clone(&self.registration.control);
         let worker = Rc::clone(&self.worker);
         let database = Arc::clone(&self.database);
+        let caller = self.caller(shard);
         let (gate, board) = (&database.shards[shard.index()].gate, &database.shards[shard.index()].board);
         let checkout = async {
             loop {
-                gate.opened().await;
-                match worker.local.checkout(pool).await {
+                gate.opened_to(caller).await;
+                match worker.local.checkout(pool, caller).await {
                     Err(PoolError::Paused(_)) => {}
                     outcome => return outcome,
                 }
@@ -517,7 +521,7 @@ impl Session {
             biased;
             outcome = checkout => outcome,
             () = board.retires(endpoint) => return Ok(Err(PoolError::Moved(Arc::clone(&pool.label)))),
-            interruption = interrupted(&worker, &control, &self.stream, Until::Closed(gate)) => {
+            interruption = interrupted(&worker, &control, &self.stream, Until::Closed(gate, caller)) => {
                 return Err(interruption.into());
             }
         };
@@ -552,7 +556,7 @@ impl Session {
             biased;
             // An error or a change: either way it is looked at again.
             _ = tokio::time::timeout(AGAIN, changes.changed()) => Ok(true),
-            interruption = interrupted(&worker, &control, &self.stream, Until::Closed(&at.gate)) => {
+            interruption = interrupted(&worker, &control, &self.stream, Until::Closed(&at.gate, self.caller(shard))) => {
                 Err(interruption.into())
             }
         }
@@ -628,7 +632,7 @@ impl Session {
     pub(super) async fn learn_positions(&mut self) -> Result<(), Unattached> {
         if self.tx.phase() != Phase::Idle || self.is_settled() {
             let words = "SHOW pgring.lsn cannot run inside a transaction block";
-            return Err(ClientError::error(SqlState("25001"), words)
+            return Err(ClientError::error(SqlState::new("25001"), words)
                 .with_hint("Where a change is in the log is known once it is committed.")
                 .into());
         }
@@ -714,36 +718,9 @@ fn read_position(part: &str) -> Option<(&str, Position)> {
     Some((name, Position { lsn, timeline }))
 }
 
-/// Do these statements (`BEGIN`, then each `SET TRANSACTION`) begin a transaction that cannot write?
-/// The last word counts. Nothing is read into comments: one that has the words costs its transaction
-/// a replica, or the transaction an error on one.
-fn is_read_only(default: bool, characteristics: &[String]) -> bool {
-    let mut read_only = default;
-    for statement in characteristics {
-        let words: Vec<String> = statement
-            .split(|c: char| c.is_whitespace() || matches!(c, ',' | ';'))
-            .filter(|word| !word.is_empty())
-            .map(str::to_ascii_lowercase)
-            .collect();
-        if words.iter().any(|word| word.starts_with("--") || word.starts_with("/*")) {
-            return false;
-        }
-        for pair in words.windows(2) {
-            match (pair[0].as_str(), pair[1].as_str()) {
-                ("read", "only") => read_only = true,
-                ("read", "write") => read_only = false,
-                _ => {}
-            }
-        }
-    }
-    read_only
-}
-
-/// `SET name = on`, in the usual spellings.
-fn turns_on(statement: &str) -> bool {
-    let value = statement.rsplit(['=', ' ']).find(|part| !part.is_empty()).unwrap_or_default();
-    let value = value.trim_end_matches(';').trim_matches('\'');
-    ["on", "true", "yes", "1"].iter().any(|on| value.eq_ignore_ascii_case(on))
+/// `SET default_transaction_read_only = on`, in the usual spellings.
+fn says_on(statement: &str) -> bool {
+    says_read_only(statement) == Some(true)
 }
 
 /// `SHOW`: of a parameter that may be another one on a replica, such as `transaction_read_only`.
@@ -829,13 +806,7 @@ mod tests {
     }
 
     #[test]
-    fn read_only_transactions() {
-        let check = |statements: &[&str], expect| {
-            let statements: Vec<String> = statements.iter().map(|text| (*text).to_owned()).collect();
-            assert_eq!(is_read_only(false, &statements), expect, "{statements:?}");
-        };
-        assert!(is_read_only(true, &["BEGIN".to_owned()]));
-        assert!(!is_read_only(true, &["BEGIN READ WRITE".to_owned()]));
+    fn read_only_by_default() {
         for (statement, expect) in [
             ("SET default_transaction_read_only = 'on'", true),
             ("set default_transaction_read_only to TRUE;", true),
@@ -843,16 +814,7 @@ mod tests {
             ("SET default_transaction_read_only = off", false),
             ("SET default_transaction_read_only TO DEFAULT", false),
         ] {
-            assert_eq!(turns_on(statement), expect, "{statement}");
+            assert_eq!(says_on(statement), expect, "{statement}");
         }
-        check(&["BEGIN"], false);
-        check(&["BEGIN READ ONLY"], true);
-        check(&["begin isolation level repeatable read,read only;"], true);
-        check(&["START TRANSACTION READ WRITE"], false);
-        check(&["BEGIN READ ONLY", "SET TRANSACTION READ WRITE"], false);
-        check(&["BEGIN", "SET TRANSACTION READ ONLY"], true);
-        check(&["BEGIN ISOLATION LEVEL READ COMMITTED"], false);
-        check(&["BEGIN /* READ ONLY */"], false);
-        check(&["BEGIN -- READ ONLY"], false);
     }
 }

@@ -22,7 +22,8 @@ pub(super) enum Effect {
     Savepoint(String),
     RollbackTo(String),
     Release(String),
-    Begin,
+    /// With its options, as [`super::transaction::options_of`] puts them.
+    Begin(Option<String>),
     /// `last`: nothing stands behind it in its message or batch.
     Commit {
         last: bool,
@@ -30,13 +31,17 @@ pub(super) enum Effect {
     },
     /// `PREPARE TRANSACTION`.
     PrepareTransaction,
-    Rollback,
+    Rollback {
+        chain: bool,
+    },
     /// `code`: functions may be others now.
     Ddl {
         code: bool,
     },
     /// A server that joins the transaction has to run this too.
     Note(String),
+    /// It says how the transaction is: so is the next one of a chain.
+    Characterise(String),
     Prepare(Rc<Prepared>),
     Deallocate(String),
     ForgetPrepared,
@@ -158,26 +163,33 @@ impl Session {
                 self.release_savepoint(&name, None);
             }
             // What fails from here on is not a transaction of its own.
-            Effect::Begin => {
+            Effect::Begin(options) => {
                 self.batch.committed = Committed::No;
-                self.tx.is_open();
+                self.tx.has_begun(options);
             }
-            Effect::Commit { .. } if rolled_back => self.ended(Session::undone),
+            // With what the next one begins on a server where this one has failed is not known.
+            Effect::Commit { .. } if rolled_back => self.ended(false, Session::undone),
             Effect::Commit { last, chain } => {
                 self.batch.committed = match (chain, last) {
                     (true, _) => Committed::No,
                     (false, true) => Committed::Last,
                     (false, false) => Committed::Followed,
                 };
-                self.ended(Session::committed);
+                // Elsewhere the next one would begin by the new defaults.
+                let known = chain && !self.tx.alters_defaults();
+                self.ended(known, Session::committed);
             }
-            Effect::Rollback => self.ended(Session::undone),
+            Effect::Rollback { chain } => {
+                let failed = self.has_failed_on_server();
+                self.ended(chain && !failed, Session::undone);
+            }
             Effect::Ddl { code } => {
                 self.batch.schema_changed = true;
                 self.batch.code_changed |= code;
                 self.database.schema_changes.fetch_add(1, Ordering::SeqCst);
             }
             Effect::Note(statement) => self.tx.note(statement),
+            Effect::Characterise(statement) => self.tx.characterise(statement),
             Effect::Prepare(statement) => self.prepared_by_sql(statement),
             Effect::Deallocate(name) => self.deallocated_by_sql(&name),
             Effect::ForgetPrepared => {
@@ -199,9 +211,9 @@ impl Session {
     }
 
     /// The transaction has ended before the `Sync`: an error after it is not one of its own.
-    fn ended(&mut self, how: fn(&mut Session)) {
+    fn ended(&mut self, chain: bool, how: fn(&mut Session)) {
         how(self);
-        self.tx.has_ended();
+        self.tx.has_ended(chain);
         self.batch.opened = false;
     }
 
@@ -280,8 +292,17 @@ impl Session {
             self.close_misaligned()?;
         } else if self.batch.failed && self.tx.phase() == Phase::Pending {
             self.refused();
+        } else if self.held.as_ref().is_some_and(|held| held.lease.status == TxStatus::Failed) {
+            self.fail_others();
         }
         Ok(())
+    }
+
+    /// A statement has failed on the server held: the transaction's others do not know.
+    fn fail_others(&mut self) {
+        if self.has_company() {
+            self.tx.fail();
+        }
     }
 
     fn ready(&mut self, status: TxStatus) -> Result<(), End> {
@@ -337,9 +358,8 @@ impl Session {
             }
             TxStatus::Open | TxStatus::Failed => {
                 self.tx.is_open();
-                if status == TxStatus::Failed && self.has_company() {
-                    // The others do not know.
-                    self.tx.fail();
+                if status == TxStatus::Failed {
+                    self.fail_others();
                 }
             }
         }

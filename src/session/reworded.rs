@@ -9,7 +9,7 @@
 
 use super::attach::{Unattached, server_refusal};
 use super::state::{End, Session};
-use super::transaction::{Own, changes};
+use super::transaction::{Own, changes, is_characteristic};
 use crate::backend::{ServerError, set_config_local};
 use crate::execute::Expect;
 use crate::sql::Kind;
@@ -112,7 +112,11 @@ impl Session {
             Box::pin(self.rehearse(&reworded.statements)).await?;
         }
         for statement in reworded.statements {
-            self.tx.record(statement);
+            if is_characteristic(kind) {
+                self.tx.characterise(statement);
+            } else {
+                self.tx.record(statement);
+            }
         }
         for change in reworded.changes {
             if change == Change::ResetAll {

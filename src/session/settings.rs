@@ -5,7 +5,7 @@ use super::ready::{is_ascii_superset, unreadable_encoding};
 use super::state::Session;
 use crate::error::ClientError;
 use crate::route::{Parameters, Value};
-use crate::sql::{ConfigCall, Kind, Lexed, Shape, TokenKind, ValueSlot, tokenize};
+use crate::sql::{ConfigCall, Kind, Lexed, Shape, Token, TokenKind, ValueSlot, fold, tokenize};
 use crate::txn::Change;
 use std::rc::Rc;
 
@@ -85,17 +85,35 @@ pub(super) fn literal(text: &[u8], slot: &ValueSlot, standard_strings: bool) -> 
         }
         ValueSlot::Tokens(first, last) if last - first == 1 => {
             let tokens = tokenize(text, standard_strings).ok()?;
-            let token = tokens.get(*first as usize)?;
-            let word = &text[token.span.start as usize..token.span.end as usize];
-            let word = String::from_utf8_lossy(word);
-            match token.kind {
-                TokenKind::Word => Some(word.to_lowercase()),
-                TokenKind::QuotedIdent => Some(word.trim_matches('"').replace("\"\"", "\"")),
-                _ => None,
-            }
+            name_of(&String::from_utf8_lossy(text), tokens.get(*first as usize)?)
         }
         ValueSlot::Tokens(..) | ValueSlot::Param(_) => None,
     }
+}
+
+/// A word as it stands in the catalogs, or what a quoted one stands for.
+fn name_of(statement: &str, token: &Token) -> Option<String> {
+    let word = &statement[token.span.start as usize..token.span.end as usize];
+    match token.kind {
+        TokenKind::Word => Some(fold(word, false)),
+        TokenKind::QuotedIdent => {
+            let contents = word.strip_prefix('"')?.strip_suffix('"')?;
+            Some(fold(&contents.replace("\"\"", "\""), true))
+        }
+        _ => None,
+    }
+}
+
+/// Does it set a parameter to what the session began with: `SET LOCAL … TO DEFAULT`?
+fn is_default(statement: &str) -> bool {
+    let Ok(tokens) = tokenize(statement.as_bytes(), true) else { return false };
+    let is = |token: Option<&Token>, word: &str| {
+        token.is_some_and(|token| {
+            token.kind == TokenKind::Word
+                && statement[token.span.start as usize..token.span.end as usize].eq_ignore_ascii_case(word)
+        })
+    };
+    is(tokens.first(), "set") && is(tokens.last(), "default")
 }
 
 /// The schemas a `search_path` names. `statement` is a `SET` or a `set_config` as settings are
@@ -106,7 +124,7 @@ pub(super) fn path_of_statement(statement: &str, user: &str) -> Option<Vec<Strin
     let mut lexed = Lexed::default();
     lexed.lex(text, true).ok()?;
     let tokens = tokenize(text, true).ok()?;
-    let word = |token: &crate::sql::Token| &statement[token.span.start as usize..token.span.end as usize];
+    let word = |token: &Token| &statement[token.span.start as usize..token.span.end as usize];
     let is_call = tokens.iter().any(|token| word(token).eq_ignore_ascii_case("set_config"));
     let start = tokens.iter().position(|token| {
         let word = word(token);
@@ -118,16 +136,15 @@ pub(super) fn path_of_statement(statement: &str, user: &str) -> Option<Vec<Strin
     for token in &tokens[start + 1..] {
         match token.kind {
             TokenKind::Word if is_call => {}
-            TokenKind::Word => path.push(word(token).to_lowercase()),
-            TokenKind::QuotedIdent => path.push(word(token).trim_matches('"').replace("\"\"", "\"")),
+            TokenKind::Word | TokenKind::QuotedIdent => path.push(name_of(statement, token)?),
             kind if kind.is_literal() => {
                 let value = String::from_utf8(lexed.literal_value(text, slot)?.into_owned()).ok()?;
                 slot += 1;
                 if is_call {
-                    path.extend(path_of_value(&value, user));
+                    path.extend(names_in(&value)?);
                 } else {
                     // In SET each string is one name.
-                    path.push(value);
+                    path.push(fold(&value, true));
                 }
             }
             TokenKind::Punct => {}
@@ -137,18 +154,52 @@ pub(super) fn path_of_statement(statement: &str, user: &str) -> Option<Vec<Strin
     Some(resolve_user(path, user))
 }
 
-/// The schemas in a value of `search_path` as `SHOW` prints it.
-pub(super) fn path_of_value(value: &str, user: &str) -> Vec<String> {
-    let Ok(tokens) = tokenize(value.as_bytes(), true) else { return Vec::new() };
-    let names = tokens.iter().filter_map(|token| {
-        let word = &value[token.span.start as usize..token.span.end as usize];
-        match token.kind {
-            TokenKind::Word => Some(word.to_lowercase()),
-            TokenKind::QuotedIdent => Some(word.trim_matches('"').replace("\"\"", "\"")),
-            _ => None,
+/// The schemas in a value of `search_path` as `SHOW` prints it. `None`: it is none.
+pub(super) fn path_of_value(value: &str, user: &str) -> Option<Vec<String>> {
+    Some(resolve_user(names_in(value)?, user))
+}
+
+/// The names in a list, as PostgreSQL (`SplitIdentifierString`) reads it: what stands between commas,
+/// without spaces around it, whatever an identifier of SQL is.
+fn names_in(list: &str) -> Option<Vec<String>> {
+    let is_space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0c');
+    let mut rest = list.trim_start_matches(is_space);
+    let mut names = Vec::new();
+    if rest.is_empty() {
+        return Some(names);
+    }
+    loop {
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let mut name = String::new();
+            let mut behind = quoted;
+            loop {
+                let end = behind.find('"')?;
+                name.push_str(&behind[..end]);
+                behind = &behind[end + 1..];
+                match behind.strip_prefix('"') {
+                    Some(more) => {
+                        name.push('"');
+                        behind = more;
+                    }
+                    None => break,
+                }
+            }
+            names.push(fold(&name, true));
+            rest = behind;
+        } else {
+            let end = rest.find(|c| c == ',' || is_space(c)).unwrap_or(rest.len());
+            if end == 0 {
+                return None;
+            }
+            names.push(fold(&rest[..end], false));
+            rest = &rest[end..];
         }
-    });
-    resolve_user(names.collect(), user)
+        rest = rest.trim_start_matches(is_space);
+        if rest.is_empty() {
+            return Some(names);
+        }
+        rest = rest.strip_prefix(',')?.trim_start_matches(is_space);
+    }
 }
 
 fn resolve_user(path: Vec<String>, user: &str) -> Vec<String> {
@@ -160,13 +211,15 @@ impl Session {
     pub(super) fn settings_changed(&mut self) {
         let user = self.effective_user();
         let path = match self.setting("search_path") {
+            None if user == self.user_name => Rc::clone(&self.default_path),
             // What cannot be read here has been refused where there is something to route. It may
             // have tables made that are temporary.
-            Some(statement) => {
-                path_of_statement(statement, &user).unwrap_or_else(|| vec!["pg_temp".to_owned()]).into()
+            setting => match setting {
+                Some(statement) => path_of_statement(statement, &user),
+                None => path_of_value(&self.default_path_text, &user),
             }
-            None if user == self.user_name => Rc::clone(&self.default_path),
-            None => path_of_value(&self.default_path_text, &user).into(),
+            .unwrap_or_else(|| vec!["pg_temp".to_owned()])
+            .into(),
         };
         if path != self.search_path {
             self.search_path = path;
@@ -211,6 +264,9 @@ impl Session {
     fn setting(&self, name: &str) -> Option<&str> {
         for change in self.tx.changes().iter().rev() {
             match change {
+                Change::Set(set, statement, _) if set == name && is_default(statement) => {
+                    return self.initial.get(name);
+                }
                 Change::Set(set, statement, _) if set == name => return Some(statement),
                 Change::Reset(reset) if reset == name => return self.initial.get(name),
                 // Who becomes somebody else has no role.
@@ -234,17 +290,22 @@ impl Session {
     }
 }
 
-/// Whom `SET ROLE` or `SET SESSION AUTHORIZATION` names.
+/// Whom a `SET ROLE`, a `SET SESSION AUTHORIZATION` or a `set_config()` names. `None`: it has a spelling
+/// that is not read here.
 pub(super) fn role_of_statement(statement: &str) -> Option<String> {
-    let tokens = tokenize(statement.as_bytes(), true).ok()?;
+    let text = statement.as_bytes();
+    let tokens = tokenize(text, true).ok()?;
+    let is_call = tokens.iter().any(|token| {
+        statement[token.span.start as usize..token.span.end as usize].eq_ignore_ascii_case("set_config")
+    });
+    let literals = u32::try_from(tokens.iter().filter(|token| token.kind.is_literal()).count()).ok()?;
     let last = tokens.last()?;
-    let word = &statement[last.span.start as usize..last.span.end as usize];
-    match last.kind {
-        TokenKind::Word => Some(word.to_lowercase()),
-        TokenKind::QuotedIdent => Some(word.trim_matches('"').replace("\"\"", "\"")),
-        TokenKind::String => Some(word.trim_matches('\'').replace("''", "'")),
-        _ => None,
+    if !is_call && !last.kind.is_literal() {
+        return name_of(statement, last);
     }
+    let mut lexed = Lexed::default();
+    lexed.lex(text, true).ok()?;
+    String::from_utf8(lexed.literal_value(text, literals.checked_sub(1)?)?.into_owned()).ok()
 }
 
 #[cfg(test)]
@@ -264,9 +325,36 @@ mod tests {
         check("SET LOCAL SCHEMA 'pg_catalog'", &["pg_catalog"]);
         check("SET search_path = E'a\\x62', $$c$$", &["ab", "c"]);
         check("SELECT pg_catalog.set_config('search_path',  E'a', false)", &["a"]);
-        assert_eq!(role_of_statement("SET ROLE \"Bob\""), Some("Bob".to_owned()));
-        assert_eq!(role_of_statement("SET SESSION AUTHORIZATION 'al'"), Some("al".to_owned()));
-        assert_eq!(path_of_value("\"$user\", public", "bob"), ["bob", "public"]);
+        check("SET search_path = \u{c4}rger, B\u{d6}se", &["\u{c4}rger", "b\u{d6}se"]);
+        check("SET search_path = 77, public", &["77", "public"]);
+        let long = "l".repeat(70);
+        check(&format!("SET search_path = {long}, '{long}'"), &[&long[..63], &long[..63]]);
+        let call = |value: &str| format!("SELECT pg_catalog.set_config('search_path', '{value}', false)");
+        check(&call("tenant-1, PUBLIC,77"), &["tenant-1", "public", "77"]);
+        check(&call(" \"a, b\" ,x\"y , \"q\"\"r\""), &["a, b", "x\"y", "q\"r"]);
+        check(&call("pub\"\"lic"), &["pub\"\"lic"]);
+        check(&call(&long), &[&long[..63]]);
+        check(&call(""), &[]);
+        for wrong in ["a b", "a,", ",a", "\"a", "a,,b"] {
+            assert_eq!(path_of_statement(&call(wrong), "bob"), None, "{wrong}");
+        }
+        assert_eq!(path_of_value("\"$user\", public", "bob").unwrap(), ["bob", "public"]);
+        assert!(is_default("SET LOCAL search_path TO DEFAULT") && is_default("set local schema default"));
+        assert!(!is_default("SET search_path = 'default'") && !is_default(&call("default")));
+    }
+
+    #[test]
+    fn roles() {
+        let check = |statement: &str, expect: Option<&str>| {
+            assert_eq!(role_of_statement(statement).as_deref(), expect)
+        };
+        check("SET ROLE \"Bob\"", Some("Bob"));
+        check("SET ROLE \"B\"\"ob\"", Some("B\"ob"));
+        check("SET ROLE B\u{d6}B", Some("b\u{d6}b"));
+        check("SET SESSION AUTHORIZATION 'al'", Some("al"));
+        check("SET role = E'gr\\x70'", Some("grp"));
+        check("SET ROLE $$grp$$", Some("grp"));
+        check("SELECT pg_catalog.set_config('role', 'Grp', true)", Some("Grp"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::pins::asks_for_sequences;
 use super::ready::Effect;
 use super::settings::{ConfigValues, statement_texts};
 use super::state::{End, Session};
-use super::transaction::{Own, changes, is_characteristic};
+use super::transaction::{Own, changes, is_characteristic, is_of_constraints, options_of};
 use crate::config::PoolMode;
 use crate::error::{ClientError, SqlState};
 use crate::execute::{Event, Expect};
@@ -171,7 +171,7 @@ impl Session {
             Box::pin(self.refuse_or_keep_sequences()).await?;
         }
         refuse_own_among_others(&shape)?;
-        self.refuse_control_among_others(&shape)?;
+        self.refuse_control_among_others(&shape, text)?;
         self.refuse_discard_behind_others(&shape)?;
         self.refuse_unfollowed_names(&shape, text)?;
         let mut instead = None;
@@ -339,7 +339,7 @@ impl Session {
             _ if self.batch.has_run() => "be executed within a pipeline",
             _ => return Ok(()),
         };
-        Err(ClientError::error(SqlState("25001"), format!("DISCARD ALL cannot {place}")))
+        Err(ClientError::error(SqlState::new("25001"), format!("DISCARD ALL cannot {place}")))
     }
 
     /// Refuses what would make later statements be read otherwise than the servers read them.
@@ -369,11 +369,18 @@ impl Session {
             Kind::SetConfig(calls) => calls.iter().any(|call| !values.know(call)),
             _ => statement.pin == Some(Pin::Setting),
         };
-        if statements.iter().any(unfollowed) {
-            return Err(ClientError::refused(
-                "set_config() with values that are not constants cannot be followed across shards",
-                "Use SET, or set_config() with constants or parameters as the only expressions of a SELECT.",
-            ));
+        if let Some(unfollowed) = statements.iter().find(|one| unfollowed(one)) {
+            return Err(if unfollowed.kind == Kind::Other {
+                ClientError::refused(
+                    "SET … FROM CURRENT sets what only one server knows, which cannot be followed across shards",
+                    "Write the value.",
+                )
+            } else {
+                ClientError::refused(
+                    "set_config() with values that are not constants cannot be followed across shards",
+                    "Use SET, or set_config() with constants or parameters as the only expressions of a SELECT.",
+                )
+            });
         }
         let changes_reading = |statement: &Statement| match &statement.kind {
             Kind::Set { name, .. } | Kind::Reset { name } => is_read_by_routing(name),
@@ -397,10 +404,21 @@ impl Session {
             let texts = statement_texts(text, statements.len(), self.standard_conforming_strings);
             for (statement, source) in statements.iter().zip(&texts) {
                 let Kind::Set { name, default: false, .. } = &statement.kind else { continue };
-                if name == "search_path" && super::settings::path_of_statement(source, "").is_none() {
+                // Read as if a backslash were one.
+                let is_odd = !self.standard_conforming_strings && source.contains('\\');
+                if name == "search_path"
+                    && (is_odd || super::settings::path_of_statement(source, "").is_none())
+                {
                     return Err(ClientError::refused(
                         "this spelling of a search_path cannot be followed across shards",
                         "Write its schemas as plain names or plain strings.",
+                    ));
+                }
+                let is_role = matches!(&**name, "role" | "session_authorization");
+                if is_role && (is_odd || super::settings::role_of_statement(source).is_none()) {
+                    return Err(ClientError::refused(
+                        "this spelling of a role cannot be followed across shards",
+                        "Write it as a plain name or a plain string.",
                     ));
                 }
             }
@@ -536,7 +554,7 @@ impl Session {
 
     fn effect(&self, statement: &Statement, source: String, text: &[u8], values: &ConfigValues) -> Effect {
         match &statement.kind {
-            kind if is_characteristic(kind) && !self.database.is_one_shard() => Effect::Note(source),
+            kind if is_characteristic(kind) && !self.database.is_one_shard() => Effect::Characterise(source),
             Kind::Set { .. } => Effect::Changes(changes(&statement.kind, &source)),
             Kind::SetConfig(calls) => {
                 let change = |call: &ConfigCall| {
@@ -545,7 +563,11 @@ impl Session {
                     if is_planted(&call.name) {
                         return None;
                     }
-                    let statement = crate::backend::set_config_statement(&call.name, &value);
+                    let mut statement = crate::backend::set_config_statement(&call.name, &value);
+                    if call.local {
+                        // A shard that joins later is told it as it stands.
+                        statement = crate::backend::set_config_local(&statement);
+                    }
                     Some(Change::Set(call.name.clone(), statement, call.local))
                 };
                 Effect::Changes(calls.iter().filter_map(change).collect())
@@ -555,12 +577,14 @@ impl Session {
             Kind::Savepoint(name) => Effect::Savepoint(name.clone()),
             Kind::RollbackTo(name) => Effect::RollbackTo(name.clone()),
             Kind::Release(name) => Effect::Release(name.clone()),
-            Kind::Begin => Effect::Begin,
+            Kind::Begin => Effect::Begin(options_of(&source)),
             Kind::Commit { chain } => Effect::Commit { last: true, chain: *chain },
             Kind::TwoPhase => Effect::PrepareTransaction,
-            Kind::Rollback { .. } => Effect::Rollback,
+            Kind::Rollback { chain } => Effect::Rollback { chain: *chain },
             Kind::Ddl => Effect::Ddl { code: self.changes_code(statement, &source) },
-            Kind::SetTransaction if !self.database.is_one_shard() => Effect::Note(source),
+            Kind::SetTransaction if self.database.is_one_shard() => Effect::None,
+            Kind::SetTransaction if is_of_constraints(&source) => Effect::Note(source),
+            Kind::SetTransaction => Effect::Characterise(source),
             Kind::Deallocate(Some(name)) => Effect::Deallocate(name.clone()),
             Kind::Deallocate(None) => Effect::ForgetPrepared,
             Kind::DiscardAll => Effect::DiscardAll,

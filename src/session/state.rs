@@ -15,7 +15,7 @@ use super::worker::Worker;
 use crate::backend::{ServerError, Settings, Stream};
 use crate::error::{ClientError, Severity, SqlState};
 use crate::execute::{Event, Relay, Told};
-use crate::pool::{Lease, ShardAccess, ShardUser};
+use crate::pool::{Caller, Lease, ShardAccess, ShardUser};
 use crate::ring::ShardId;
 use crate::sql::{Access, KeyType};
 use crate::telemetry::Metrics;
@@ -105,6 +105,8 @@ pub struct Session {
     pub(super) keeps_sequences: bool,
     /// Such code has run on the servers of a statement of several shards.
     pub(super) in_doubt: bool,
+    /// As whom more servers are asked for while some are brought together.
+    pub(super) asks_as: Caller,
     /// A server has refused a setting of the session's.
     pub(super) lost_setting: bool,
 
@@ -313,6 +315,16 @@ impl Session {
                     SqlState::SHUTTING_DOWN,
                     format!("shard \"{shard}\" terminated the connection due to administrator command"),
                 ),
+                Some(b"25P03") => {
+                    return ClientError::error(
+                        SqlState::IDLE_TRANSACTION,
+                        format!("shard \"{shard}\" ended the transaction: it was idle there for too long"),
+                    )
+                    .with_hint(
+                        "idle_in_transaction_session_timeout counts on each shard, also while the transaction is at work \
+                         on another.",
+                    );
+                }
                 _ => ClientError::error(
                     SqlState::SERVER_LOST,
                     format!("shard \"{shard}\" ended the connection"),

@@ -11,7 +11,7 @@ use super::state::Session;
 use crate::config::CrossShard;
 use crate::error::{ClientError, SqlState};
 use crate::ring::ShardId;
-use crate::sql::{Access, Kind, Shape};
+use crate::sql::{Access, Kind, Shape, Token, TokenKind, tokenize};
 use crate::txn::{Change, Phase};
 use crate::wire::{self, ColumnType, TxStatus};
 
@@ -70,14 +70,19 @@ impl Session {
         // An implicit transaction of a pipeline becomes the explicit one: its server's business.
         let elsewhere = phase == Phase::Open || self.batch.has_run();
         if self.concerns_company(&statement.kind) {
-            return Box::pin(self.control_company(statement, source())).await;
+            let source = source();
+            // Whether the server held has part in the transaction is not known before its Sync.
+            Box::pin(self.settle_unsynced()).await?;
+            return Box::pin(self.control_company(statement, source)).await;
         }
         Ok(match &statement.kind {
             Kind::Begin if elsewhere => Own::NotOurs,
-            Kind::Begin if pending => Own::Warned(
-                ClientError::error(SqlState("25001"), "there is already a transaction in progress"),
-                begin_tag(text),
-            ),
+            Kind::Begin if pending => {
+                if let Some(options) = options_of(&source()) {
+                    self.tx.characterise(options);
+                }
+                Own::Warned(begun_already(), begin_tag(text))
+            }
             Kind::Begin => {
                 self.tx.begin(source());
                 Own::Tag(begin_tag(text))
@@ -105,9 +110,7 @@ impl Session {
             }
             Kind::SetTransaction if pending => {
                 let source = source();
-                let constraints =
-                    source.split_whitespace().nth(1).is_some_and(|w| w.eq_ignore_ascii_case("constraints"));
-                if constraints {
+                if is_of_constraints(&source) {
                     self.tx.record(source);
                     Own::Tag("SET CONSTRAINTS")
                 } else {
@@ -153,7 +156,7 @@ impl Session {
                 Err(error) => Own::Error(error),
             },
             Kind::DiscardAll if pending => Own::Error(ClientError::error(
-                SqlState("25001"),
+                SqlState::new("25001"),
                 "DISCARD ALL cannot run inside a transaction block",
             )),
             Kind::DiscardAll => Box::pin(self.discard_all(elsewhere)).await?,
@@ -371,12 +374,13 @@ impl Session {
 
     /// What has failed on one server must not go on on another.
     pub(super) fn refuse_if_failed_there(&self) -> Result<(), ClientError> {
-        match &self.held {
-            Some(held) if self.tx.phase() == Phase::Open && held.lease.status == TxStatus::Failed => {
-                Err(failed_transaction())
-            }
-            _ => Ok(()),
-        }
+        if self.has_failed_on_server() { Err(failed_transaction()) } else { Ok(()) }
+    }
+
+    /// Has the held server refused a statement of the transaction?
+    pub(super) fn has_failed_on_server(&self) -> bool {
+        let failed = |held: &super::state::Held| held.lease.status == TxStatus::Failed;
+        self.tx.phase() == Phase::Open && self.held.as_ref().is_some_and(failed)
     }
 
     /// A transaction that a server has begun by itself, in the middle of a pipeline or at the end of the one
@@ -456,9 +460,37 @@ impl Session {
     }
 }
 
-/// `SET transaction_read_only` and the like: they end with the transaction, whatever the words.
+/// `SET transaction_read_only` and the like.
 pub(super) fn is_characteristic(kind: &Kind) -> bool {
-    matches!(kind, Kind::Set { name, .. } if name.starts_with("transaction_"))
+    matches!(kind, Kind::Set { name, .. } if crate::txn::is_characteristic(name))
+}
+
+/// Is this, of a kind with `SET TRANSACTION`, `SET CONSTRAINTS`?
+pub(super) fn is_of_constraints(source: &str) -> bool {
+    word(source, tokenize(source.as_bytes(), true).unwrap_or_default().get(1)) == "constraints"
+}
+
+/// What a `BEGIN` says of the transaction that it begins, or that there is already: as PostgreSQL does,
+/// it sets that for the transaction there is.
+pub(super) fn options_of(begin: &str) -> Option<String> {
+    let tokens = tokenize(begin.as_bytes(), true).ok()?;
+    let mut rest = tokens.iter().enumerate();
+    let (_, first) = rest.find(|(at, token)| {
+        *at > 0 && !matches!(word(begin, Some(token)).as_str(), "work" | "transaction")
+    })?;
+    let options = begin.get(first.span.start as usize..)?.trim_end_matches([';', ' ']);
+    (!options.is_empty()).then(|| format!("SET TRANSACTION {options}"))
+}
+
+/// The token's text, in lower case.
+fn word(text: &str, token: Option<&Token>) -> String {
+    let span = token.map(|token| token.span.start as usize..token.span.end as usize);
+    span.and_then(|span| text.get(span)).unwrap_or_default().to_ascii_lowercase()
+}
+
+/// The warning that PostgreSQL has for a `BEGIN` in a transaction.
+pub(super) fn begun_already() -> ClientError {
+    ClientError::error(SqlState::new("25001"), "there is already a transaction in progress")
 }
 
 /// What a `SET`, as its client wrote it, changes.
@@ -476,10 +508,10 @@ pub(super) fn changes(kind: &Kind, source: &str) -> Vec<Change> {
 
 /// `SET SESSION CHARACTERISTICS AS TRANSACTION` with any of the modes, one after the other.
 fn characteristics(source: &str) -> Vec<Change> {
-    let words: Vec<String> = source
-        .split(|c: char| c.is_whitespace() || c == ',')
-        .filter(|w| !w.is_empty())
-        .map(str::to_lowercase)
+    let tokens = tokenize(source.as_bytes(), true).unwrap_or_default();
+    let words = tokens.iter().filter(|token| token.kind == TokenKind::Word);
+    let words: Vec<String> = words
+        .map(|word| source[word.span.start as usize..word.span.end as usize].to_ascii_lowercase())
         .collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let set =
@@ -525,6 +557,25 @@ fn needs_constant(name: &str) -> ClientError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_of_a_begin() {
+        for (begin, expect) in [
+            ("BEGIN", None),
+            ("begin work", None),
+            ("START TRANSACTION", None),
+            ("BEGIN READ ONLY", Some("SET TRANSACTION READ ONLY")),
+            (
+                "BEGIN /* x */ TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ WRITE",
+                Some("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ WRITE"),
+            ),
+            ("start transaction deferrable ;", Some("SET TRANSACTION deferrable")),
+        ] {
+            assert_eq!(options_of(begin).as_deref(), expect, "{begin}");
+        }
+        assert!(is_of_constraints("SET /* x */ CONSTRAINTS ALL DEFERRED"));
+        assert!(!is_of_constraints("SET TRANSACTION READ ONLY"));
+    }
 
     #[test]
     fn session_characteristics_are_settings() {

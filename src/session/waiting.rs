@@ -8,7 +8,7 @@ use super::state::End;
 use super::worker::Worker;
 use crate::backend::Stream;
 use crate::error::{ClientError, SqlState};
-use crate::pool::Gate;
+use crate::pool::{Caller, Gate};
 use std::io;
 use std::rc::Rc;
 use std::task::Poll;
@@ -48,8 +48,8 @@ impl Drop for Waiting {
 
 /// When a process that drains ends a wait.
 pub(super) enum Until<'a> {
-    /// While the gate is closed: it will not be opened before the drain is over.
-    Closed(&'a Gate),
+    /// While the gate is closed to this one: it will not be opened before the drain is over.
+    Closed(&'a Gate, Caller),
     /// When the client, which has not been heard since, has had the rest that a drain leaves it.
     Rested(Instant),
 }
@@ -91,18 +91,18 @@ async fn drained(worker: &Worker, control: &Control, until: Until<'_>) {
             worker.draining.get().map_or(Poll::Pending, Poll::Ready)
         })
     };
-    let gate = match until {
-        Until::Closed(gate) => gate,
+    let (gate, caller) = match until {
+        Until::Closed(gate, caller) => (gate, caller),
         Until::Rested(since) => {
             let rest = draining().await;
             return tokio::time::sleep_until((since + rest).into()).await;
         }
     };
     loop {
-        gate.closed().await;
+        gate.closed_to(caller).await;
         tokio::select! {
             _ = draining() => return,
-            () = gate.opened() => {}
+            () = gate.opened_to(caller) => {}
         }
     }
 }

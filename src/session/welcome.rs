@@ -14,7 +14,7 @@ use super::worker::Worker;
 use crate::backend::{ServerError, Settings, set_config_statement};
 use crate::error::{ClientError, SqlState};
 use crate::execute::Told;
-use crate::pool::{Lease, PoolError, Shard, ShardAccess, ShardUser};
+use crate::pool::{Caller, Lease, PoolError, Shard, ShardAccess, ShardUser};
 use crate::ring::ShardId;
 use crate::sql::Access;
 use crate::wire::{self, TxStatus};
@@ -92,6 +92,7 @@ impl Admitted {
             pins_to_check: false,
             keeps_sequences: false,
             in_doubt: false,
+            asks_as: Default::default(),
             lost_setting: false,
             ready_held: None,
             reads_schema: false,
@@ -226,7 +227,9 @@ pub(super) async fn welcome(
         wire::put_parameter(&mut door.outbox, name, value);
     }
     finish(door, &registration);
-    let default_path: Rc<[String]> = path_of_value(&greeting.search_path, user_name).into();
+    // What a server shows it has read itself.
+    let default_path: Rc<[String]> =
+        path_of_value(&greeting.search_path, user_name).unwrap_or_default().into();
     let search_path = match settings.get("search_path") {
         Some(statement) => match path_of_statement(statement, user_name) {
             Some(path) => path.into(),
@@ -335,7 +338,7 @@ async fn any_server(
         let shard = &database.shards[shard.index()];
         let mut access = ShardAccess::default();
         let found = match access.primary(shard, user) {
-            Ok(pool) => worker.local.checkout(pool).await,
+            Ok(pool) => worker.local.checkout(pool, Caller::Anybody).await,
             Err(error) => Err(error),
         };
         match found {
@@ -352,7 +355,7 @@ async fn any_server(
     };
     let found = match failure {
         Some(error) if paused.is_none() && !waits_for.is_troubled() => Err(error),
-        _ => ShardAccess::default().checkout(waits_for, user, &worker.local).await,
+        _ => ShardAccess::default().checkout(waits_for, user, &worker.local, Caller::Anybody).await,
     };
     found.map_err(|error| error.client_error())
 }

@@ -11,7 +11,9 @@ mod lexer;
 mod schema;
 mod shape;
 mod suspects;
+mod volatility;
 
+pub use analyze::tokens::fold;
 pub use analyze::{Context, analyze, is_readable};
 pub use cache::PlanCache;
 pub use code::{makes_suspect, may_leave_state};
@@ -23,3 +25,4 @@ pub use schema::{
 };
 pub use shape::*;
 pub use suspects::{Edge, Routine, Suspects};
+pub use volatility::{Hidden, Volatility};

@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{KeyType, Suspects};
+use super::{KeyType, Suspects, Volatility};
 use std::sync::Arc;
 
 /// An immutable snapshot of a database's tables and functions.
@@ -29,8 +29,7 @@ pub struct Schema {
     /// the name of one of PostgreSQL's own.
     operators: HashMap<String, String>,
     casts: Vec<CallingCast>,
-    /// Names of functions, whoever's they are, that are declared `VOLATILE` in none of their forms.
-    steady: Arc<HashSet<String>>,
+    volatility: Arc<Volatility>,
     /// Of a database with one shard: what only reads is to be proven.
     proves_reads: bool,
 }
@@ -222,7 +221,7 @@ impl Schema {
             configured: HashMap::new(),
             operators: HashMap::new(),
             casts: Vec::new(),
-            steady: Arc::default(),
+            volatility: Arc::default(),
             proves_reads: false,
         }
     }
@@ -282,15 +281,19 @@ impl Schema {
         Schema { suspects, ..self }
     }
 
-    /// With the names of all functions that are `VOLATILE` in none of their forms.
-    pub fn with_steady(self, steady: Arc<HashSet<String>>) -> Schema {
-        Schema { steady, ..self }
+    /// With what may write by being called.
+    pub fn with_volatility(self, volatility: Arc<Volatility>) -> Schema {
+        Schema { volatility, ..self }
+    }
+
+    /// What may write by being called.
+    pub(super) fn volatility(&self) -> &Volatility {
+        &self.volatility
     }
 
     /// Is every function of this name declared not to write? `false` may mean that it is not known.
     pub fn is_steady(&self, name: &str) -> bool {
-        // They are declared `STABLE` and give the transaction a number, which no replica can.
-        !matches!(name, "txid_current" | "pg_current_xact_id") && self.steady.contains(name)
+        self.volatility.is_steady(name)
     }
 
     /// The same tables and functions on one shard: statements are looked at for whether they only

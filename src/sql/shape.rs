@@ -312,6 +312,8 @@ pub enum Pin {
     Sequence,
     /// `setseed()`.
     Seed,
+    /// What replication and backups keep with a connection: its origin, temporary slots, a backup begun.
+    Replication,
     /// A `DO` block whose code may leave something behind.
     Code,
     /// Code that may do anything and usually does not: what it has left is looked for.

@@ -23,7 +23,8 @@ pub enum Outcome {
     /// Done, as the command's *tag* says: `ROLLBACK` is how PostgreSQL answers a `COMMIT` or a
     /// `PREPARE TRANSACTION` of a failed transaction.
     Done,
-    /// Not done, for certain: an `ERROR`, or the tag `ROLLBACK`. The connection lives.
+    /// Not done, for certain: an `ERROR`, or the tag `ROLLBACK`; of a commit a `FATAL` as well, with
+    /// which the connection has ended.
     Refused,
     /// Not known: the connection is gone, has said `FATAL`, or was closed since it took too long.
     /// Nothing is sent on it any more.

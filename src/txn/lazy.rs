@@ -52,8 +52,13 @@ pub struct Transaction {
     journal: Vec<String>,
     /// It is kept while the transaction is open.
     journals: bool,
-    /// `BEGIN` and each `SET TRANSACTION`: what the next one of a chain begins with.
+    /// `BEGIN` and whatever else says how the transaction is (`SET TRANSACTION`, a repeated `BEGIN`'s
+    /// options): what the next one of a chain begins with. Empty where a server has begun it by itself.
     characteristics: Vec<String>,
+    /// How many of these it has from the one that it is chained to.
+    inherited: usize,
+    /// Servers are told of a chain by statements, since to them it is none.
+    retold: bool,
     changes: Vec<Change>,
     savepoints: Vec<Savepoint>,
     /// It has changed the schema on several shards.
@@ -64,7 +69,15 @@ pub struct Transaction {
     writers: Vec<Writer>,
     decision: Option<Decision>,
     /// What PostgreSQL cannot prepare, if it has done something of the kind.
-    unpreparable: Option<&'static str>,
+    unpreparable: Option<Unpreparable>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Unpreparable {
+    what: &'static str,
+    /// How many savepoints there were; `None`: no `ROLLBACK TO` undoes it for certain, and no end that
+    /// what follows is sent behind.
+    savepoints: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -121,10 +134,23 @@ impl Transaction {
         self.journal.push(statement);
     }
 
-    /// `SET TRANSACTION`, before there is a server to run it.
+    /// `SET TRANSACTION`, before there is a server to run it or when its servers have run it.
     pub fn characterise(&mut self, statement: String) {
         self.characteristics.push(statement.clone());
-        self.record(statement);
+        match self.phase {
+            Phase::Pending => self.record(statement),
+            Phase::Idle | Phase::Open => self.note(statement),
+        }
+    }
+
+    /// A server has run a `BEGIN` of its own accord, with these options: of a transaction that was there
+    /// before, they are its own from now on.
+    pub fn has_begun(&mut self, options: Option<String>) {
+        let repeated = self.phase == Phase::Open && !self.characteristics.is_empty();
+        self.phase = Phase::Open;
+        if let Some(options) = options.filter(|_| repeated) {
+            self.characterise(options);
+        }
     }
 
     /// A statement that belongs to the transaction, before there is a server to run it.
@@ -165,12 +191,17 @@ impl Transaction {
         self.failed = self.phase != Phase::Idle;
     }
 
-    /// Its end has come, before the batch's: what follows is not refused any more.
-    pub fn has_ended(&mut self) {
+    /// Its end has come, before the batch's: what follows is not refused any more. Another one begins if
+    /// it is a `chain`; what a server begins otherwise is not known here.
+    pub fn has_ended(&mut self, chain: bool) {
         self.failed = false;
         self.forget_savepoints();
+        self.unpreparable = self.unpreparable.filter(|done| done.savepoints.is_none());
+        if !chain {
+            self.characteristics.clear();
+        }
+        (self.inherited, self.retold) = (self.characteristics.len(), false);
         if self.journals {
-            // What a chain goes on with.
             self.journal.clone_from(&self.characteristics);
         }
     }
@@ -178,14 +209,20 @@ impl Transaction {
     /// No server has the transaction any more: the client's is failed, and nowhere.
     pub fn lost(&mut self) {
         let characteristics = std::mem::take(&mut self.characteristics);
+        let inherited = self.inherited;
         self.finish();
-        self.characteristics = characteristics;
+        (self.characteristics, self.inherited) = (characteristics, inherited);
         self.phase = Phase::Pending;
         self.failed = true;
     }
 
-    /// A setting changes, if the transaction commits.
+    /// A setting changes, if the transaction commits. One of the transaction itself ends with it.
     pub fn change(&mut self, change: Change) {
+        if let Change::Set(name, statement, _) = &change
+            && is_characteristic(name)
+        {
+            return self.characterise(statement.clone());
+        }
         self.note(change.statement());
         self.changes.push(change);
     }
@@ -253,14 +290,19 @@ impl Transaction {
         self.decision
     }
 
-    /// It does what PostgreSQL cannot prepare.
-    pub fn cannot_be_prepared(&mut self, what: &'static str) {
-        self.unpreparable.get_or_insert(what);
+    /// It does what PostgreSQL cannot prepare; `settled`: with the savepoints that it has now, and a
+    /// `ROLLBACK TO` undoes it.
+    pub fn cannot_be_prepared(&mut self, what: &'static str, settled: bool) {
+        let savepoints = settled.then_some(self.savepoints.len());
+        // What came first is undone last, unless nothing is known to undo it.
+        if savepoints.is_none() || self.unpreparable.is_none() {
+            self.unpreparable = Some(Unpreparable { what, savepoints });
+        }
     }
 
     /// What that was.
     pub fn unpreparable(&self) -> Option<&'static str> {
-        self.unpreparable
+        self.unpreparable.map(|unpreparable| unpreparable.what)
     }
 
     /// Has it written on several shards?
@@ -274,9 +316,17 @@ impl Transaction {
         self.writers.clear();
     }
 
-    /// `BEGIN` and each `SET TRANSACTION`.
+    /// `BEGIN`, each `SET TRANSACTION` and its like.
     pub fn characteristics(&self) -> &[String] {
         &self.characteristics
+    }
+
+    /// Has it set how transactions begin from now on? The next one of a chain begins as this one did.
+    pub fn alters_defaults(&self) -> bool {
+        self.changes.iter().any(|change| match change {
+            Change::Set(name, ..) | Change::Reset(name) => name.starts_with("default_transaction_"),
+            Change::ResetAll => true,
+        })
     }
 
     /// The changes so far, in order.
@@ -323,6 +373,7 @@ impl Transaction {
         self.changes.truncate(self.savepoints[at].changes);
         self.journal.truncate(self.savepoints[at].journal);
         self.characteristics.truncate(self.savepoints[at].characteristics);
+        self.inherited = self.inherited.min(self.characteristics.len());
         self.unwrite(at);
         self.failed = false;
         true
@@ -338,12 +389,18 @@ impl Transaction {
             Some(statement) => self.record(statement),
             None => self.note(format!("RELEASE SAVEPOINT {}", quoted(name))),
         }
+        // PostgreSQL lets nothing be said behind a savepoint but that it only reads, and takes that back
+        // with it (`CommitSubTransaction`).
+        self.characteristics.truncate(self.savepoints[at].characteristics);
         self.savepoints.truncate(at);
         for writer in self.writer.iter_mut().chain(&mut self.writers) {
             writer.savepoints = writer.savepoints.min(at);
         }
         if let Some(decision) = &mut self.decision {
             decision.savepoints = decision.savepoints.map(|savepoints| savepoints.min(at));
+        }
+        if let Some(unpreparable) = &mut self.unpreparable {
+            unpreparable.savepoints = unpreparable.savepoints.map(|savepoints| savepoints.min(at));
         }
         true
     }
@@ -354,6 +411,8 @@ impl Transaction {
         if self.writer.is_some_and(|writer| writer.savepoints > at) {
             self.writer = (!self.writers.is_empty()).then(|| self.writers.remove(0));
         }
+        let stays = |done: &Unpreparable| done.savepoints.is_none_or(|savepoints| savepoints <= at);
+        self.unpreparable = self.unpreparable.filter(stays);
         // One that does not stand is nobody's: who decides may be another one then.
         self.decision = self.decision.filter(|decision| decision.savepoints.is_some_and(|made| made <= at));
     }
@@ -364,13 +423,25 @@ impl Transaction {
         *self = Transaction::default();
     }
 
-    /// `AND CHAIN` while no shard has it: the next one has this one's characteristics.
+    /// `AND CHAIN` while no shard has it: the next one has this one's characteristics. To PostgreSQL a
+    /// failed one has only those that it began with, as what has been set in it is undone
+    /// (`AbortTransaction`): a `BEGIN`'s options are not among them, a chain's are.
     pub fn chain(&mut self) {
+        if self.failed {
+            self.characteristics.truncate(self.inherited);
+        }
         let mut characteristics = std::mem::take(&mut self.characteristics).into_iter();
         self.begin(characteristics.next().unwrap_or_else(|| "BEGIN".to_owned()));
         for statement in characteristics {
             self.characterise(statement);
         }
+        (self.inherited, self.retold) = (self.characteristics.len(), true);
+    }
+
+    /// Has it been chained to another one without its servers' knowing? One where it fails lets go of what
+    /// it was told.
+    pub fn is_retold(&self) -> bool {
+        self.retold
     }
 
     /// It has committed: takes the changes that outlive it into `session`, where a reset
@@ -413,22 +484,39 @@ impl Transaction {
         }
     }
 
-    /// Has its client said that it only reads?
-    pub fn is_read_only(&self) -> bool {
-        let says = |statement: &String| {
-            let words: Vec<String> = statement
-                .split(|c: char| c.is_whitespace() || c == ',')
-                .filter(|word| !word.is_empty())
-                .map(str::to_ascii_lowercase)
-                .collect();
-            let last = words
-                .windows(2)
-                .rev()
-                .find(|pair| pair[0] == "read" && ["only", "write"].contains(&&*pair[1]));
-            last.map(|pair| pair[1] == "only")
-        };
-        self.characteristics.iter().rev().find_map(says).unwrap_or(false)
+    /// Has its client said that it only reads? `default`: what it is where nothing says so.
+    pub fn is_read_only(&self, default: bool) -> bool {
+        // What a server has begun by itself is not known.
+        let default = default && !self.characteristics.is_empty();
+        self.characteristics.iter().fold(default, |now, statement| says_read_only(statement).unwrap_or(now))
     }
+}
+
+/// Does this statement (`BEGIN`, `SET TRANSACTION` …) say that its transaction only reads, or that it
+/// does not? The last word counts. Nothing is read into comments and odd spellings: to take a
+/// transaction for one that writes costs it a replica, and one for a reader that writes an error.
+pub fn says_read_only(statement: &str) -> Option<bool> {
+    let mut words: Vec<String> = statement
+        .split(|c: char| c.is_whitespace() || matches!(c, ',' | ';' | '=' | '(' | ')'))
+        .map(|word| word.trim_matches(['\'', '"']).to_ascii_lowercase())
+        .filter(|word| !word.is_empty())
+        .collect();
+    if words.iter().any(|word| word.contains("--") || word.contains("/*")) {
+        return Some(false);
+    }
+    if let Some(at) = words.iter().position(|word| word.ends_with("transaction_read_only")) {
+        let value = words.drain(at + 1..).find(|word| word != "to").unwrap_or_default();
+        return Some(["on", "true", "yes", "1"].contains(&&*value));
+    }
+    let last =
+        words.windows(2).rev().find(|pair| pair[0] == "read" && ["only", "write"].contains(&&*pair[1]));
+    last.map(|pair| pair[1] == "only")
+}
+
+/// Is it a parameter of the transaction, such as `transaction_read_only`? It ends with the transaction,
+/// whatever the words.
+pub fn is_characteristic(name: &str) -> bool {
+    name.starts_with("transaction_")
 }
 
 fn quoted(name: &str) -> String {
@@ -511,10 +599,39 @@ mod tests {
         tx.savepoint("a".into(), Some("SAVEPOINT a".into()));
         tx.record("SET CONSTRAINTS ALL DEFERRED".into());
         tx.chain();
+        tx.characterise("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE".into());
         tx.lost();
         tx.chain();
         assert!(!tx.is_failed());
-        assert_eq!(tx.open(), ["BEGIN", "SET TRANSACTION READ ONLY"]);
+        assert_eq!(tx.journal(), ["BEGIN", "SET TRANSACTION READ ONLY"]);
+        tx.begin("BEGIN READ ONLY".into());
+        tx.fail();
+        tx.chain();
+        assert_eq!(tx.open(), ["BEGIN"]);
+    }
+
+    #[test]
+    fn what_its_servers_have_run_is_chained_too() {
+        let mut tx = Transaction::default();
+        tx.begin("BEGIN".into());
+        tx.open_for_several();
+        tx.savepoint("a".into(), None);
+        tx.characterise("SET TRANSACTION READ ONLY".into());
+        assert!(tx.rollback_to("a"));
+        tx.has_begun(Some("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE".into()));
+        let set = "SELECT set_config('transaction_deferrable', 'on', true)";
+        tx.change(Change::Set("transaction_deferrable".into(), set.into(), true));
+        assert!(tx.changes().is_empty());
+        let chained = ["BEGIN", "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", set];
+        assert_eq!(tx.journal(), [chained[0], "SAVEPOINT \"a\"", chained[1], set]);
+        tx.has_ended(true);
+        assert_eq!(tx.journal(), chained);
+        tx.chain();
+        assert_eq!(tx.open_for_several(), chained);
+        // What a server begins behind the end has none of it.
+        tx.has_ended(false);
+        tx.has_begun(Some("SET TRANSACTION READ ONLY".into()));
+        assert!(tx.journal().is_empty() && tx.characteristics().is_empty());
     }
 
     #[test]
@@ -583,6 +700,42 @@ mod tests {
         }
     }
 
+    /// `n`: it notifies; `p`: in a pipeline; `s`: a savepoint, in capitals rolled back to; `r`: it is
+    /// released; `c`: a chain. Then whether it can be prepared.
+    #[test]
+    fn what_cannot_be_prepared_may_be_undone() {
+        for (story, expect) in [
+            ("", true),
+            ("n", false),
+            ("nc", true),
+            ("ncn", false),
+            ("pc", false),
+            ("sn", false),
+            ("snS", true),
+            ("nsS", false),
+            ("nsnS", false),
+            ("spS", false),
+            ("snpS", false),
+            ("snr", false),
+            ("snrsS", false),
+            ("snc", true),
+        ] {
+            let mut tx = Transaction::default();
+            tx.begin("BEGIN".into());
+            for letter in story.chars() {
+                match letter {
+                    'n' => tx.cannot_be_prepared("NOTIFY", true),
+                    'p' => tx.cannot_be_prepared("NOTIFY", false),
+                    's' => tx.savepoint("s".into(), None),
+                    'r' => _ = tx.release("s", None),
+                    'c' => tx.has_ended(true),
+                    _ => _ = tx.rollback_to("s"),
+                }
+            }
+            assert_eq!(tx.unpreparable().is_none(), expect, "{story}");
+        }
+    }
+
     #[test]
     fn a_writer_whose_savepoints_are_not_known_stays_one() {
         let (a, b) = (ShardId(0), ShardId(1));
@@ -599,7 +752,7 @@ mod tests {
         tx.begin("BEGIN".into());
         tx.savepoint("s".into(), None);
         tx.wrote(a);
-        tx.has_ended();
+        tx.has_ended(true);
         tx.savepoint("t".into(), None);
         assert!(tx.rollback_to("t"));
         assert!(tx.has_written(a));
@@ -616,12 +769,33 @@ mod tests {
             (&["BEGIN READ ONLY", "SET CONSTRAINTS ALL IMMEDIATE"], true),
             (&["BEGIN READ WRITE, READ ONLY"], true),
             (&["BEGIN ISOLATION LEVEL READ COMMITTED"], false),
+            (&["begin isolation level repeatable read,read only;"], true),
+            (&["BEGIN", "SET transaction_read_only = on"], true),
+            (&["BEGIN", "SET LOCAL transaction_read_only TO 'true'"], true),
+            (&["BEGIN READ ONLY", "set transaction_read_only=off;"], false),
+            (&["BEGIN READ ONLY", "SET transaction_read_only TO DEFAULT"], false),
+            (&["BEGIN", "SELECT pg_catalog.set_config('transaction_read_only', 'on', true)"], true),
+            (&["BEGIN /* READ ONLY */"], false),
+            (&["BEGIN -- READ ONLY"], false),
         ] {
             let mut tx = Transaction::default();
             tx.begin(statements[0].into());
             statements[1..].iter().for_each(|statement| tx.characterise((*statement).into()));
-            assert_eq!(tx.is_read_only(), expect, "{statements:?}");
+            assert_eq!(tx.is_read_only(false), expect, "{statements:?}");
         }
+        let mut tx = Transaction::default();
+        tx.begin("BEGIN".into());
+        tx.savepoint("a".into(), None);
+        tx.characterise("SET TRANSACTION READ ONLY".into());
+        assert!(tx.is_read_only(false));
+        tx.release("a", None);
+        assert!(!tx.is_read_only(false), "as the savepoint has found it");
+        let mut tx = Transaction::default();
+        assert!(!tx.is_read_only(true), "it is a server's own");
+        tx.begin("BEGIN".into());
+        assert!(tx.is_read_only(true));
+        tx.characterise("SET TRANSACTION READ WRITE".into());
+        assert!(!tx.is_read_only(true));
     }
 
     #[test]

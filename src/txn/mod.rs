@@ -14,4 +14,4 @@ pub mod recovery;
 mod simulator;
 
 pub use gid::{Gid, Participant, Xid};
-pub use lazy::{Change, Decision, Phase, Transaction};
+pub use lazy::{Change, Decision, Phase, Transaction, is_characteristic, says_read_only};

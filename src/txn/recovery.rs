@@ -7,6 +7,8 @@
 //!   inserted only when the decider's transaction is over and has not committed; so what is
 //!   prepared may be rolled back when the abort row is *committed*, not before.
 //! - A decider that cannot be asked is not guessed: everything waits.
+//! - A `commit` row is replaced only when it is certain that it is no decision. Names are compared, and
+//!   roles can be renamed and dropped while something is in doubt; see [`author`].
 //! - That a participant does not have the gid proves nothing; its witness's row is the proof. So
 //!   the witnesses stay until none can be missed any more, and the decision's row goes last.
 //!
@@ -35,12 +37,12 @@ pub enum Decided {
 
 /// What a decider says of a transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Decider<'a> {
-    /// It has a row.
-    Row(Decided, RowOwner<'a>),
+pub enum Decider {
+    /// It has a row. (Abort rows are the control role's, and whose they are does not matter.)
+    Row(Decided, Author),
     /// It has none that is visible.
     NoRow,
-    /// The abort row waits for a transaction that has inserted one.
+    /// The abort row waits for a transaction that has inserted one, be it an open or a prepared one.
     InFlight {
         /// Since when, as far as is known.
         since: Duration,
@@ -53,9 +55,49 @@ pub enum Decider<'a> {
     UnknownIdentity,
 }
 
-/// Who has written a row; none where the transaction committed without `pgring.decided`. Abort rows
-/// are the control role's and their owner does not matter.
-pub type RowOwner<'a> = Option<&'a str>;
+/// Whose a `commit` row is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Author {
+    /// The transaction's: it is the decision.
+    Transaction,
+    /// Nobody's: it does not name its participants, so it was committed by the way.
+    Nobody,
+    /// Somebody else's: it was made when the decider's transaction was over, or it could not be there.
+    Stranger,
+    /// The transaction's, whose role was renamed since, or somebody else's.
+    Unclear,
+}
+
+/// Who owns what a decision is looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Owner<'a> {
+    /// As its coordinator has heard it when it was prepared; none if nothing was.
+    Then(Option<&'a str>),
+    /// As its shard calls it now; none if the role was dropped.
+    Now(Option<&'a str>),
+}
+
+/// Whose a `commit` row is that names `by`, as the decider called its role *then*; none where it does not
+/// name its participants. `witness`: whether what is prepared has a witness's row that names `by` too,
+/// once that was looked at.
+///
+/// A shard tells what a role is called now, and another shard, or an hour later, something else. But the
+/// witness's row is as old as the decision's, and in a transaction which only its owner could
+/// write in: the names in these two are the same, or the decision is not its own. While it is prepared nobody
+/// can read it, but whoever inserts the same key waits for that transaction.
+pub fn author(by: Option<&str>, owner: Owner<'_>, witness: Option<bool>) -> Author {
+    match (by, owner, witness) {
+        (None, ..) => Author::Nobody,
+        (Some(_), Owner::Then(None), _) => Author::Transaction,
+        (Some(by), Owner::Then(Some(owner)) | Owner::Now(Some(owner)), _) if by == owner => {
+            Author::Transaction
+        }
+        (Some(_), Owner::Then(Some(_)), _) => Author::Stranger,
+        (Some(_), Owner::Now(_), Some(true)) => Author::Transaction,
+        (Some(_), Owner::Now(_), Some(false)) => Author::Stranger,
+        (Some(_), Owner::Now(_), None) => Author::Unclear,
+    }
+}
 
 /// What to do next. After each but the first two and `Wait` the decider is asked again, whatever
 /// came of it: others do the same.
@@ -68,10 +110,13 @@ pub enum Step {
     RollBack,
     /// Insert the abort row and commit, with a `lock_timeout`.
     InsertAbort,
-    /// Delete the row unless its owner is the right one, insert the abort row, commit: all in one
+    /// Delete the row if it still is the one that was read, insert the abort row, commit: all in one
     /// transaction.
     ReplaceForged,
-    /// `pg_terminate_backend` of the transaction that the abort row waits for.
+    /// Look whether what is prepared has a witness's row that names the decision's role.
+    AskWitness,
+    /// End the transaction that the abort row waits for: `pg_terminate_backend`, or `ROLLBACK PREPARED`
+    /// where it is prepared, which no coordinator does with a decision.
     TerminateDecider,
     /// Nothing now.
     Wait(Why),
@@ -91,6 +136,8 @@ pub enum Why {
     Unreachable,
     /// Nobody here knows the decider.
     UnknownDecider,
+    /// Whose the decision is could not be seen.
+    UnknownAuthor,
 }
 
 /// How long to wait for others.
@@ -114,22 +161,22 @@ impl Default for Patience {
     }
 }
 
-/// A prepared transaction, `age` old, that `owner` has prepared.
-pub fn step(age: Duration, owner: &str, decider: Decider<'_>, patience: &Patience) -> Step {
+/// A prepared transaction, `age` old.
+pub fn step(age: Duration, decider: Decider, patience: &Patience) -> Step {
     match age < patience.grace {
         true => Step::Wait(Why::Young),
-        false => verdict(owner, decider, patience),
+        false => verdict(decider, patience),
     }
 }
 
-/// How the decider's transaction ended, for one whose participants belong to `owner`. A coordinator
-/// that has lost its decider asks this too; see [`resolution`].
-pub fn verdict(owner: &str, decider: Decider<'_>, patience: &Patience) -> Step {
+/// How the decider's transaction ended. A coordinator that has lost its decider asks this too; see
+/// [`resolution`].
+pub fn verdict(decider: Decider, patience: &Patience) -> Step {
     match decider {
         Decider::Row(Decided::Abort, _) => Step::RollBack,
-        Decider::Row(Decided::Commit, Some(by)) if by == owner => Step::Commit,
-        // The decider's transaction is over without a row of its own, or this could not be there.
-        Decider::Row(Decided::Commit, _) => Step::ReplaceForged,
+        Decider::Row(Decided::Commit, Author::Transaction) => Step::Commit,
+        Decider::Row(Decided::Commit, Author::Nobody | Author::Stranger) => Step::ReplaceForged,
+        Decider::Row(Decided::Commit, Author::Unclear) => Step::AskWitness,
         Decider::NoRow => Step::InsertAbort,
         Decider::InFlight { replicating: true, .. } => Step::Wait(Why::Replicating),
         Decider::InFlight { since, .. } if since >= patience.in_flight => Step::TerminateDecider,
@@ -279,27 +326,27 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const HOUR: Duration = Duration::from_secs(3600);
 
-    fn decider(row: Decided, owner: RowOwner<'_>) -> Decider<'_> {
-        Decider::Row(row, owner)
-    }
-
-    fn in_flight(seconds: u32, replicating: bool) -> Decider<'static> {
+    fn in_flight(seconds: u32, replicating: bool) -> Decider {
         Decider::InFlight { since: SECOND * seconds, replicating }
     }
 
     #[test]
     fn steps() {
+        use Author::{Nobody, Stranger, Transaction, Unclear};
         use Decided::{Abort, Commit};
-        let check = |age: u32, decider: Decider<'_>, expect: Step| {
-            assert_eq!(step(SECOND * age, "app", decider, &Patience::default()), expect, "{decider:?}");
+        let check = |age: u32, decider: Decider, expect: Step| {
+            assert_eq!(step(SECOND * age, decider, &Patience::default()), expect, "{decider:?}");
         };
-        check(5, decider(Commit, Some("app")), Step::Commit);
-        check(5, decider(Abort, Some("pgring")), Step::RollBack);
-        check(5, decider(Abort, None), Step::RollBack);
+        check(5, Decider::Row(Commit, Transaction), Step::Commit);
+        for author in [Transaction, Nobody, Stranger, Unclear] {
+            check(5, Decider::Row(Abort, author), Step::RollBack);
+        }
         check(5, Decider::NoRow, Step::InsertAbort);
         // Others see gids too, and may insert what they like when the decider is gone.
-        check(5, decider(Commit, Some("mallory")), Step::ReplaceForged);
-        check(5, decider(Commit, None), Step::ReplaceForged);
+        check(5, Decider::Row(Commit, Stranger), Step::ReplaceForged);
+        check(5, Decider::Row(Commit, Nobody), Step::ReplaceForged);
+        // What may be true is not destroyed.
+        check(999_999, Decider::Row(Commit, Unclear), Step::AskWitness);
         check(5, in_flight(0, false), Step::Wait(Why::InFlight));
         check(5, in_flight(29, false), Step::Wait(Why::InFlight));
         check(5, in_flight(30, false), Step::TerminateDecider);
@@ -307,10 +354,34 @@ mod tests {
         // Nothing is guessed, however old it is.
         check(999_999, Decider::Unreachable, Step::Wait(Why::Unreachable));
         check(999_999, Decider::UnknownIdentity, Step::Wait(Why::UnknownDecider));
-        for young in
-            [decider(Commit, Some("app")), decider(Abort, None), Decider::NoRow, in_flight(99, false)]
-        {
+        let rows = [Decider::Row(Commit, Transaction), Decider::Row(Abort, Nobody)];
+        for young in rows.into_iter().chain([Decider::NoRow, in_flight(99, false)]) {
             check(4, young, Step::Wait(Why::Young));
+        }
+    }
+
+    #[test]
+    fn authors() {
+        use Author::{Nobody, Stranger, Transaction, Unclear};
+        use Owner::{Now, Then};
+        for (by, owner, witness, expect) in [
+            (Some("app"), Now(Some("app")), None, Transaction),
+            // Renamed, or dropped, or not its own: the witness knows.
+            (Some("app"), Now(Some("app2")), None, Unclear),
+            (Some("app"), Now(Some("app2")), Some(true), Transaction),
+            (Some("app"), Now(None), None, Unclear),
+            (Some("app"), Now(None), Some(true), Transaction),
+            (Some("mallory"), Now(Some("app")), Some(false), Stranger),
+            (Some("mallory"), Now(None), Some(false), Stranger),
+            // A coordinator has heard the names of then.
+            (Some("app"), Then(Some("app")), None, Transaction),
+            (Some("mallory"), Then(Some("app")), None, Stranger),
+            (Some("app"), Then(None), None, Transaction),
+            (None, Now(Some("app")), Some(true), Nobody),
+            (None, Now(None), None, Nobody),
+            (None, Then(None), None, Nobody),
+        ] {
+            assert_eq!(author(by, owner, witness), expect, "{by:?} {owner:?} {witness:?}");
         }
     }
 
@@ -325,6 +396,7 @@ mod tests {
         check(Step::RollBack, HOUR, Some(Verdict::Unknown));
         check(Step::InsertAbort, SECOND, None);
         check(Step::ReplaceForged, SECOND, None);
+        check(Step::AskWitness, SECOND, None);
         check(Step::Wait(Why::Unreachable), HOUR, None);
     }
 

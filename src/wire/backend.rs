@@ -115,7 +115,7 @@ fn put_report(out: &mut Buffer, tag: u8, severity: &str, error: &ClientError) {
         };
         field(b'S', severity);
         field(b'V', severity);
-        field(b'C', error.code.0);
+        field(b'C', error.code.as_str());
         field(b'M', &error.message);
         if let Some(detail) = &error.detail {
             field(b'D', detail);
@@ -287,7 +287,7 @@ mod tests {
         let head = crate::wire::header(out.filled()).unwrap().unwrap();
         assert_eq!((head.tag, head.len), (b'E', out.len()));
         let body = &out.filled()[5..];
-        assert_eq!(error_field(body, b'C'), Some(SqlState::REFUSED.0.as_bytes()));
+        assert_eq!(error_field(body, b'C'), Some(SqlState::REFUSED.as_str().as_bytes()));
         assert_eq!(error_field(body, b'M'), Some(&b"no"[..]));
         assert_eq!(error_field(body, b'H'), Some(&b"that"[..]));
         assert_eq!(error_field(body, b'D'), None);

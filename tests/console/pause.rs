@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use pgring::demo::cluster::{Cluster, SUPERUSER};
-use pgring::demo::sample::APP;
+use pgring::demo::sample::{APP, owned_users};
+use pgring::ring::ShardId;
 use tokio_postgres::{Client, NoTls};
 
 use crate::support::raw::{self, Raw};
 use crate::support::{
-    Config, Proxy, connect, database, eventually, own_servers, psql, sample_database, servers,
+    Config, Proxy, connect, database, eventually, own_servers, psql, sample_database, servers, topology,
 };
 use crate::{code, config};
 
@@ -160,6 +161,69 @@ async fn a_pause_waits_for_what_is_open() {
         assert_eq!(code(&other, sql).await, expect, "{sql}");
     }
     assert_eq!(code(&other, "PAUSE pgring").await, "0A000");
+}
+
+/// A row of each of two shards changes; the transaction that needs the second one would wait for the
+/// RESUME, and the PAUSE for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_transaction_goes_on_to_other_shards() {
+    let shards = servers(2);
+    let name = sample_database(&shards);
+    let proxy = Proxy::start(config().set("pool", "size", "2").database(&name, &shards));
+    let admin = Arc::new(connect(&proxy.dsn(APP, "pgring")).await);
+    let client = async || connect(&proxy.dsn(APP, &name)).await;
+    let paused = |expect: &str| shown(&proxy, "DATABASES", &name, "paused") == expect;
+    let begins = async |client: &Client, shard: usize| {
+        client.batch_execute("BEGIN").await.unwrap();
+        client.batch_execute(&change(shard)).await.unwrap();
+    };
+    for scope in [String::new(), format!(" {name}")] {
+        let (open, new) = (client().await, client().await);
+        begins(&open, 0).await;
+        let (pausing, sql) = (Arc::clone(&admin), format!("PAUSE{scope}"));
+        let pause = tokio::spawn(async move { code(&pausing, &sql).await });
+        eventually("it is paused", || paused("1"));
+        let new = tokio::spawn(async move { code(&new, &change(1)).await });
+        eventually("who has none waits", || shown(&proxy, "POOLS", &name, "cl_waiting") == "1");
+        for sql in [change(1), "SELECT count(*) FROM users".to_owned(), "COMMIT".to_owned()] {
+            assert!(!pause.is_finished(), "{sql}");
+            let answer = tokio::time::timeout(Duration::from_secs(10), code(&open, &sql)).await;
+            assert_eq!(answer.as_deref(), Ok("00000"), "{sql}");
+        }
+        let quiet = tokio::time::timeout(Duration::from_secs(10), pause).await;
+        assert_eq!(quiet.expect("nothing keeps it").unwrap(), "00000");
+        let left =
+            format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND usename = 'app'");
+        for server in &shards {
+            eventually("none is kept", || server.psql(SUPERUSER, &name, &left).unwrap().trim() == "0");
+        }
+        assert!(!new.is_finished());
+        assert_eq!(code(&open, "BEGIN").await, "00000");
+        assert_eq!(code(&admin, &format!("RESUME{scope}")).await, "00000");
+        assert_eq!(new.await.unwrap(), "00000");
+    }
+    // A shard that is paused alone becomes quiet, whoever needs it.
+    let (here, elsewhere) = (client().await, client().await);
+    begins(&here, 1).await;
+    begins(&elsewhere, 0).await;
+    let (pausing, sql) = (Arc::clone(&admin), format!("PAUSE {name} s2"));
+    let pause = tokio::spawn(async move { code(&pausing, &sql).await });
+    eventually("it is paused", || shown(&proxy, "SHARD_POOLS", &format!("{name}|app|s2"), "paused") == "1");
+    assert_eq!(code(&here, "SELECT count(*) FROM users").await, "00000");
+    assert_eq!(code(&here, "COMMIT").await, "00000");
+    assert_eq!(pause.await.unwrap(), "00000", "the other has no server there");
+    let waits =
+        tokio::spawn(async move { [code(&elsewhere, &change(1)).await, code(&elsewhere, "COMMIT").await] });
+    eventually("it waits", || shown(&proxy, "POOLS", &name, "cl_waiting") == "1");
+    assert_eq!(code(&admin, &format!("RESUME {name} s2")).await, "00000");
+    assert_eq!(waits.await.unwrap(), ["00000", "00000"]);
+}
+
+/// A row of one of two shards changes.
+fn change(shard: usize) -> String {
+    let topology = topology(2);
+    let user = owned_users(&topology, ShardId(u16::try_from(shard).unwrap()))[0];
+    format!("UPDATE users SET name = name WHERE id = {user}")
 }
 
 #[tokio::test(flavor = "multi_thread")]

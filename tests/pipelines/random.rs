@@ -28,17 +28,21 @@ const PIPELINES: u64 = 400;
 /// a name free by a `Close` that was skipped.
 const ONCE_WRONG: [u64; 12] = [5423, 9043, 9286, 9489, 9599, 20564, 20587, 20618, 20623, 20698, 30188, 41116];
 
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, end: usize) -> usize {
+    pub(super) fn from_seed(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(super) fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         usize::try_from((self.0 >> 11) % u64::try_from(end).unwrap()).unwrap()
     }
 
-    fn one_of<'a>(&mut self, choices: &[&'a str]) -> &'a str {
+    pub(super) fn one_of<'a>(&mut self, choices: &[&'a str]) -> &'a str {
         choices[self.below(choices.len())]
     }
 }
@@ -65,14 +69,15 @@ const TEXTS: [(&str, usize); 17] = [
 ];
 
 /// Bytes of a pipeline, and in words.
-struct Pipeline {
-    bytes: Vec<u8>,
-    words: Vec<String>,
+#[derive(Default)]
+pub(super) struct Pipeline {
+    pub(super) bytes: Vec<u8>,
+    pub(super) words: Vec<String>,
 }
 
 impl Pipeline {
     fn random(random: &mut Random) -> Pipeline {
-        let mut pipeline = Pipeline { bytes: Vec::new(), words: Vec::new() };
+        let mut pipeline = Pipeline::default();
         // What the client believes each name takes; it may be wrong about what exists.
         let mut takes = [0, 0, 0];
         pipeline.push("P \"taken\" SELECT 1", parse("taken", "SELECT 1"));
@@ -119,7 +124,7 @@ impl Pipeline {
         pipeline
     }
 
-    fn push(&mut self, words: &str, bytes: Vec<u8>) {
+    pub(super) fn push(&mut self, words: &str, bytes: Vec<u8>) {
         self.words.push(words.to_owned());
         self.bytes.extend(bytes);
     }
@@ -163,7 +168,7 @@ impl Pipeline {
 }
 
 /// What is answered up to the end of a mark that is sent behind.
-fn answer(client: &mut Raw, bytes: &[u8]) -> Vec<Frame> {
+pub(super) fn answer(client: &mut Raw, bytes: &[u8]) -> Vec<Frame> {
     // What the client knew before.
     let mut frames: Vec<Frame> = Vec::new();
     for (name, value) in &client.parameters {
@@ -279,9 +284,6 @@ fn compare(shards: &[&Cluster], replicas: &[Cluster], pipelines: u64) {
             })
         });
     }
-    let number = |name: &str, default: u64| {
-        std::env::var(name).ok().map_or(default, |value| value.parse().expect("a number"))
-    };
     // To look for more: PGRING_TEST_SEED=17 PGRING_TEST_PIPELINES=100000
     let (seed, count) = (number("PGRING_TEST_SEED", 1), number("PGRING_TEST_PIPELINES", pipelines));
     // Others leave their settings and statements on the servers.
@@ -293,7 +295,7 @@ fn compare(shards: &[&Cluster], replicas: &[Cluster], pipelines: u64) {
     let mut wrong = Vec::new();
     let (mut answered, mut failed, mut refused, mut fell) = (0, 0, 0, 0);
     for seed in (seed..seed + count).chain(ONCE_WRONG) {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut random = Random::from_seed(seed);
         let pipeline = Pipeline::random(&mut random);
         let reset = "TRUNCATE t; INSERT INTO t SELECT 4, 'row ' || n FROM generate_series(1, 5) n;";
         for (server, name) in [(shards[0], &one), (shards[0], &two), (direct, &plain)] {
@@ -362,8 +364,12 @@ fn compare(shards: &[&Cluster], replicas: &[Cluster], pipelines: u64) {
     assert!(answered > failed && (refused + fell) * 10 < count, "most pipelines were no use");
 }
 
+pub(super) fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |value| value.parse().expect("a number"))
+}
+
 /// Where two answers part.
-fn difference(expected: &(Vec<Frame>, Vec<Frame>), got: &(Vec<Frame>, Vec<Frame>)) -> String {
+pub(super) fn difference(expected: &(Vec<Frame>, Vec<Frame>), got: &(Vec<Frame>, Vec<Frame>)) -> String {
     for (round, (expected, got)) in [(&expected.0, &got.0), (&expected.1, &got.1)].into_iter().enumerate() {
         let same = expected.iter().zip(got.iter()).take_while(|(a, b)| format!("{a:?}") == format!("{b:?}"));
         let at = same.count();

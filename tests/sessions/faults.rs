@@ -1,9 +1,11 @@
 //! Servers that go away.
 
-use crate::support::{self, Config};
+use pgring::demo::sample::APP;
+
+use crate::support::{self, Config, eventually};
 
 use super::stage::{BOTH, Stage, error, short};
-use crate::support::raw::{flush, run, sync};
+use crate::support::raw::{Raw, copy_data, flush, query, run, sync};
 
 /// Ends all of the clients' server connections to a shard and waits until they are gone.
 fn terminate(stage: &Stage, shard: usize) {
@@ -125,7 +127,7 @@ fn a_transaction_that_idles_while_its_server_goes_does_not_go_on() {
         protocol.ask(&mut session, "BEGIN");
         assert_eq!(protocol.short(&mut session, &update), "UPDATE 1 | T");
         terminate(&stage, 1);
-        session.try_send(&crate::support::raw::query(&update)).ok();
+        session.try_send(&query(&update)).ok();
         let answer = session.until(b'Z', 1);
         // As PostgreSQL ends the session; or an error, and the transaction is failed.
         assert!(matches!(error(&answer).code().as_str(), "57P01" | "08006"), "{answer:?}");
@@ -133,4 +135,35 @@ fn a_transaction_that_idles_while_its_server_goes_does_not_go_on() {
         let name = stage.session().value(&stage.fill("SELECT name FROM users WHERE id = {a}"));
         assert_ne!(name, "gone");
     }
+}
+
+/// A COPY whose client says goodbye, or the half of it, and goes, keeps no server and no session.
+#[test]
+fn a_client_that_goes_in_a_copy_lets_go_of_its_server() {
+    let stage = Stage::with_config(Config::new().set("pool", "size", "1"), "CREATE TABLE t (n int)");
+    let goodbyes: [&[u8]; 4] = [b"X\0\0\0\x04", b"X", b"X\0\0\0\x0ap", b""];
+    for extended in [false, true] {
+        for goodbye in goodbyes {
+            let mut client = stage.session();
+            let copy = "COPY t FROM STDIN";
+            client.send(&if extended { run(copy, &[]) } else { query(copy) });
+            if extended {
+                client.send(&flush());
+            }
+            client.until(b'G', 1);
+            client.send(&[&copy_data(b"1\n"), goodbye].concat());
+            drop(client);
+            // The pool has one: it is free again.
+            assert_eq!(stage.session().value("SELECT count(*)::text FROM t"), "0", "{goodbye:?}");
+        }
+    }
+    for goodbye in goodbyes {
+        let mut client = stage.session();
+        client.send(goodbye);
+        drop(client);
+    }
+    let mut console = Raw::login(&stage.proxy.address(), APP, "pgring");
+    eventually("no session is left", || {
+        console.query("SHOW CLIENTS").iter().filter(|frame| frame.tag == b'D').count() == 1
+    });
 }

@@ -1,5 +1,6 @@
 //! Settings belong to the session, whichever servers it uses.
 
+use pgring::demo::cluster::SUPERUSER;
 use pgring::demo::sample::APP;
 
 use crate::support::{self, Config};
@@ -158,6 +159,137 @@ fn the_search_path_decides_which_table_is_meant() {
         assert!(answer.starts_with("E "), "{answer}");
         protocol.ask(&mut session, "SELECT set_config('search_path', 'nowhere, public', false)");
         assert_eq!(protocol.short(&mut session, &ask), "1 | SELECT 1 | I");
+    }
+}
+
+/// Each table is sharded and lives in a schema with a name that is read easily otherwise.
+#[test]
+fn a_search_path_is_read_as_postgresql_reads_it() {
+    let long = "l".repeat(70);
+    let kept = &long[..63];
+    let schemas = ["tenant-1", "77", "\u{c4}rger", kept, "pub\"\"\"\"lic", "grp"];
+    let script: String = schemas
+        .iter()
+        .map(|name| format!("CREATE SCHEMA \"{name}\"; CREATE TABLE \"{name}\".lone (user_id bigint);"))
+        .collect();
+    let stage = Stage::with(Config::new(), |servers| {
+        let name = support::database(servers, &script);
+        for server in servers {
+            server.psql(SUPERUSER, "postgres", "SET client_min_messages = error; DO $$ BEGIN CREATE ROLE grp; EXCEPTION WHEN duplicate_object THEN END $$; GRANT grp TO app").unwrap();
+            server
+                .psql(SUPERUSER, &name, "GRANT ALL ON SCHEMA grp TO grp; GRANT ALL ON grp.lone TO grp")
+                .unwrap();
+        }
+        name
+    });
+    let mut owner = stage.session();
+    for schema in schemas {
+        for user in ["{a}", "{b}", "{c}"] {
+            let insert = format!("INSERT INTO \"{schema}\".lone VALUES ({user})");
+            assert_eq!(short(&owner.query(&stage.fill(&insert))), "INSERT 0 1 | I", "{schema}");
+        }
+    }
+    let long_list = format!("SELECT set_config('search_path', 'nowhere, {long}', false)");
+    let long_set = format!("SET search_path = {long}");
+    let scripts: &[&[&str]] = &[
+        &["SELECT set_config('search_path', 'tenant-1,nowhere', false)"],
+        &["SELECT set_config('search_path', ' TENANT-1 ,nowhere', false)"],
+        &["SELECT set_config('search_path', '77,nowhere', false)"],
+        &["SET search_path = 77"],
+        &["SET search_path = \u{c4}rger"],
+        &["SELECT set_config('search_path', '\u{c4}rger', false)"],
+        &["SELECT set_config('search_path', 'pub\"\"lic', false)"],
+        &[&long_list],
+        &[&long_set],
+        &["SET search_path = \"$user\"", "SELECT set_config('role', 'grp', false)"],
+        &["SET search_path = \"$user\"", "SET role = E'gr\\x70'"],
+        &["SET search_path = \"$user\"", "SET ROLE $$grp$$"],
+        &["SET search_path = 'grp'", "BEGIN", "SET LOCAL search_path = nowhere", "COMMIT"],
+    ];
+    for protocol in BOTH {
+        for script in scripts {
+            let mut session = stage.session();
+            for statement in *script {
+                let said = protocol.short(&mut session, statement);
+                assert!(!said.starts_with("E "), "{statement}: {said}");
+            }
+            for user in ["{a}", "{b}", "{c}"] {
+                let ask = stage.fill(&format!("SELECT 'here' FROM lone WHERE user_id = {user}"));
+                assert_eq!(protocol.short(&mut session, &ask), "here | SELECT 1 | I", "{script:?}");
+            }
+        }
+        // What the session began with is where DEFAULT goes back to.
+        for begun_with in ["tenant-1,nowhere", "77"] {
+            let mut session = stage.session_with(&[("search_path", begun_with)]);
+            for script in [&["SELECT 1"][..], &["BEGIN", "SET LOCAL search_path TO DEFAULT"]] {
+                script.iter().for_each(|statement| _ = protocol.ask(&mut session, statement));
+                for user in ["{a}", "{b}", "{c}"] {
+                    let ask = stage.fill(&format!("SELECT 'here' FROM lone WHERE user_id = {user}"));
+                    let said = protocol.short(&mut session, &ask);
+                    assert!(said.starts_with("here | SELECT 1"), "{begun_with}, {script:?}: {said}");
+                }
+            }
+        }
+    }
+}
+
+/// A shard that joins a transaction later is told what `set_config(…, true)` has set, for as long.
+#[test]
+fn what_is_set_for_a_transaction_ends_with_it_on_every_shard() {
+    let stage = Stage::with(Config::new().set("pool", "size", "1"), support::sample_database);
+    let mut one = stage.session();
+    let state =
+        "SELECT current_setting('app.tenant', true) || current_setting('work_mem') FROM users WHERE id";
+    for protocol in BOTH {
+        let calls =
+            ["SELECT set_config('app.tenant', 'mine', true)", "SELECT set_config('work_mem', '7MB', true)"];
+        protocol.ask(&mut one, "BEGIN");
+        // It runs on one of them.
+        protocol.ask(&mut one, &stage.fill(&format!("{state} = {{c}}")));
+        calls.iter().for_each(|call| _ = protocol.ask(&mut one, call));
+        for user in ["{a}", "{b}", "{c}"] {
+            let said = protocol.short(&mut one, &stage.fill(&format!("{state} = {user}")));
+            assert_eq!(said, "mine7MB | SELECT 1 | T");
+        }
+        protocol.ask(&mut one, "COMMIT");
+        let mut other = stage.session();
+        for user in ["{a}", "{b}", "{c}"] {
+            for session in [&mut other, &mut one] {
+                let said = protocol.short(session, &stage.fill(&format!("{state} = {user}")));
+                assert!(said == "4MB | SELECT 1 | I" || said == "- | SELECT 1 | I", "{said}");
+            }
+        }
+    }
+}
+
+/// What only a server knows is not repeated elsewhere: the session keeps it, or is refused it.
+#[test]
+fn a_setting_made_from_the_current_one_stays_with_its_session() {
+    let stage = Stage::with_config(Config::new().set("pool", "size", "2"), "");
+    let (mut one, mut other) = (stage.session(), stage.session());
+    for statement in ["BEGIN", "SET LOCAL work_mem = '7MB'", "SET work_mem FROM CURRENT", "COMMIT"] {
+        one.query(statement);
+    }
+    for _ in 0..3 {
+        assert_eq!(other.value("SELECT current_setting('work_mem')"), "4MB");
+        assert_eq!(one.value("SELECT current_setting('work_mem')"), "7MB");
+    }
+    drop(one);
+    assert_eq!(stage.session().value("SELECT current_setting('work_mem')"), "4MB");
+    assert!(short(&SHARED.session().query("SET work_mem FROM CURRENT")).starts_with("E 0A000"));
+}
+
+#[test]
+fn a_sessions_characteristics_are_read_past_comments() {
+    let stage = Stage::with_config(Config::new().set("pool", "size", "1"), "");
+    let (mut one, mut other) = (stage.session(), stage.session());
+    for level in
+        ["LEVEL /* x */ SERIALIZABLE", "LEVEL/**/SERIALIZABLE, READ WRITE", "LEVEL -- x\n SERIALIZABLE"]
+    {
+        one.query(&format!("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION {level}"));
+        assert_eq!(other.value("SHOW default_transaction_isolation"), "read committed", "{level}");
+        assert_eq!(one.value("SHOW default_transaction_isolation"), "serializable", "{level}");
+        one.query("RESET ALL");
     }
 }
 

@@ -27,7 +27,21 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
             "CREATE TABLE log (user_id bigint, note text);
              CREATE FUNCTION debit() RETURNS int LANGUAGE sql VOLATILE AS
                  'INSERT INTO log VALUES (0, ''debit'') RETURNING 1';
-             CREATE PROCEDURE charge() LANGUAGE sql AS 'INSERT INTO log VALUES (0, ''charge'')';",
+             CREATE PROCEDURE charge() LANGUAGE sql AS 'INSERT INTO log VALUES (0, ''charge'')';
+             CREATE FUNCTION note(int, int) RETURNS int LANGUAGE sql VOLATILE AS
+                 'INSERT INTO log VALUES (0, ''note'') RETURNING 1';
+             CREATE OPERATOR ### (FUNCTION = note, LEFTARG = int, RIGHTARG = int);
+             CREATE AGGREGATE noted(int) (SFUNC = note, STYPE = int);
+             CREATE FUNCTION plus(int, int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 + $2';
+             CREATE OPERATOR |+| (FUNCTION = plus, LEFTARG = int, RIGHTARG = int);
+             CREATE AGGREGATE added(int) (SFUNC = plus, STYPE = int);
+             CREATE VIEW noting AS SELECT user_id, 1 ### 2 AS n FROM accounts;
+             CREATE VIEW adding AS SELECT user_id, 1 |+| 2 AS n FROM accounts;
+             CREATE TYPE marked AS (n int);
+             CREATE FUNCTION mark(int) RETURNS marked LANGUAGE sql VOLATILE AS
+                 'INSERT INTO log VALUES (0, ''mark''); SELECT ROW($1)::marked';
+             CREATE CAST (int AS marked) WITH FUNCTION mark(int);
+             CREATE DOMAIN sealed AS marked;",
         );
     }
     let proxy = Proxy::start(bank.config());
@@ -74,6 +88,21 @@ fn whatever_may_write_is_a_writer() {
         (&["/* pgring: shard=s1 */ DECLARE c CURSOR FOR SELECT debit()", "FETCH c"], true),
         (&[&format!("PREPARE p1 AS {update_a}"), "EXECUTE p1"], true),
         (&[&format!("PREPARE p2 AS {read_a}"), "EXECUTE p2"], false),
+        (&[&format!("SELECT balance, 1 ### 2 FROM accounts WHERE user_id = {a}")], true),
+        (
+            &[&format!(
+                "SELECT 1 FROM accounts WHERE user_id = {a} ORDER BY 1 OPERATOR(public.###) balance::int"
+            )],
+            true,
+        ),
+        (&[&format!("SELECT * FROM noting WHERE user_id = {a}")], true),
+        (&["/* pgring: shard=s1 */ SELECT * FROM noting"], true),
+        (&["/* pgring: shard=s1 */ SELECT noted(1)"], true),
+        (&[&format!("SELECT balance::int::marked FROM accounts WHERE user_id = {a}")], true),
+        (&[&format!("SELECT CAST(1 AS sealed) FROM accounts WHERE user_id = {a}")], true),
+        (&[&format!("SELECT 1 |+| 2, balance # 1 FROM accounts WHERE user_id = {a}")], false),
+        (&[&format!("SELECT * FROM adding WHERE user_id = {a}")], false),
+        (&["/* pgring: shard=s1 */ SELECT added(1)"], false),
         (&["SAVEPOINT s", &update_a, "ROLLBACK TO s"], false),
         (&["SAVEPOINT s", &update_a, "RELEASE s"], true),
         // What is sent together is not undone by what stands before it.
@@ -93,6 +122,43 @@ fn whatever_may_write_is_a_writer() {
         assert_eq!(said(&mut raw, "COMMIT"), "COMMIT I", "{statements:?}");
         assert_eq!(world.decisions() > before, *writes, "{statements:?}");
         let _ = b;
+    }
+}
+
+/// What PostgreSQL cannot prepare is undone with a savepoint or ended with a chain's link, or it is not;
+/// the tag that the COMMIT has where two shards are changed behind that.
+#[test]
+fn what_cannot_be_prepared_counts_while_it_lasts() {
+    let world = &*WORLD;
+    let _alone = world.alone();
+    let (update_a, update_b) = (world.bank.update(0, 0), world.bank.update(1, 0));
+    let temporary = "/* pgring: shard=s1 */ CREATE TEMP TABLE unprepared (n int)";
+    let cases: &[(&[&str], bool)] = &[
+        (&["NOTIFY x"], false),
+        (&["NOTIFY x", "COMMIT AND CHAIN"], true),
+        (&["NOTIFY x", "ROLLBACK AND CHAIN"], true),
+        (&["SAVEPOINT s", "NOTIFY x", "ROLLBACK TO s"], true),
+        (&["SAVEPOINT s", "NOTIFY x", "RELEASE s"], false),
+        (&["NOTIFY x", "SAVEPOINT s", "NOTIFY x", "ROLLBACK TO s"], false),
+        (&["SAVEPOINT s", "LISTEN x", "ROLLBACK TO s"], true),
+        (&["SAVEPOINT s", "ROLLBACK TO s; NOTIFY x", "ROLLBACK TO s"], false),
+        (&["SAVEPOINT s", temporary, "ROLLBACK TO s"], false),
+    ];
+    for (statements, expect) in cases {
+        let mut raw = world.client();
+        assert_eq!(said(&mut raw, "BEGIN"), "BEGIN T");
+        for sql in *statements {
+            let heard = said(&mut raw, sql);
+            assert!(heard.ends_with(" T"), "{statements:?}: {sql}: {heard}");
+        }
+        let both: Vec<String> = [&update_a, &update_b].iter().map(|sql| said(&mut raw, sql)).collect();
+        let fine = both.iter().all(|heard| heard == "UPDATE 1 T");
+        assert_eq!(fine, *expect, "{statements:?}: {both:?}");
+        assert_eq!(
+            said(&mut raw, "COMMIT"),
+            if *expect { "COMMIT I" } else { "ROLLBACK I" },
+            "{statements:?}"
+        );
     }
 }
 

@@ -2,9 +2,10 @@
 //! that it never will.
 
 use super::asker::{Asked, Asker, Failure};
+use super::witness::{self, Held};
 use crate::session::Database;
 use crate::txn::Xid;
-use crate::txn::recovery::{Decided, Decider, Patience, Step, verdict};
+use crate::txn::recovery::{Decided, Decider, Owner, Patience, Step, Why, author, verdict};
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -12,10 +13,23 @@ use tokio_postgres::error::SqlState;
 /// How long an abort row waits for a decider in flight before somebody looks what keeps it.
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '500ms'";
 
+/// What a decision is looked for.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'s> {
+    pub(super) xid: Xid,
+    pub(super) owner: Owner<'s>,
+    /// Where it is prepared, if recovery has found it.
+    pub(super) found: Option<&'s witness::Place<'s>>,
+    /// Since when its decider may be in flight.
+    pub(super) since: Instant,
+}
+
 /// A row of `pgring.decision`.
+#[derive(PartialEq, Eq)]
 struct Row {
     decided: Decided,
-    owner: Option<String>,
+    /// As it was written; none where the transaction committed without telling its participants.
+    by: Option<String>,
 }
 
 /// What is decided, as far as it is.
@@ -24,32 +38,44 @@ pub(super) async fn ask(
     database: &Database,
     decider: &Asked,
     shard: usize,
-    (xid, owner): (Xid, Option<&str>),
-    in_flight: Instant,
+    subject: &Subject<'_>,
     patience: &Patience,
 ) -> Result<Step, Failure> {
     // Each turn changes what the next one finds, or ends it; others may be faster.
     let (mut flying, mut replicating) = (false, false);
+    // Whom the witness was asked for, and what it said.
+    let mut witness: Option<(String, bool)> = None;
     for _ in 0..MOST_TURNS {
-        let row = decision(decider.client(), xid).await?;
+        let row = decision(decider.client(), subject.xid).await?;
         let known = match &row {
-            // Who asks on behalf of a transaction without participants does not know the owner.
-            Some(row) if owner.is_none() && row.owner.is_some() => Decider::Row(row.decided, Some("")),
-            Some(row) => Decider::Row(row.decided, row.owner.as_deref()),
-            None if flying => Decider::InFlight { since: in_flight.elapsed(), replicating },
+            Some(row) => {
+                let by = row.by.as_deref();
+                let said = witness.as_ref().filter(|(of, _)| Some(of.as_str()) == by).map(|(_, said)| *said);
+                Decider::Row(row.decided, author(by, subject.owner, said))
+            }
+            None if flying => Decider::InFlight { since: subject.since.elapsed(), replicating },
             None => Decider::NoRow,
         };
-        let step = verdict(owner.unwrap_or_default(), known, patience);
+        let step = verdict(known, patience);
         // What has been read may be what its successor knows nothing of.
         decider.is_primary()?;
         match step {
-            Step::InsertAbort => flying = !write_abort(decider.client(), xid, None).await?,
-            Step::ReplaceForged => {
-                _ = write_abort(decider.client(), xid, Some(owner.unwrap_or_default())).await?
+            Step::InsertAbort => flying = !write_abort(decider.client(), subject.xid, None).await?,
+            Step::ReplaceForged => _ = write_abort(decider.client(), subject.xid, row.as_ref()).await?,
+            Step::AskWitness => {
+                let (Some(place), Some(by)) = (subject.found, row.and_then(|row| row.by)) else {
+                    return Ok(Step::Wait(Why::UnknownAuthor));
+                };
+                match witness::look(asker, database, place, subject.xid, &by).await? {
+                    Held::Yes => witness = Some((by, true)),
+                    Held::No => witness = Some((by, false)),
+                    Held::Over => return Ok(Step::Wait(Why::Young)),
+                    Held::Unseen => return Ok(Step::Wait(Why::UnknownAuthor)),
+                }
             }
             Step::TerminateDecider => {
                 let looking = asker.open(database, shard).await?;
-                (flying, replicating) = match end_decider(decider, &looking, xid).await? {
+                (flying, replicating) = match end_decider(decider, &looking, subject.xid).await? {
                     Ended::Over => (false, false),
                     Ended::InFlight => (true, false),
                     Ended::Replicating => (true, true),
@@ -58,30 +84,28 @@ pub(super) async fn ask(
             Step::Commit | Step::RollBack | Step::Wait(_) => return Ok(step),
         }
     }
-    Ok(Step::Wait(crate::txn::recovery::Why::InFlight))
+    Ok(Step::Wait(Why::InFlight))
 }
 
 /// A row written, a row found to be forged, a decider ended: and some for those who are faster.
 const MOST_TURNS: usize = 8;
 
-/// The row, if there is a committed one. One whose transaction committed without telling its
-/// participants is nobody's.
+/// The row, if there is a committed one.
 async fn decision(client: &Client, xid: Xid) -> Result<Option<Row>, tokio_postgres::Error> {
     let statement = "SELECT verdict = 'commit', CASE WHEN participants IS NOT NULL THEN owner::text END \
                      FROM pgring.decision WHERE xid = $1::text::uuid";
     let row = client.query_opt(statement, &[&xid.to_string()]).await?;
     row.map(|row| {
         let decided = if row.try_get(0)? { Decided::Commit } else { Decided::Abort };
-        Ok(Row { decided, owner: row.try_get(1)? })
+        Ok(Row { decided, by: row.try_get(1)? })
     })
     .transpose()
 }
 
-/// Writes an abort row; `owner`, if it may take the place of a row that is no decision of a
-/// transaction of this role's. False: the decider has its own in an open transaction. Otherwise there is
-/// a row by now, this or another one.
-async fn write_abort(client: &Client, xid: Xid, owner: Option<&str>) -> Result<bool, tokio_postgres::Error> {
-    let Err(error) = try_to_write(client, &xid.to_string(), owner).await else { return Ok(true) };
+/// Writes an abort row, in the place of a forged one if there is. False: the decider has its own in an open
+/// transaction. Otherwise there is a row by now, this or another one.
+async fn write_abort(client: &Client, xid: Xid, forged: Option<&Row>) -> Result<bool, tokio_postgres::Error> {
+    let Err(error) = try_to_write(client, &xid.to_string(), forged).await else { return Ok(true) };
     client.batch_execute("ROLLBACK").await?;
     match error.code() {
         Some(&SqlState::UNIQUE_VIOLATION) => Ok(true),
@@ -90,15 +114,16 @@ async fn write_abort(client: &Client, xid: Xid, owner: Option<&str>) -> Result<b
     }
 }
 
-async fn try_to_write(client: &Client, xid: &str, owner: Option<&str>) -> Result<(), tokio_postgres::Error> {
+async fn try_to_write(client: &Client, xid: &str, forged: Option<&Row>) -> Result<(), tokio_postgres::Error> {
     client.batch_execute("BEGIN").await?;
     client.batch_execute(LOCK_TIMEOUT).await?;
     // What others follow must not be taken back by a crash.
     client.batch_execute("SET LOCAL synchronous_commit = on").await?;
-    if let Some(owner) = owner {
+    if let Some(Row { by, .. }) = forged {
+        // The row that was read, and no other: whoever is in doubt destroys nothing.
         let delete = "DELETE FROM pgring.decision WHERE xid = $1::text::uuid AND verdict = 'commit' \
-                      AND (owner IS DISTINCT FROM $2::text::name OR participants IS NULL)";
-        client.execute(delete, &[&xid, &owner]).await?;
+                      AND CASE WHEN participants IS NOT NULL THEN owner::text END IS NOT DISTINCT FROM $2::text";
+        client.execute(delete, &[&xid, by]).await?;
     }
     let insert = "INSERT INTO pgring.decision (xid, verdict, participants) \
                   VALUES ($1::text::uuid, 'abort', '{}')";

@@ -1,7 +1,7 @@
 //! Two-phase commit beside the sessions: what shards need for it, and recovery of what was left.
 //!
 //! A task a shard sees to it that the shard has the objects ([`objects`]), says who it is, looks for
-//! what is prepared there ([`sweep`]) and, as a decider, what its decisions have come to
+//! what is prepared there ([`sweep`], [`witness`]) and, as a decider, what its decisions have come to
 //! ([`review`]). Any number of proxies do so at once; what each step rests on is in
 //! [`crate::txn::recovery`]. Sessions that have lost a decider ask here too ([`decider`]).
 //!
@@ -13,6 +13,7 @@ mod decider;
 pub(super) mod objects;
 mod review;
 mod sweep;
+mod witness;
 
 use super::serve::App;
 use crate::config::{self, Settings};
@@ -20,8 +21,9 @@ use crate::pool::health::{Login, Tls};
 use crate::session::Database;
 use crate::session::two_phase::{Question, RESOLUTION_TIMEOUT};
 use crate::txn::commit::Verdict;
-use crate::txn::recovery::{Patience, resolution};
+use crate::txn::recovery::{Owner, Patience, resolution};
 use asker::Asker;
+use decider::Subject;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use sweep::Sweeper;
@@ -80,8 +82,9 @@ async fn resolve(asker: &Asker, database: &Database, question: &Question) -> Ver
     while began.elapsed() < RESOLUTION_TIMEOUT {
         let asking = async {
             let decider = asker.open(database, shard).await?;
-            let of = (question.xid, question.owner.as_deref());
-            decider::ask(asker, database, &decider, shard, of, began, &patience).await
+            let owner = Owner::Then(question.owner.as_deref());
+            let subject = Subject { xid: question.xid, owner, found: None, since: began };
+            decider::ask(asker, database, &decider, shard, &subject, &patience).await
         };
         match tokio::time::timeout(asker.timeout, asking).await {
             Ok(Ok(step)) => {

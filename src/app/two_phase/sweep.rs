@@ -1,13 +1,15 @@
 //! What is prepared on a shard, and what becomes of it.
 
 use super::asker::{Asked, Asker, Failure, Others, shard_of};
+use super::decider::Subject;
+use super::witness::Place;
 use super::{decider, objects, patience, review};
 use crate::backend::quoted;
 use crate::session::Database;
 use crate::session::two_phase::Ability;
 use crate::telemetry::Metrics;
 use crate::telemetry::snapshot::TransactionRow;
-use crate::txn::recovery::{Patience, Step, Why, step};
+use crate::txn::recovery::{Decider, Owner, Patience, Step, Why, step};
 use crate::txn::{Gid, Participant};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -45,7 +47,10 @@ enum Hindrance {
 struct Prepared {
     gid: Gid,
     name: String,
-    owner: String,
+    /// The server's own number of it.
+    transaction: String,
+    /// As the shard calls it now; none if the role was dropped.
+    owner: Option<String>,
     age: Duration,
 }
 
@@ -192,9 +197,9 @@ impl Sweeper {
                 None => match self.settle(database, client, &prepared, &patience).await {
                     Ok(Step::Commit | Step::RollBack) => continue,
                     Ok(Step::Wait(why)) => ("undecided", words(why)),
-                    Ok(Step::InsertAbort | Step::ReplaceForged | Step::TerminateDecider) => {
-                        ("undecided", words(Why::InFlight))
-                    }
+                    Ok(
+                        Step::InsertAbort | Step::ReplaceForged | Step::AskWitness | Step::TerminateDecider,
+                    ) => ("undecided", words(Why::InFlight)),
                     Err(Hindrance::Undecided(why)) => ("undecided", why),
                     Err(Hindrance::NotDone(state, why)) => (state, why),
                     Err(Hindrance::Lost(state, why)) => {
@@ -252,18 +257,18 @@ impl Sweeper {
         patience: &Patience,
     ) -> Result<Step, Hindrance> {
         let Some(shard) = shard_of(database, &prepared.gid.decider) else {
-            return Ok(step(
-                prepared.age,
-                &prepared.owner,
-                crate::txn::recovery::Decider::UnknownIdentity,
-                patience,
-            ));
+            return Ok(step(prepared.age, Decider::UnknownIdentity, patience));
         };
         let asked = async {
             let decider = self.others.get(&self.asker, database, shard).await?;
-            let of = (prepared.gid.xid, Some(prepared.owner.as_str()));
-            let since = Instant::now().checked_sub(prepared.age).unwrap_or_else(Instant::now);
-            decider::ask(&self.asker, database, decider, shard, of, since, patience).await
+            let place = Place { shard: self.shard, gid: &prepared.name, transaction: &prepared.transaction };
+            let subject = Subject {
+                xid: prepared.gid.xid,
+                owner: Owner::Now(prepared.owner.as_deref()),
+                found: Some(&place),
+                since: Instant::now().checked_sub(prepared.age).unwrap_or_else(Instant::now),
+            };
+            decider::ask(&self.asker, database, decider, shard, &subject, patience).await
         };
         // Dropped in the middle a connection is in an unknown state.
         let asked = tokio::time::timeout(self.asker.timeout, asked).await;
@@ -303,7 +308,16 @@ impl Sweeper {
                 }
                 Ok(verdict)
             }
-            Ok(Err(error)) => Err(Hindrance::NotDone(state, crate::pool::health::connector::cause(&error))),
+            Ok(Err(error)) => {
+                let why = crate::pool::health::connector::cause(&error);
+                Err(Hindrance::NotDone(
+                    state,
+                    match prepared.owner {
+                        Some(_) => why,
+                        None => format!("a superuser, since its role was dropped: {why}"),
+                    },
+                ))
+            }
         }
     }
 }
@@ -315,6 +329,7 @@ fn words(why: Why) -> String {
         Why::Replicating => "a standby of the deciding shard",
         Why::Unreachable => "the deciding shard, which does not answer",
         Why::UnknownDecider => "a deciding shard that is not configured here",
+        Why::UnknownAuthor => "a sight of whose the decision is",
     }
     .to_owned()
 }
@@ -358,7 +373,7 @@ async fn ability(client: &Client) -> Result<Ability, Failure> {
 
 /// What our cluster has prepared in this database. What others have is not even looked at.
 async fn prepared(client: &Client, cluster: &str) -> Result<Vec<Prepared>, tokio_postgres::Error> {
-    let statement = "SELECT gid, owner::text, \
+    let statement = "SELECT gid, owner::text, transaction::text, \
                      greatest(extract(epoch FROM pg_catalog.clock_timestamp() - prepared), 0)::float8 \
                      FROM pg_catalog.pg_prepared_xacts \
                      WHERE database = pg_catalog.current_database() AND pg_catalog.starts_with(gid, $1) \
@@ -368,15 +383,18 @@ async fn prepared(client: &Client, cluster: &str) -> Result<Vec<Prepared>, tokio
     for row in rows {
         let name: String = row.try_get(0)?;
         let Some(gid) = Gid::parse(&name, cluster) else { continue };
-        let age = Duration::try_from_secs_f64(row.try_get(2)?).unwrap_or_default();
-        found.push(Prepared { gid, name, owner: row.try_get(1)?, age });
+        let age = Duration::try_from_secs_f64(row.try_get(3)?).unwrap_or_default();
+        found.push(Prepared { gid, name, owner: row.try_get(1)?, transaction: row.try_get(2)?, age });
     }
     Ok(found)
 }
 
-/// `COMMIT PREPARED` or `ROLLBACK PREPARED`, as the owner; false when somebody else was faster.
+/// `COMMIT PREPARED` or `ROLLBACK PREPARED`, as the owner, or as what one is if there is none any more;
+/// false when somebody else was faster.
 async fn finish(client: &Client, verb: &str, prepared: &Prepared) -> Result<bool, tokio_postgres::Error> {
-    client.batch_execute(&format!("SET ROLE {}", quoted(&prepared.owner))).await?;
+    if let Some(owner) = &prepared.owner {
+        client.batch_execute(&format!("SET ROLE {}", quoted(owner))).await?;
+    }
     let gid = prepared.name.replace('\'', "''");
     let outcome = client.batch_execute(&format!("{verb} PREPARED '{gid}'")).await;
     client.batch_execute("RESET ROLE").await?;

@@ -288,7 +288,7 @@ fn an_unknown_user_looks_like_a_known_one() {
 fn what_the_client_is_told() {
     let check = |error: AuthError, code: &str, message: &str| {
         let told = error.client_error("joe");
-        assert_eq!((told.code.0, &*told.message), (code, message));
+        assert_eq!((told.code.as_str(), &*told.message), (code, message));
     };
     check(AuthError::Refused, "28P01", "password authentication failed for user \"joe\"");
     check(AuthError::Malformed("x"), "08P01", "malformed SCRAM message");

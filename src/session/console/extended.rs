@@ -119,7 +119,7 @@ impl Session {
         }
         if !names.portal.is_empty() && talk.portals.contains_key(names.portal) {
             return Err(ClientError::error(
-                SqlState("42P03"),
+                SqlState::new("42P03"),
                 format!("portal \"{}\" already exists", named(names.portal)),
             )
             .into());
@@ -159,7 +159,7 @@ impl Session {
             Some(rest) if rest.columns.is_some() => rest,
             Some(_) => {
                 return Err(ClientError::error(
-                    SqlState("55000"),
+                    SqlState::new("55000"),
                     format!("portal \"{}\" cannot be run", named(execute.portal)),
                 )
                 .into());

@@ -283,7 +283,7 @@ impl Talk {
                 ))
             }
             (TransactionStep::Begin, TxStatus::Open) => {
-                Ok((tag, warning(SqlState("25001"), "there is already a transaction in progress")))
+                Ok((tag, warning(SqlState::new("25001"), "there is already a transaction in progress")))
             }
             (TransactionStep::Begin, TxStatus::Idle) => {
                 self.transaction = TxStatus::Open;

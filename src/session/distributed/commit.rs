@@ -13,7 +13,7 @@
 
 use super::Fault;
 use super::ask::Asking;
-use super::drive::Discard;
+use super::drive::{Discard, LastWord};
 use super::team::Member;
 use crate::backend::{ServerError, quoted};
 use crate::error::{ClientError, SqlState};
@@ -191,7 +191,7 @@ impl Session {
                         sent = SystemTime::now();
                     }
                     let text = |shard, work| text_of(shard, work, names.as_ref());
-                    let (mut team, failed) = self.run_round(members, &works, text).await?;
+                    let (mut team, lost, failed) = self.run_round(members, &works, text).await?;
                     fault = fault.or(failed);
                     note_owners(&mut team, &works, &mut owners);
                     if owners.len() > 1 && fault.is_none() {
@@ -199,7 +199,10 @@ impl Session {
                     }
                     for (shard, work) in &works {
                         let at = team.iter().position(|member| member.held.shard == *shard);
-                        let mut outcome = at.map_or(Outcome::Lost, |at| outcome_of(*work, &team[at].branch));
+                        let mut outcome = match at {
+                            Some(at) => outcome_of(*work, &team[at].branch),
+                            None => lost_outcome(*work, lost.iter().find(|word| word.shard == *shard)),
+                        };
                         if let (Some(at), Outcome::Done) = (at, outcome) {
                             self.keep_changes(*work, &mut team[at]);
                             if *work == Work::Complete && owners.len() > 1 {
@@ -279,14 +282,14 @@ impl Session {
         }
     }
 
-    /// Has some of the servers do something; they, less those that were lost, and the first thing that
-    /// went wrong.
+    /// Has some of the servers do something; they, less those that were lost, what these have said, and
+    /// the first thing that went wrong.
     async fn run_round(
         &mut self,
         members: &mut Vec<Member>,
         works: &[(ShardId, Work)],
         text: impl Fn(ShardId, Work) -> (Option<String>, String),
-    ) -> Result<(Vec<Member>, Option<Fault>), Fault> {
+    ) -> Result<(Vec<Member>, Vec<LastWord>, Option<Fault>), Fault> {
         fail_point(works, "before");
         let mut bound = Buffer::new();
         bound.put(&[0; 6]);
@@ -317,12 +320,13 @@ impl Session {
             let _ = std::future::poll_fn(|cx| std::task::Poll::Ready(member.held.lease.poll_drain(cx))).await;
         }
         fail_point(works, "sent");
-        let driven = self.drive(&mut team, &mut Discard, false).await;
+        let mut lost = Vec::new();
+        let driven = self.drive_noting(&mut team, &mut Discard, false, &mut lost).await;
         fail_point(works, "after");
         match driven {
-            Ok(()) => Ok((team, None)),
+            Ok(()) => Ok((team, lost, None)),
             Err(Fault::End(end)) => Err(Fault::End(end)),
-            Err(fault) => Ok((team, Some(fault))),
+            Err(fault) => Ok((team, lost, Some(fault))),
         }
     }
 
@@ -482,6 +486,21 @@ fn outcome_of(work: Work, branch: &Branch) -> Outcome {
         Some(Ended::Complete(said)) if **said == *tag => Outcome::Done,
         Some(_) => Outcome::Refused,
         None => Outcome::Lost,
+    }
+}
+
+/// What came of it on a server that was lost. That a commit is done, and that it will not be, may have
+/// been said before: behind its record in the log PostgreSQL (`CommitTransaction`, `SyncRepWaitForLSN`)
+/// says nothing any more but that it is done.
+fn lost_outcome(work: Work, said: Option<&LastWord>) -> Outcome {
+    match (work, said) {
+        (Work::CommitReader | Work::CommitOne | Work::CommitDecider, Some(said)) => {
+            match outcome_of(work, &said.branch) {
+                Outcome::Lost if said.ended => Outcome::Refused,
+                known => known,
+            }
+        }
+        _ => Outcome::Lost,
     }
 }
 

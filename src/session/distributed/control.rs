@@ -10,16 +10,20 @@ use crate::execute::Branch;
 use crate::session::attach::{Unattached, server_refusal};
 use crate::session::ready::Effect;
 use crate::session::reworded::Reworded;
+use crate::session::settings::statement_texts;
 use crate::session::state::Session;
-use crate::session::transaction::{Own, changes, is_characteristic, no_savepoint};
+use crate::session::transaction::{
+    Own, begin_tag, begun_already, changes, is_characteristic, is_of_constraints, no_savepoint, options_of,
+};
 use crate::sql::{Kind, Shape, Statement};
-use crate::txn::{Change, Phase};
-use crate::wire::{Buffer, TxStatus};
+use crate::txn::{Change, Phase, says_read_only};
+use crate::wire::{self, Buffer, TxStatus};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Session {
-    /// Has to run on every server of the transaction.
+    /// Has to run on every server of the transaction, or to be put to its only one in other words: with
+    /// what that would begin the next one of a chain, if this one has failed, is not known.
     pub(in crate::session) fn concerns_company(&self, kind: &Kind) -> bool {
         let everyone = matches!(
             kind,
@@ -29,24 +33,44 @@ impl Session {
                 | Kind::RollbackTo(_)
                 | Kind::Release(_)
                 | Kind::SetTransaction
+                | Kind::Begin
         );
         let setting = match kind {
             Kind::Set { name, .. } | Kind::Reset { name } => !name.starts_with("pgring."),
             Kind::ResetAll => true,
             _ => false,
         };
-        (everyone || setting) && self.has_company()
+        let chains = matches!(kind, Kind::Commit { chain: true } | Kind::Rollback { chain: true });
+        let chains_failed =
+            chains && self.has_failed_on_server() && (self.tx.is_retold() || !self.database.is_one_shard());
+        (everyone || setting) && self.has_company() || chains_failed
     }
 
     /// What concerns several servers has no place among statements that one runs as one message.
-    pub(in crate::session) fn refuse_control_among_others(&self, shape: &Shape) -> Result<(), ClientError> {
+    pub(in crate::session) fn refuse_control_among_others(
+        &self,
+        shape: &Shape,
+        text: &[u8],
+    ) -> Result<(), ClientError> {
         if !self.has_company() {
             return Ok(());
         }
+        // One that says nothing but that there is a transaction reaches whom it may.
+        let begins = |statement: &Statement| statement.kind == Kind::Begin;
+        let texts = || statement_texts(text, shape.statements.len(), self.standard_conforming_strings);
+        let says_more = shape.statements.iter().any(begins)
+            && shape
+                .statements
+                .iter()
+                .zip(texts())
+                .any(|(one, text)| begins(one) && options_of(&text).is_some());
         let sets = |statement: &Statement| matches!(statement.kind, Kind::SetConfig(_));
-        let concerns = |statement: &Statement| self.concerns_company(&statement.kind) || sets(statement);
+        let concerns = |statement: &Statement| {
+            let everyone = self.concerns_company(&statement.kind) && !begins(statement);
+            everyone || sets(statement)
+        };
         if shape.statements.iter().any(sets)
-            || shape.statements.len() > 1 && shape.statements.iter().any(concerns)
+            || shape.statements.len() > 1 && (says_more || shape.statements.iter().any(concerns))
         {
             return Err(ClientError::refused(
                 "the transaction is on several shards, and this would reach only one of them",
@@ -68,6 +92,27 @@ impl Session {
         {
             // The servers that are left may know it, but a part of the transaction is lost.
             return Ok(Own::Error(no_savepoint(name)));
+        }
+        if matches!(statement.kind, Kind::Commit { .. } | Kind::Rollback { .. })
+            && self.has_failed_on_server()
+        {
+            self.tx.fail();
+        }
+        if statement.kind == Kind::Begin {
+            return self.begin_company_again(&source).await;
+        }
+        if statement.kind == Kind::SetTransaction || is_characteristic(&statement.kind) {
+            self.refuse_read_only(&source)?;
+        }
+        if matches!(statement.kind, Kind::Commit { chain: true })
+            && !self.tx.is_failed()
+            && self.tx.alters_defaults()
+        {
+            // The next one would begin by them.
+            return Ok(Own::Error(ClientError::refused(
+                "COMMIT AND CHAIN in a transaction on several shards that has set how transactions begin",
+                "Send COMMIT, and BEGIN with the options that it is to have.",
+            )));
         }
         self.registration.control.says(source.as_bytes());
         let commits = matches!(statement.kind, Kind::Commit { .. }) && !self.tx.is_failed();
@@ -110,6 +155,32 @@ impl Session {
         }
     }
 
+    /// On its way to be prepared a transaction writes, on each shard that it has changed.
+    fn refuse_read_only(&self, source: &str) -> Result<(), ClientError> {
+        if !self.tx.has_several_writers() || says_read_only(source) != Some(true) {
+            return Ok(());
+        }
+        Err(ClientError::refused(
+            "a transaction that may have written on several shards cannot become read only",
+            "Commit first.",
+        ))
+    }
+
+    /// `BEGIN` in a transaction that there is already: its options are that one's from now on.
+    async fn begin_company_again(&mut self, source: &str) -> Result<Own, Unattached> {
+        if let Some(options) = options_of(source) {
+            self.refuse_read_only(&options)?;
+            self.registration.control.says(options.as_bytes());
+            if let Err(fault) = self.on_company(&options, false).await {
+                self.tx.fail();
+                self.say_with(|out| wire::put_warning(out, &begun_already()));
+                return self.told(fault);
+            }
+            self.take_effect_now(Effect::Characterise(options));
+        }
+        Ok(Own::Warned(begun_already(), begin_tag(source.as_bytes())))
+    }
+
     /// Back to what the session began with, which the servers do not know.
     async fn reset_company(&mut self, reworded: &Reworded) -> Result<Own, Unattached> {
         for statement in &reworded.statements {
@@ -129,12 +200,9 @@ impl Session {
             Kind::Release(name) => (Effect::Release(name.clone()), "RELEASE"),
             Kind::Reset { name } => (Effect::Changes(vec![Change::Reset(name.clone())]), "RESET"),
             Kind::ResetAll => (Effect::Changes(vec![Change::ResetAll]), "RESET"),
-            Kind::SetTransaction => {
-                let constraints =
-                    source.split_whitespace().nth(1).is_some_and(|w| w.eq_ignore_ascii_case("constraints"));
-                (Effect::Note(source), if constraints { "SET CONSTRAINTS" } else { "SET" })
-            }
-            kind if is_characteristic(kind) => (Effect::Note(source), "SET"),
+            Kind::SetTransaction if is_of_constraints(&source) => (Effect::Note(source), "SET CONSTRAINTS"),
+            Kind::SetTransaction => (Effect::Characterise(source), "SET"),
+            kind if is_characteristic(kind) => (Effect::Characterise(source), "SET"),
             kind => (Effect::Changes(changes(kind, &source)), "SET"),
         };
         self.take_effect_now(effect);
@@ -173,7 +241,8 @@ impl Session {
         self.settings_changed();
     }
 
-    /// All servers of the transaction.
+    /// All servers of the transaction. Nothing may be under way, and what was sent has had its `Sync`:
+    /// who has part in it is known by what the servers have said.
     fn gather_company(&mut self) -> Vec<Member> {
         if let Some(held) = self.held.take() {
             self.registration.control.detached();

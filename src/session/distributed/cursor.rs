@@ -35,7 +35,7 @@ pub(in crate::session) struct Cursor {
 }
 
 fn exists(name: &str) -> ClientError {
-    ClientError::error(SqlState("42P03"), format!("cursor \"{name}\" already exists"))
+    ClientError::error(SqlState::new("42P03"), format!("cursor \"{name}\" already exists"))
 }
 
 fn alone() -> ClientError {
@@ -339,5 +339,5 @@ impl Session {
 
 fn no_cursor(name: &[u8]) -> ClientError {
     let name = String::from_utf8_lossy(name);
-    ClientError::error(SqlState("34000"), format!("cursor \"{name}\" does not exist"))
+    ClientError::error(SqlState::new("34000"), format!("cursor \"{name}\" does not exist"))
 }

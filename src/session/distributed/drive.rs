@@ -9,6 +9,8 @@ use super::team::Member;
 use crate::backend::ServerError;
 use crate::error::{ClientError, SqlState};
 use crate::execute::{Branch, Outcome, Step};
+use crate::ring::ShardId;
+use crate::session::attach::is_certain;
 use crate::session::state::{End, Session};
 use crate::txn::Phase;
 use crate::wire::{self, Buffer, TxStatus};
@@ -81,6 +83,14 @@ impl Flow for Discard {
     fn end(&mut self, _: usize) {}
 }
 
+/// What a server has said before it was lost.
+pub(super) struct LastWord {
+    pub shard: ShardId,
+    pub branch: Branch,
+    /// That it ends, and with it whatever it has not told to be done.
+    pub ended: bool,
+}
+
 /// Why driving has stopped.
 enum Halt {
     /// Every server is done.
@@ -108,6 +118,17 @@ impl Session {
         members: &mut Vec<Member>,
         flow: &mut dyn Flow,
         hasty: bool,
+    ) -> Result<(), Fault> {
+        self.drive_noting(members, flow, hasty, &mut Vec::new()).await
+    }
+
+    /// As [`Session::drive`]; what those that were lost have said last.
+    pub(super) async fn drive_noting(
+        &mut self,
+        members: &mut Vec<Member>,
+        flow: &mut dyn Flow,
+        hasty: bool,
+        lost: &mut Vec<LastWord>,
     ) -> Result<(), Fault> {
         if self.ending != Ending::Settled {
             self.team_up(members);
@@ -137,8 +158,11 @@ impl Session {
                     fault.get_or_insert_with(|| self.failure(frame));
                 }
                 Halt::Lost(at, error) => {
-                    let lost = self.member_lost(members.remove(at), &error);
-                    fault.get_or_insert(Fault::Own(lost));
+                    let mut member = members.remove(at);
+                    let branch = std::mem::take(&mut member.branch);
+                    lost.push(LastWord { shard: member.held.shard, branch, ended: is_certain(&error) });
+                    let told = self.member_lost(member, &error);
+                    fault.get_or_insert(Fault::Own(told));
                     if self.ending != Ending::Settled {
                         self.team_up(members);
                     }

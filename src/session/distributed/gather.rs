@@ -16,6 +16,7 @@ use super::team::Member;
 use crate::backend::{Server, ServerError};
 use crate::error::{ClientError, SqlState};
 use crate::execute::Branch;
+use crate::pool::Caller;
 use crate::ring::ShardId;
 use crate::session::reads::Servers;
 use crate::session::state::Session;
@@ -298,8 +299,9 @@ impl Session {
             std::mem::take(&mut self.parked).into_iter().partition(|held| held.shard == shard);
         self.parked = others;
         let source = std::mem::take(&mut self.source);
+        let asked_as = std::mem::replace(&mut self.asks_as, Caller::Inside);
         let outcome = self.assemble(&[shard]).await;
-        self.source = source;
+        (self.source, self.asks_as) = (source, asked_as.max(Caller::Underway));
         self.parked.append(&mut same);
         self.held = held;
         outcome

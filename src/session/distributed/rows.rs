@@ -223,7 +223,7 @@ impl Session {
         match read {
             Some(count) if count >= 0 => Ok(Some(count.unsigned_abs())),
             Some(_) => {
-                Err(ClientError::error(SqlState("2201W"), format!("{what} must not be negative")).into())
+                Err(ClientError::error(SqlState::new("2201W"), format!("{what} must not be negative")).into())
             }
             None => Err(ClientError::refused(
                 format!("the parameter of {what} is not an integer"),

@@ -5,6 +5,7 @@ use super::ask::Asking;
 use super::drive::Discard;
 use crate::config::PoolMode;
 use crate::execute::Branch;
+use crate::pool::Caller;
 use crate::ring::ShardId;
 use crate::session::attach::Unattached;
 use crate::session::company::put_refusal;
@@ -34,6 +35,7 @@ impl Session {
                 self.disband(members);
                 return Err(error.into());
             }
+            self.asks_as = self.asks_as.max(Caller::Underway);
         }
         if members.len() > 1 {
             self.registration.control.gathers(&members);
@@ -55,6 +57,7 @@ impl Session {
     /// The servers go where they belong: back to the pool, or wherever the session keeps them.
     pub(super) fn disband(&mut self, members: Vec<Member>) {
         self.registration.control.teams_up(Vec::new());
+        self.asks_as = Caller::Anybody;
         let session_mode = self.directory.pool.mode == PoolMode::Session;
         let mut own = self.held.take();
         let in_doubt = std::mem::take(&mut self.in_doubt);

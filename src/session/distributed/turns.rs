@@ -11,7 +11,7 @@ use crate::error::{ClientError, SqlState};
 use crate::route::{self, Parameters, Request, Route, Why};
 use crate::session::attach::Unattached;
 use crate::session::state::Session;
-use crate::session::transaction::{Own, begin_tag, failed_transaction};
+use crate::session::transaction::{Own, begin_tag, begun_already, failed_transaction};
 use crate::sql::{Access, Kind, Lexed, Shape, Statement, Target, TokenKind, is_readable, tokenize};
 use crate::txn::Phase;
 use crate::wire;
@@ -152,10 +152,11 @@ impl Session {
                 self.answer(&Own::Warned(none, if commits { "COMMIT" } else { "ROLLBACK" }), true);
                 Ok(true)
             }
-            Kind::Begin if self.tx.phase() == Phase::Open => {
-                let already =
-                    ClientError::error(SqlState("25001"), "there is already a transaction in progress");
-                self.answer(&Own::Warned(already, begin_tag(turn.source.as_bytes())), true);
+            Kind::Begin
+                if self.tx.phase() == Phase::Open
+                    && !has_options(turn.source.as_bytes(), self.standard_conforming_strings) =>
+            {
+                self.answer(&Own::Warned(begun_already(), begin_tag(turn.source.as_bytes())), true);
                 Ok(true)
             }
             kind if *implicit => {

@@ -44,6 +44,13 @@ fn builtin(name: &str) -> Effect {
         "nextval" | "setval" | "pg_sequence_last_value" => Effect::Home(None),
         "currval" | "lastval" => Effect::Home(Some(Pin::Sequence)),
         "setseed" => Effect::Home(Some(Pin::Seed)),
+        "pg_backup_start"
+        | "pg_start_backup"
+        | "pg_copy_logical_replication_slot"
+        | "pg_copy_physical_replication_slot"
+        | "pg_create_logical_replication_slot"
+        | "pg_create_physical_replication_slot"
+        | "pg_replication_origin_session_setup" => Effect::Home(Some(Pin::Replication)),
         "pg_advisory_lock"
         | "pg_advisory_lock_shared"
         | "pg_try_advisory_lock"
@@ -228,7 +235,7 @@ pub(super) fn stronger(one: Option<Pin>, other: Option<Pin>) -> Option<Pin> {
         Pin::Call => 2,
         Pin::Setting | Pin::Code => 3,
         Pin::Sequence => 4,
-        Pin::Load | Pin::Seed | Pin::Unread => 5,
+        Pin::Load | Pin::Seed | Pin::Replication | Pin::Unread => 5,
     };
     one.into_iter().chain(other).max_by_key(rank)
 }

@@ -414,7 +414,8 @@ impl Reader<'_> {
             analyzer.read(&tree);
             let into =
                 analyzer.into.map(|temporary| temporary || into_table(tokens, range, self.cx) == Some(true));
-            let reads = !analyzer.writes && kind == Kind::Query && into.is_none();
+            let hidden = self.cx.schema.volatility().is_hidden_in(tokens, range.clone());
+            let reads = !analyzer.writes && !hidden && kind == Kind::Query && into.is_none();
             let access = if reads { Access::Read } else { Access::Write };
             let at_primary = analyzer.at_primary;
             let pin = functions::stronger(analyzer.pin, sets_by_update(tokens, range));
@@ -450,7 +451,8 @@ impl Reader<'_> {
             analyzer.read(&tree);
             // A table that is not known may be a view.
             let known = !self.cx.unknown.replace(false);
-            let reads = !analyzer.writes && analyzer.into.is_none() && analyzer.pin.is_none();
+            let hidden = self.cx.schema.volatility().is_hidden_in(self.tokens, range.clone());
+            let reads = !analyzer.writes && !hidden && analyzer.into.is_none() && analyzer.pin.is_none();
             let readable = !analyzer.refusals.is_unreadable();
             let at_primary = analyzer.at_primary;
             // Asked in any case: it puts the views' trees away on this stack.

@@ -101,6 +101,7 @@ impl<'a> Analyzer<'a> {
             self.refusals.unreadable();
             return Output::default();
         }
+        self.writes |= self.cx.schema.volatility().is_hidden_in_definition(definition);
         let Some((statement, depth)) = definition_tree(definition) else {
             self.refusals.unreadable();
             return Output::default();

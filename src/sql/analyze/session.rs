@@ -27,6 +27,11 @@ pub(super) fn classify(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Stat
             Kind::Release(tokens.identifier(start + at)?)
         }
         "prepare" if tokens.is_word(start + 1, "transaction") => Kind::TwoPhase,
+        "set" if end - start > 3 && tokens.are_words(end - 2, &["from", "current"]) => {
+            // To a value that only its server knows.
+            let pin = Some(Pin::Setting);
+            return Some(Statement { pin, ..plain(Kind::Other, Target::Nothing, Access::Write) });
+        }
         "set" => set(tokens, range)?,
         "reset" => reset(tokens, range)?,
         "show" => show(tokens, range),

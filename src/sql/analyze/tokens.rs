@@ -215,7 +215,7 @@ impl<'t> Tokens<'t> {
 }
 
 /// An identifier as it stands in the catalogs.
-pub(in crate::sql) fn fold(identifier: &str, quoted: bool) -> String {
+pub fn fold(identifier: &str, quoted: bool) -> String {
     let mut name = if quoted { identifier.to_owned() } else { identifier.to_ascii_lowercase() };
     if name.len() > IDENTIFIER_BYTES {
         let cut = (0..=IDENTIFIER_BYTES).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);

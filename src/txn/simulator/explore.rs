@@ -1,6 +1,6 @@
 //! Every order there is of what may happen, breadth first: a transaction of two shards, two
 //! recovery processes beside its coordinator, and so many faults. A fault is a break of a connection,
-//! a refusal, a process's or a server's death, a failover, silence, or a forged row.
+//! a refusal, a process's or a server's death, a failover, silence, a forged row, or a role that is renamed.
 
 use super::world::{Begin, Mutation, SERVERS, Setup, World};
 use super::{Chance, HEALING, PROGRESS};

@@ -254,6 +254,12 @@ fn a_forged_row_is_not_believed() {
     check(Mutation::OwnerUnchecked, Scope::FAULT, DURABLE, 500);
 }
 
+/// Nor is a true one taken for forged, whatever its role is called by now.
+#[test]
+fn a_renamed_role_has_decided() {
+    check(Mutation::NamesStay, Scope::FAULT, ATOMICITY, 500);
+}
+
 #[test]
 fn a_definite_answer_is_true() {
     check(Mutation::LostIsRefused, Scope::FAULT, ATOMICITY, 500);

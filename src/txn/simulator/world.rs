@@ -18,8 +18,8 @@ mod sessions;
 use super::super::commit::{Answer, Coordinator, Outcome, Step as Next, Verdict, Work};
 use super::super::gid::Gid;
 use super::super::recovery::{
-    Decided, Decider, Patience, Review, Stage, Step, Testimony, Trace, is_lost, resolution, review,
-    testimony, verdict,
+    Author, Decided, Decider, Owner, Patience, Review, Stage, Step, Testimony, Trace, author, is_lost,
+    resolution, review, testimony, verdict,
 };
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
@@ -64,6 +64,8 @@ pub(super) enum Mutation {
     UnreachableIsNoRow,
     /// Whoever has written a row is believed.
     OwnerUnchecked,
+    /// Who is called otherwise now is taken for somebody else.
+    NamesStay,
     /// Recovery asks the shard at the decider's old place in the configuration.
     ByPosition,
     /// Recovery takes every cluster's gids for its own.
@@ -225,6 +227,8 @@ pub(super) struct Tx {
     pub(super) told: Told,
     /// The decision's insert has been acknowledged.
     acknowledged: bool,
+    /// Its role is called otherwise by now.
+    renamed: bool,
     /// A failover has lost something of it.
     pub(super) lossy: bool,
     /// Somebody has cried that a shard lost its part.
@@ -237,6 +241,7 @@ pub(super) enum Asking {
     Look,
     InsertAbort,
     ReplaceForged,
+    Witness,
     Terminate,
 }
 
@@ -329,7 +334,7 @@ pub(super) enum Job {
 impl Job {
     fn writes(self) -> bool {
         match self {
-            Job::Verdict { asking, .. } => asking != Asking::Look,
+            Job::Verdict { asking, .. } => !matches!(asking, Asking::Look | Asking::Witness),
             Job::Finish { .. }
             | Job::Mark { .. }
             | Job::Remove { .. }
@@ -374,6 +379,7 @@ pub(super) enum Event {
     Blind(usize),
     Kill(usize),
     Forge(usize),
+    Rename(usize),
 }
 
 impl Event {
@@ -503,6 +509,7 @@ impl World {
             slow: false,
             told: Told::Nothing,
             acknowledged: begin.decided.is_some(),
+            renamed: false,
             lossy: false,
             alarm: false,
         });
@@ -603,6 +610,10 @@ impl World {
         if faults && visible && self.part(tx.decider, at).row == Row::None && !self.in_flight(at) {
             events.push(Event::Forge(at));
         }
+        // Before that the names are compared as they are then.
+        if faults && visible && !tx.renamed {
+            events.push(Event::Rename(at));
+        }
     }
 
     fn starts(&self, process: usize, at: usize, events: &mut Vec<Event>) {
@@ -692,6 +703,7 @@ impl World {
                 let part = Part { row: Row::Forged, row_old: false, ..*self.part(decider, tx) };
                 self.write(decider, tx, part);
             }
+            Event::Rename(tx) => self.txs[tx].renamed = true,
         }
         self.check();
     }

@@ -1,7 +1,7 @@
 //! What a statement is to its session.
 
 use super::*;
-use crate::sql::{Access, ConfigCall, Statement};
+use crate::sql::{Access, ConfigCall, Hidden, Statement, Volatility};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -173,6 +173,8 @@ fn pins() {
         ("SET seed = 0.5", Some(Pin::Seed)),
         ("SELECT set_config('seed', '0.5', false)", Some(Pin::Seed)),
         ("SELECT setseed(0.5)", Some(Pin::Seed)),
+        ("SELECT pg_replication_origin_session_setup('o')", Some(Pin::Replication)),
+        ("SELECT pg_catalog.pg_backup_start('b', true)", Some(Pin::Replication)),
         ("SELECT dblink_connect('c', 'dbname=x')", Some(Pin::Unread)),
         ("SELECT query_to_xml('SELECT set_config(''a'', ''b'', false)', true, true, '')", Some(Pin::Call)),
         ("SELECT * FROM ts_stat('SELECT to_tsvector(''a'')')", Some(Pin::Call)),
@@ -239,7 +241,10 @@ fn access() {
 fn reads_are_proven() {
     let steady = ["lower", "slugify", "top_users", "inet_server_port", "txid_current"];
     let steady: HashSet<String> = steady.iter().map(|&name| name.to_owned()).collect();
-    let proof = || schema().with_steady(Arc::new(steady.clone())).to_prove_reads();
+    let hidden = [Hidden::Operator("###".to_owned()), Hidden::CastTo("mood".to_owned())];
+    let proof = || {
+        schema().with_volatility(Arc::new(Volatility::new(steady.clone(), hidden.clone()))).to_prove_reads()
+    };
     for (sql, expect) in [
         ("SELECT * FROM jobs", true),
         ("SELECT random(), now(), inet_server_port()", true),
@@ -252,6 +257,9 @@ fn reads_are_proven() {
         ("SELECT txid_current()", false),
         ("SELECT unknown_function()", false),
         ("SELECT * FROM jobs FOR UPDATE", false),
+        ("SELECT * FROM jobs FOR KEY SHARE", false),
+        ("SELECT 1 ### 2 FROM jobs", false),
+        ("SELECT name::mood FROM jobs", false),
         ("SELECT * FROM no_such_table", false),
         ("SELECT * FROM broken_view", false),
         ("SELECT * FROM pg_stat_activity", false),

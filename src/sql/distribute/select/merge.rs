@@ -162,8 +162,10 @@ pub(super) fn order(question: &Question<'_>, range: &Range<usize>) -> Option<Ord
     let key = SortKey { descending, nulls_first: nulls_first.unwrap_or(descending), bytewise: false };
     let (expression, suffix) = (range.start..end, end..range.end);
     let (mut item, mut of_star) = (None, None);
-    if expression.len() == 1 {
-        let at = expression.start;
+    // PostgreSQL's grammar drops parentheses: `(1)` is a position, `(n)` may be a name of the list.
+    let inner = super::unwrapped(tokens, expression.clone());
+    if inner.len() == 1 {
+        let at = inner.start;
         if let Some(name) = column_name(tokens, at) {
             item = named_item(question, &name)?;
         } else if tokens.kind(at) == Some(TokenKind::Integer) {

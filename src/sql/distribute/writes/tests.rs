@@ -363,6 +363,12 @@ fn what_changes_return_is_folded() {
         ("WITH gone AS (DELETE FROM jobs RETURNING *) SELECT count(*) FROM gone, jobs", "no: other tables", "rows of other shards, as they were"),
         ("WITH a AS (SELECT 1), gone AS (DELETE FROM jobs RETURNING *) SELECT count(*) FROM gone", "no: folded", "the change may read what stands before it"),
         ("WITH gone AS (DELETE FROM jobs RETURNING *), more AS (DELETE FROM old_jobs) SELECT count(*) FROM gone", "no: by each shard alone", "two changes"),
+        ("WITH gone AS (DELETE FROM jobs RETURNING *) SELECT pg_try_advisory_xact_lock(7) FROM gone", "no: pg_try_advisory_xact_lock()", "a lock is the home shard's"),
+        ("WITH gone AS (DELETE FROM jobs RETURNING *), n AS (SELECT pg_catalog.pg_notify('c', id::text) FROM gone) SELECT count(*) FROM n", "no: pg_notify()", "who listens does so at home"),
+        ("WITH gone AS (DELETE FROM jobs RETURNING *) SELECT n FROM gone, nextval('s') n", "no: nextval()", "so is a sequence"),
+        ("WITH gone AS (DELETE FROM jobs RETURNING *) SELECT set_config('a.b', id::text, false) FROM gone", "no: set_config()", "the session is to have it"),
+        ("WITH x AS (DELETE FROM plans RETURNING *) SELECT lo_create(0) FROM x", "no: lo_create()", "also of every copy"),
+        ("WITH gone AS (DELETE FROM jobs RETURNING *) SELECT max(upper(name)), min(now()) FROM gone", &format!("fold [DELETE FROM jobs RETURNING *] {}", over("WITH gone AS (", ") SELECT max(upper(name)), min(now()) FROM gone")), "these are any server's"),
         ("WITH gone AS (DELETE FROM jobs) SELECT 1", "no: by each shard alone", "it returns nothing"),
     ]);
 }

@@ -3,9 +3,11 @@
 use super::*;
 
 impl World {
-    /// One step towards the decider's verdict; true: it has committed.
-    pub(super) fn ask(&mut self, at: usize, asking: Asking, blind: bool, recovery: bool) -> Found {
+    /// One step towards the decider's verdict, asked of what recovery has found prepared on a server, or by
+    /// the coordinator; true: it has committed.
+    pub(super) fn ask(&mut self, at: usize, asking: Asking, blind: bool, prepared: Option<u8>) -> Found {
         let mut server = self.txs[at].decider;
+        let recovery = prepared.is_some();
         if recovery && self.mutation == Mutation::ByPosition {
             server = (server + 1) % self.servers.len();
         }
@@ -18,15 +20,7 @@ impl World {
                 }
             }
             Asking::Look => {
-                decider = match part.row {
-                    Row::None => Decider::NoRow,
-                    Row::Commit(_) => Decider::Row(Decided::Commit, Some(OWNER)),
-                    Row::Forged if self.mutation == Mutation::OwnerUnchecked => {
-                        Decider::Row(Decided::Commit, Some(OWNER))
-                    }
-                    Row::Forged => Decider::Row(Decided::Commit, Some("mallory")),
-                    Row::Abort => Decider::Row(Decided::Abort, Some("pgring")),
-                };
+                decider = self.decider(at, part.row, recovery, None);
                 let by_absence = match recovery {
                     true => self.mutation == Mutation::RecoverByAbsence,
                     false => self.mutation == Mutation::ResolveByAbsence,
@@ -34,6 +28,14 @@ impl World {
                 if decider == Decider::NoRow && by_absence {
                     return Found::Final(false);
                 }
+            }
+            Asking::Witness => {
+                let on = prepared.and_then(|on| self.servers.get(usize::from(on)));
+                if on.is_none_or(|on| on.parts[at].data != Data::Prepared) {
+                    return Found::Nothing;
+                }
+                // What is prepared has the witness of its own transaction.
+                decider = self.decider(at, part.row, recovery, Some(part.row != Row::Forged));
             }
             Asking::InsertAbort => {
                 let in_flight = server == self.txs[at].decider && self.in_flight(at);
@@ -55,7 +57,11 @@ impl World {
                 }
             }
             Asking::ReplaceForged => {
-                if part.row == Row::Forged {
+                let replaces = match self.mutation {
+                    Mutation::NamesStay => matches!(part.row, Row::Forged | Row::Commit(_)),
+                    _ => part.row == Row::Forged,
+                };
+                if replaces {
                     self.write(
                         server,
                         at,
@@ -69,14 +75,36 @@ impl World {
                 return Found::Still(Asking::Look);
             }
         }
-        match verdict(OWNER, decider, &PATIENCE) {
+        match verdict(decider, &PATIENCE) {
             Step::Commit => Found::Final(true),
             Step::RollBack => Found::Final(false),
             Step::InsertAbort => Found::Still(Asking::InsertAbort),
             Step::ReplaceForged => Found::Still(Asking::ReplaceForged),
+            Step::AskWitness => Found::Still(Asking::Witness),
             Step::TerminateDecider => Found::Still(Asking::Terminate),
             Step::Wait(_) => Found::Nothing,
         }
+    }
+
+    /// What a row says to somebody who has looked for a witness, or has not yet.
+    fn decider(&self, at: usize, row: Row, recovery: bool, witness: Option<bool>) -> Decider {
+        let by = match row {
+            Row::None => return Decider::NoRow,
+            Row::Abort => return Decider::Row(Decided::Abort, Author::Nobody),
+            Row::Commit(_) => OWNER,
+            Row::Forged => "mallory",
+        };
+        let owner = match recovery {
+            true if self.txs[at].renamed => Owner::Now(Some("app2")),
+            true => Owner::Now(Some(OWNER)),
+            false => Owner::Then(Some(OWNER)),
+        };
+        let author = match (author(Some(by), owner, witness), self.mutation) {
+            (_, Mutation::OwnerUnchecked) => Author::Transaction,
+            (Author::Unclear, Mutation::NamesStay) => Author::Stranger,
+            (author, _) => author,
+        };
+        Decider::Row(Decided::Commit, author)
     }
 
     pub(super) fn terminate(&mut self, at: usize) {
@@ -103,7 +131,7 @@ impl World {
         let mutation = self.mutation;
         match job {
             Job::Idle => Job::Idle,
-            Job::Verdict { tx, server, asking } => match self.ask(tx.into(), asking, blind, true) {
+            Job::Verdict { tx, server, asking } => match self.ask(tx.into(), asking, blind, Some(server)) {
                 Found::Still(asking) => Job::Verdict { tx, server, asking },
                 Found::Final(commit) => Job::Finish { tx, server, commit },
                 Found::Nothing => Job::Idle,

@@ -96,7 +96,7 @@ impl World {
     }
 
     pub(super) fn resolve(&mut self, at: usize, blind: bool) {
-        match self.ask(at, self.txs[at].resolving, blind, false) {
+        match self.ask(at, self.txs[at].resolving, blind, None) {
             Found::Still(asking) => self.txs[at].resolving = asking,
             Found::Nothing => self.txs[at].resolving = Asking::Look,
             Found::Final(commit) => {

@@ -175,3 +175,7 @@ SELECT plan_id, count(*) FROM users WHERE id IN (1, 2, 3, 4, 5, 6, 7) GROUP BY p
 SELECT v / 100 AS bucket, count(*), sum(v), min(id) FROM bulk GROUP BY bucket ORDER BY bucket
 
 SELECT user_id, v FROM bulk WHERE v < 20 GROUP BY user_id, v ORDER BY user_id, v
+
+SELECT plan_id AS c, count(*) AS plan_id FROM users GROUP BY users.plan_id ORDER BY (plan_id), (1)
+
+SELECT DISTINCT plan_id FROM users ORDER BY (1) DESC LIMIT 2

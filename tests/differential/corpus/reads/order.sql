@@ -171,3 +171,16 @@ SELECT body FROM memos ORDER BY n DESC
 SELECT id FROM users WHERE id IN (1, 2, 3, 4, 5, 6) ORDER BY name
 
 SELECT id, name FROM users WHERE id > $1{100} ORDER BY name DESC, id
+
+-- Parentheses around a position or a name are nothing.
+SELECT plan_id, id FROM users ORDER BY (1), ((2)) DESC LIMIT 7
+
+SELECT -id AS id, name FROM users ORDER BY (id) LIMIT 5
+
+SELECT plan_id AS p, id FROM users ORDER BY (p) DESC, (id) LIMIT 9
+
+SELECT -id AS q FROM users ORDER BY (q) OFFSET 3
+
+SELECT * FROM users ORDER BY (1) DESC LIMIT 4
+
+SELECT id, max(priority) FROM jobs GROUP BY id ORDER BY (2) DESC, (1) LIMIT 6

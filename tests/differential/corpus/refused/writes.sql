@@ -63,3 +63,9 @@ WITH d AS (DELETE FROM items RETURNING user_id) SELECT count(*) FROM d WHERE d.u
 
 -- refused locked
 INSERT INTO empties (user_id, x) SELECT id + 1, 1 FROM users FOR UPDATE
+
+-- refused pg_notify()
+WITH d AS (DELETE FROM items WHERE qty > 2 RETURNING user_id) SELECT pg_notify('gone', user_id::text) FROM d
+
+-- refused pg_try_advisory_xact_lock()
+WITH d AS (UPDATE items SET qty = qty WHERE user_id IN (1, 2, 3, 4, 5, 6, 7, 8) RETURNING user_id) SELECT pg_try_advisory_xact_lock(7) FROM d
