@@ -137,6 +137,24 @@ fn check_connect_tells_good_servers_from_bad() {
         assert!(!printed.ok, "{what} is found");
         assert!(printed.out.contains(expect), "{what}: no {expect:?} in\n{}", printed.out);
     }
+    // What runs without a word of it in a statement.
+    for server in &shards {
+        let acting = "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; \
+             CREATE FUNCTION f() RETURNS int STABLE LANGUAGE sql AS 'SELECT 1'; \
+             CREATE TRIGGER touch BEFORE UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION touch(); \
+             CREATE RULE r AS ON DELETE TO notifications DO INSTEAD NOTHING; \
+             ALTER TABLE users ADD c int DEFAULT f(), ADD CONSTRAINT k CHECK (f() > 0)";
+        server.psql(pgring::demo::cluster::SUPERUSER, &name, acting).unwrap();
+    }
+    let printed = check(&good).expect_ok();
+    for expect in [
+        "warn  s1  table public.jobs has triggers",
+        "warn  s1  table public.notifications has rules",
+        "warn  s1  the default of public.users.c calls f()",
+        "warn  s1  check k of table public.users calls f()",
+    ] {
+        assert!(printed.contains(expect), "no {expect:?} in\n{printed}");
+    }
     // Whose transactions pgring's role could not finish.
     let stranger = good.clone().append("[[user]]\nname = \"postgres\"\npassword = \"postgres\"\n");
     let printed = check(&stranger);

@@ -9,6 +9,8 @@ mod support;
 mod copy;
 #[path = "distributed/cursors.rs"]
 mod cursors;
+#[path = "distributed/definitions.rs"]
+mod definitions;
 #[path = "distributed/explain.rs"]
 mod explain;
 #[path = "distributed/stage.rs"]

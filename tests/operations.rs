@@ -323,6 +323,35 @@ fn a_change_that_would_move_rows_waits() {
 }
 
 #[test]
+fn a_table_that_does_not_exist_yet_may_be_configured() {
+    let shards = servers(2);
+    let name = sample_database(&shards);
+    let good = watchful(Config::new().database(&name, &shards));
+    let mut proxy = Proxy::start(good.clone());
+    let dsn = proxy.dsn(APP, &name);
+    let with = |table: &str| {
+        let said = format!("[[database.table]]\nname = \"{table}\"\nreference = true\n\n");
+        let first = "[[database.shard]]\nname = \"s1\"";
+        good.clone().replace(first, &(said + first))
+    };
+    proxy.reload(with("countries"));
+    eventually("the log says so", || proxy.log().contains("tables that do not exist yet is in force"));
+    eventually("it is made everywhere", || {
+        psql(
+            &dsn,
+            "DROP TABLE IF EXISTS countries; CREATE TABLE countries (id int);\nINSERT INTO countries VALUES (1)",
+        );
+        let count = "SELECT count(*) FROM countries";
+        shards.iter().all(|server| server.psql(APP, &name, count).is_ok_and(|count| count.trim() == "1"))
+    });
+    // One that is there has its rows where it has them.
+    proxy.reload(with("app_settings"));
+    eventually("the log says so", || proxy.log().contains("a table that exists would be sharded otherwise"));
+    assert!(!proxy.log().contains("-0.0"), "{}", proxy.log());
+    assert!(psql(&dsn, "SELECT count(*) > 0 FROM app_settings").expect_ok().contains('t'));
+}
+
+#[test]
 fn a_ring_without_rows_changes_at_once() {
     let shards = servers(3);
     let name = database(&shards, "CREATE TABLE users (id bigint PRIMARY KEY)");

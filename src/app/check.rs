@@ -511,7 +511,7 @@ async fn check_schema(
             return;
         }
     };
-    for warning in &expected.warnings {
+    for warning in expected.warnings.iter().chain(&expected.notes) {
         report.say(Level::Warning, &subject, warning.as_str());
     }
     let (mut compared, mut same) = (1, true);

@@ -9,7 +9,8 @@ use crate::config::{self, Settings, diff};
 use crate::pool::health::{ControlConnection, Login, Tls};
 use crate::ring::{ShardId, Topology};
 use crate::session::Database;
-use std::collections::HashMap;
+use crate::sql::TableDetail;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -69,6 +70,15 @@ impl App {
             }
             let running = self.state().running.get(&database.name).map(|r| Arc::clone(&r.database));
             let Some(running) = running else { continue };
+            if let Some(tables) = diff::tables_said_otherwise(active, database)
+                && are_absent(&running, &tables).await
+            {
+                tracing::info!(
+                    database = database.name,
+                    "what the file says of tables that do not exist yet is in force"
+                );
+                continue;
+            }
             match holds_rows(&running, old).await {
                 Rows::None => {
                     tracing::info!(
@@ -78,13 +88,15 @@ impl App {
                 }
                 found => {
                     let wanted = topology(database);
+                    // A sum of nothing is -0.0.
                     let moves: f64 =
-                        running.topology.ring.moves_to(&wanted.ring).iter().map(|m| m.share).sum();
+                        running.topology.ring.moves_to(&wanted.ring).iter().map(|m| m.share).sum::<f64>()
+                            + 0.0;
                     tracing::warn!(
                         database = database.name,
-                        "the file asks for another placement of rows, which would move {:.1} % of the keys; {}. \
-                         It is pending, and routing stays as it is",
-                        moves * 100.0,
+                        "the file asks for another placement of rows: {}; {}. It is pending, and routing stays as \
+                         it is",
+                        placement(&diff::database_change(active, database), moves),
                         found.reason()
                     );
                     *database = diff::keep_placement(active, database);
@@ -94,6 +106,43 @@ impl App {
         }
         (new, pending)
     }
+}
+
+/// What would be elsewhere.
+fn placement(change: &diff::DatabaseChange, moves: f64) -> String {
+    let mut said = Vec::new();
+    if change.moves_keys {
+        said.push(format!("{:.1} % of the keys would move", moves * 100.0));
+    }
+    if change.moves_home {
+        said.push("tables that are not sharded would be on another shard".to_owned());
+    }
+    if change.moves_tables {
+        said.push(
+            "a table that exists would be sharded otherwise, or be a reference table or none".to_owned(),
+        );
+    }
+    if !change.shards_with_other_dbname.is_empty() {
+        said.push(format!("other databases behind {}", change.shards_with_other_dbname.join(", ")));
+    }
+    said.join("; ")
+}
+
+/// Whether there are no tables of these names, as the configuration writes them: nothing is known of where
+/// their rows are but what it says. A table that is only configured is one without a detail.
+async fn are_absent(database: &Database, names: &BTreeSet<&str>) -> bool {
+    if !database.read_schema_again().await {
+        return false;
+    }
+    let Some(schema) = database.schema.load_full() else { return false };
+    names.iter().all(|name| {
+        let (within, name) = match name.split_once('.') {
+            Some((schema, name)) => (Some(schema), name),
+            None => (None, *name),
+        };
+        let mut found = schema.named(name).filter(|table| within.is_none_or(|within| within == table.schema));
+        found.all(|table| table.detail == TableDetail::default())
+    })
 }
 
 fn topology(database: &config::Database) -> Topology {

@@ -16,8 +16,10 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use twox_hash::XxHash3_64;
 
 use crate::config;
+use crate::sql::distribute;
 use crate::sql::{
-    Carriage, ColumnDetail, Function, Giving, KeyType, Schema, Table, TableDetail, TableKind, TextOrder,
+    CallingCast, Carriage, CastWhen, ColumnDetail, Configured, Function, Giving, KeyType, Schema, Table,
+    TableDetail, TableKind, TextOrder,
 };
 
 /// A database's rules: its part of the configuration.
@@ -83,6 +85,8 @@ pub struct Discovered {
     pub catalog: Catalog,
     /// Worth a line in the log.
     pub warnings: Vec<String>,
+    /// Worth a line for who checks a configuration: what runs on servers without a word in the statement.
+    pub notes: Vec<String>,
 }
 
 /// Reads a shard's catalogs and judges them.
@@ -101,6 +105,12 @@ pub struct Catalog {
     routines: Vec<Routine>,
     /// The names of all aggregates and window functions, whoever's they are.
     aggregates: Vec<String>,
+    /// Operators that call users' functions which are not immutable, and those functions.
+    operators: Vec<(String, String)>,
+    /// The same of those that are named as one of PostgreSQL's own.
+    homonyms: Vec<(String, String)>,
+    /// Casts that do.
+    casts: Vec<CallingCast>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -113,6 +123,8 @@ struct Relation {
     parents: Vec<usize>,
     /// Its columns run parallel to `columns`.
     detail: TableDetail,
+    /// Its checks that call users' functions which are not immutable, and those functions.
+    calling_checks: Vec<(String, String)>,
 }
 
 /// A function, procedure or aggregate that is no extension's; overloads taken together.
@@ -176,10 +188,10 @@ SELECT pg_encoding_to_char(d.encoding), coalesce(to_jsonb(d)->>'datlocprovider',
 SELECT c.oid, n.nspname, c.relname, c.relkind,
        CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END,
        EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid
-                  AND (NOT t.tgisinternal OR t.tgconstraint = 0))
-       OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1'),
+                  AND (NOT t.tgisinternal OR t.tgconstraint = 0)),
        c.relkind IN ('r', 'p', 'v') AND NOT c.relrowsecurity,
-       c.relpersistence = 'u'
+       c.relpersistence = 'u',
+       EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1')
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND c.relpersistence <> 't'
    AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'pgring')
@@ -250,7 +262,41 @@ SELECT n.nspname, p.proname, bool_and(p.provolatile = 'i' AND NOT EXISTS (
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
                     AND d.objid = p.oid AND d.deptype = 'e')
  GROUP BY n.nspname, p.proname ORDER BY n.nspname, p.proname;
-SELECT DISTINCT p.proname FROM pg_proc p WHERE p.prokind IN ('a', 'w') ORDER BY p.proname";
+SELECT DISTINCT p.proname FROM pg_proc p WHERE p.prokind IN ('a', 'w') ORDER BY p.proname;
+WITH calling(oid, proname) AS (
+  SELECT p.oid, p.proname
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+   WHERE p.provolatile <> 'i' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'pgring')
+     AND n.nspname !~ '^pg_(toast_)?temp_'
+     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
+                      AND d.objid = p.oid AND d.deptype = 'e')),
+uses(classid, objid, proname) AS (
+  SELECT d.classid, d.objid, c.proname
+    FROM pg_depend d LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+    JOIN calling c ON c.oid = CASE WHEN d.refclassid = 'pg_proc'::regclass THEN d.refobjid ELSE o.oprcode END
+   WHERE d.classid IN ('pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_type'::regclass))
+SELECT 'default', f.adrelid::text, a.attname::text, u.proname::text
+  FROM uses u JOIN pg_attrdef f ON u.classid = 'pg_attrdef'::regclass AND f.oid = u.objid
+  JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
+ WHERE a.attgenerated = ''
+UNION
+SELECT 'default', a.attrelid::text, a.attname::text, u.proname::text
+  FROM uses u JOIN pg_type t ON u.classid = 'pg_type'::regclass AND t.oid = u.objid AND t.typtype = 'd'
+  JOIN pg_attribute a ON a.atttypid = t.oid AND NOT a.attisdropped
+UNION
+SELECT 'check', coalesce(nullif(k.conrelid, 0), a.attrelid)::text, k.conname::text, u.proname::text
+  FROM uses u JOIN pg_constraint k ON u.classid = 'pg_constraint'::regclass AND k.oid = u.objid AND k.contype = 'c'
+  LEFT JOIN pg_attribute a ON k.contypid <> 0 AND a.atttypid = k.contypid AND NOT a.attisdropped
+ WHERE k.conrelid <> 0 OR a.attrelid IS NOT NULL
+UNION
+SELECT CASE WHEN EXISTS (SELECT FROM pg_operator b WHERE b.oprname = o.oprname AND b.oid < 10000)
+            THEN 'homonym' ELSE 'operator' END, '', o.oprname::text, c.proname::text
+  FROM pg_operator o JOIN calling c ON c.oid = o.oprcode
+UNION
+SELECT 'cast ' || k.castcontext::text, s.typname::text, t.typname::text, c.proname::text
+  FROM pg_cast k JOIN calling c ON c.oid = k.castfunc
+  JOIN pg_type s ON s.oid = k.castsource JOIN pg_type t ON t.oid = k.casttarget
+ ORDER BY 1, 2, 3, 4";
 
 /// Who reads a table reads its parts.
 fn mark_unlogged(relations: &mut [Relation], at: usize) {
@@ -276,7 +322,8 @@ pub async fn read(client: &Client) -> Result<Catalog, SchemaError> {
             _ => {}
         }
     }
-    let [_, _, database, relations, columns, keys, parents, routines, aggregates, ..] = answers.as_slice()
+    let [_, _, database, relations, columns, keys, parents, routines, aggregates, calling, ..] =
+        answers.as_slice()
     else {
         return Err(SchemaError::Nonsense("fewer answers than queries"));
     };
@@ -305,12 +352,14 @@ pub async fn read(client: &Client) -> Result<Catalog, SchemaError> {
         let (schema, name) = (text(row, 1)?.to_owned(), text(row, 2)?.to_owned());
         let detail = TableDetail {
             has_triggers: text(row, 5)? == "t",
+            has_rules: text(row, 8)? == "t",
             transparent: text(row, 6)? == "t",
             unlogged: text(row, 7)? == "t",
             ..TableDetail::default()
         };
         let (columns, parents) = (Vec::new(), Vec::new());
-        catalog.relations.push(Relation { schema, name, class, columns, parents, detail });
+        let calling_checks = Vec::new();
+        catalog.relations.push(Relation { schema, name, class, columns, parents, detail, calling_checks });
     }
     for row in columns {
         let relation = by_oid.get(text(row, 0)?).and_then(|index| catalog.relations.get_mut(*index));
@@ -379,6 +428,36 @@ pub async fn read(client: &Client) -> Result<Catalog, SchemaError> {
     }
     for row in aggregates {
         catalog.aggregates.push(text(row, 0)?.to_owned());
+    }
+    for row in calling {
+        let (whose, name, function) = (text(row, 1)?, text(row, 2)?.to_owned(), text(row, 3)?.to_owned());
+        let relation = by_oid.get(whose).and_then(|index| catalog.relations.get_mut(*index));
+        let when = match text(row, 0)? {
+            "default" => {
+                if let Some(relation) = relation {
+                    relation.detail.calling_defaults.push((name, function));
+                }
+                continue;
+            }
+            "check" => {
+                if let Some(relation) = relation {
+                    relation.calling_checks.push((name, function));
+                }
+                continue;
+            }
+            "operator" => {
+                catalog.operators.push((name, function));
+                continue;
+            }
+            "homonym" => {
+                catalog.homonyms.push((name, function));
+                continue;
+            }
+            "cast a" => CastWhen::Stored,
+            "cast i" => CastWhen::Anywhere,
+            _ => CastWhen::Said,
+        };
+        catalog.casts.push(CallingCast { source: whose.to_owned(), target: name, when, function });
     }
     Ok(catalog)
 }
@@ -454,8 +533,63 @@ impl Catalog {
             immutable: routine.immutable,
         };
         let functions = self.routines.iter().map(function).collect();
-        let schema = Schema::new(epoch, tables, functions).with_aggregates(self.aggregates.iter().cloned());
-        Ok(Discovered { schema, catalog: self, warnings })
+        let configured = rules.tables.iter().map(|rule| {
+            let said = match &rule.rule {
+                Rule::Key(column) => Configured::Key(column.clone()),
+                Rule::Reference => Configured::Reference,
+            };
+            (rule.name.clone(), said)
+        });
+        let schema = Schema::new(epoch, tables, functions)
+            .with_aggregates(self.aggregates.iter().cloned())
+            .with_configured(configured)
+            .with_calling(self.operators.iter().cloned(), self.casts.clone());
+        let notes = self.notes(&schema);
+        Ok(Discovered { schema, catalog: self, warnings, notes })
+    }
+}
+
+impl Catalog {
+    /// What PostgreSQL runs without a word of it in the statement, and what is asked of it.
+    fn notes(&self, schema: &Schema) -> Vec<String> {
+        let mut notes = Vec::new();
+        for relation in &self.relations {
+            let kind = schema.table(&relation.schema, &relation.name).map(|table| &table.kind);
+            if !matches!(kind, Some(TableKind::Sharded { .. } | TableKind::Reference)) {
+                continue;
+            }
+            let name = relation.full_name();
+            if relation.detail.has_triggers {
+                notes.push(format!(
+                    "table {name} has triggers, which pgring does not look into: they may look at and change the row \
+                     itself, but neither its key nor, but for rows of the same key, any other table"
+                ));
+            }
+            if relation.detail.has_rules {
+                notes.push(format!("table {name} has rules: what writes to it is refused; use triggers"));
+            }
+            for (column, function) in &relation.detail.calling_defaults {
+                if !distribute::makes_ids(function) {
+                    notes.push(format!(
+                        "the default of {name}.{column} calls {function}(), which may read any table: an INSERT \
+                         that does not give {column} is refused; declare the function IMMUTABLE if it reads none"
+                    ));
+                }
+            }
+            for (check, function) in &relation.calling_checks {
+                notes.push(format!(
+                    "check {check} of table {name} calls {function}(), which is not IMMUTABLE: if it reads tables, it \
+                     sees the rows of one shard"
+                ));
+            }
+        }
+        for (operator, function) in &self.homonyms {
+            notes.push(format!(
+                "an operator {operator} calls {function}(), which is not IMMUTABLE: pgring does not tell it from \
+                 PostgreSQL's own, and if the function reads tables, it sees the rows of one shard"
+            ));
+        }
+        notes
     }
 }
 
@@ -525,7 +659,10 @@ impl<'a> Judge<'a> {
             name: relation.name.clone(),
             columns,
             kind,
-            detail: TableDetail { has_triggers: self.has_triggers(index), ..relation.detail.clone() },
+            detail: TableDetail {
+                has_triggers: relation.detail.has_rules || self.has_triggers(index),
+                ..relation.detail.clone()
+            },
         })
     }
 
@@ -534,7 +671,8 @@ impl<'a> Judge<'a> {
         let mut waiting = vec![index];
         let mut seen = HashSet::from([index]);
         while let Some(index) = waiting.pop() {
-            if self.catalog.relations.get(index).is_some_and(|relation| relation.detail.has_triggers) {
+            let acts = |relation: &Relation| relation.detail.has_triggers || relation.detail.has_rules;
+            if self.catalog.relations.get(index).is_some_and(acts) {
                 return true;
             }
             waiting

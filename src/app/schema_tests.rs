@@ -54,6 +54,7 @@ fn catalog(lines: &[&str]) -> Catalog {
                 .map(|parent| catalog.relations.iter().position(|r| r.full_name() == parent).unwrap())
                 .collect(),
             detail: TableDetail { has_triggers: name.ends_with("_triggered"), ..TableDetail::default() },
+            calling_checks: Vec::new(),
         };
         catalog.relations.push(relation);
     }

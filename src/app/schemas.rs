@@ -17,7 +17,7 @@ use crate::pool::health::{ControlConnection, Login, Tls};
 use crate::session::Database;
 use crate::sql::{Schema, Suspects, Volatility};
 use arc_swap::ArcSwapOption;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;

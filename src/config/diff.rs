@@ -158,6 +158,17 @@ pub fn keep_placement(active: &Database, new: &Database) -> Database {
     Database { shards: active.shards.iter().map(servers).collect(), reads: new.reads, ..active.clone() }
 }
 
+/// The names of the tables that one version says something of and the other does not, or something else, if
+/// nothing but that moves rows.
+pub fn tables_said_otherwise<'d>(old: &'d Database, new: &'d Database) -> Option<BTreeSet<&'d str>> {
+    let change = database_change(old, new);
+    let only_tables = DatabaseChange { moves_tables: false, ..change };
+    if only_tables.moves_rows() || old.key != new.key {
+        return None;
+    }
+    Some(tables(old).symmetric_difference(&tables(new)).map(|(name, ..)| *name).collect())
+}
+
 /// Each shard's number of virtual nodes, which is all the ring depends on.
 fn ring(database: &Database) -> BTreeMap<&str, u64> {
     let nodes = |shard: &Shard| u64::from(shard.weight) * u64::from(database.virtual_nodes);

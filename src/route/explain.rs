@@ -86,6 +86,8 @@ pub enum Why {
         /// Whose key.
         statement: u32,
     },
+    /// `WHERE CURRENT OF` a cursor that is on one shard.
+    CurrentRow,
     /// Reference tables are written.
     ReferenceWrite,
     /// Schema changes and maintenance.
@@ -132,6 +134,7 @@ impl Why {
                 Some((table, column)) => format!("the key {column} of table {table} is not known"),
                 None => "a key is not known".to_owned(),
             },
+            Why::CurrentRow => "the row of a cursor, which is on that shard".to_owned(),
             Why::ReferenceWrite => "reference tables are the same on every shard".to_owned(),
             Why::EachShard => "every shard has the schema".to_owned(),
             Why::CommentShard => "hint shard in a comment".to_owned(),

@@ -11,7 +11,8 @@ use crate::config::CrossShard;
 use crate::error::{ClientError, SqlState};
 use crate::ring::ShardId;
 use crate::route::{self, Parameters, Request, Route, Why};
-use crate::sql::{self, Access, KeyType, Kind, Lexed, Pin, Schema, Shape};
+use crate::sql::distribute::{OfMade, of_made};
+use crate::sql::{self, Access, KeyType, Kind, Lexed, Pin, Schema, Shape, Statement};
 use crate::txn::Phase;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -146,6 +147,42 @@ impl Session {
                 == shape.statements.len()
     }
 
+    /// A table that is not known is one of the home shard, but for one that this transaction has made on
+    /// every shard: nobody else sees it yet.
+    fn route_to_made(
+        &self,
+        shape: &Shape,
+        text: &[u8],
+        decision: &mut route::Decision,
+    ) -> Result<(), ClientError> {
+        let changes = |statement: &Statement| matches!(statement.kind, Kind::Ddl | Kind::Maintenance);
+        let alone =
+            matches!(&shape.statements[..], [statement] if changes(statement) && statement.pin.is_none());
+        match of_made(text, self.standard_conforming_strings, &self.made, alone) {
+            OfMade::Nothing => Ok(()),
+            OfMade::Each => {
+                (decision.route, decision.why) = (Route::Several(route::ShardSet::All), Why::EachShard);
+                Ok(())
+            }
+            OfMade::Unknown(name) => Err(ClientError::refused(
+                format!(
+                    "table \"{name}\" was made in this transaction, and where its rows belong is not known yet"
+                ),
+                "COMMIT after CREATE TABLE, and go on in another transaction; constraints may be given with it.",
+            )),
+        }
+    }
+
+    /// Where the row is that a statement is about with `WHERE CURRENT OF`: on its cursor's shard, if that is
+    /// on one.
+    fn shard_of_current_row(&self, shape: &Shape, text: &[u8]) -> Option<ShardId> {
+        if shape.statements.len() != 1 || !self.has_cursors() {
+            return None;
+        }
+        let cursor = sql::distribute::cursor_of_current_row(text, self.standard_conforming_strings)?;
+        self.portal_shard(cursor.as_bytes())
+    }
+
     /// The transaction may do there what cannot be prepared.
     ///
     /// # Errors
@@ -232,7 +269,19 @@ impl Session {
             session_hints: &self.own.hints,
             transaction_shard,
         };
-        let decision = route::route(&request);
+        let mut decision = route::route(&request);
+        if let (Route::Several(_), Why::KeyUnknown { .. }) = (&decision.route, decision.why)
+            && let Some(shard) = self.shard_of_current_row(shape, text)
+        {
+            (decision.route, decision.why) = (Route::Shard(shard), Why::CurrentRow);
+        }
+        let told = matches!(
+            decision.why,
+            Why::NoTable | Why::EachShard | Why::CommentShard | Why::SessionShard | Why::HintedKey
+        );
+        if !self.made.is_empty() && !told {
+            self.route_to_made(shape, text, &mut decision)?;
+        }
         let outcome = match &decision.route {
             // What the session keeps on a server (a cursor WITH HOLD, say) is met there again.
             Route::Any => Ok(Destination::One(transaction_shard.unwrap_or_else(|| self.nearest()))),

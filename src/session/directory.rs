@@ -119,15 +119,17 @@ impl Database {
 
     /// Has the schema read again and waits until it has been, but not for ever: with the home
     /// shard down it cannot be. Cancel safe.
-    pub async fn read_schema_again(&self) {
+    pub async fn read_schema_again(&self) -> bool {
         let ticket = self.schema_wanted.fetch_add(1, Ordering::SeqCst) + 1;
         let mut reads = self.schema_reads.subscribe();
         self.schema_stale.notify_one();
         let read =
             tokio::time::timeout(Database::SCHEMA_PATIENCE, reads.wait_for(|served| *served >= ticket));
-        if read.await.is_err() {
+        let in_time = read.await.is_ok();
+        if !in_time {
             tracing::warn!(database = self.name, "the schema could not be read again in time");
         }
+        in_time
     }
 
     /// How long a session waits for the schema.

@@ -274,10 +274,11 @@ impl Session {
             None => Some(executed.text.to_vec()),
             Some(_) => prepared_text(&executed.text, strings),
         };
-        let values: Option<Vec<Option<Vec<u8>>>> =
-            execution.arguments.iter().map(|argument| value(*argument, text, lexed)).collect();
         let mut types = executed.oids.to_vec();
         types.resize(execution.arguments.len(), 0);
+        let typed = execution.arguments.iter().zip(&types);
+        let values: Option<Vec<Option<Vec<u8>>>> =
+            typed.map(|(argument, declared)| value(*argument, *declared, text, lexed)).collect();
         let (Some(body), Some(_)) = (text_of, values) else { return Ok(None) };
         if types.contains(&Preparation::OTHER_TYPE) {
             return Ok(None);
@@ -565,7 +566,7 @@ impl Arguments {
         let mut declared = types.to_vec();
         declared.resize(usize::from(count), 0);
         for (argument, declared) in execution.arguments.iter().zip(&mut declared) {
-            match value(*argument, text, lexed) {
+            match value(*argument, *declared, text, lexed) {
                 Some(Some(value)) => {
                     let len = i32::try_from(value.len()).unwrap_or(-1);
                     body.extend(len.to_be_bytes());
@@ -599,8 +600,18 @@ fn prepared_text(text: &[u8], strings: bool) -> Option<Vec<u8>> {
     Some(text.get(at..)?.to_vec())
 }
 
-/// An argument's text form, whatever the parameter's type; `None` if it is not certain.
-fn value(argument: Argument, text: &[u8], lexed: &Lexed) -> Option<Option<Vec<u8>>> {
+/// An argument's text form as a parameter's of the declared type, or, where that is 0, of whatever type;
+/// `None` if it is not certain.
+fn value(argument: Argument, declared: u32, text: &[u8], lexed: &Lexed) -> Option<Option<Vec<u8>>> {
+    const INTEGERS: [u32; 3] = [20, 21, 23];
+    // `3.0` becomes an integer without being rounded.
+    let whole = |digits: &[u8]| {
+        let point = digits.iter().position(|byte| *byte == b'.')?;
+        let (before, behind) = (&digits[..point], &digits[point + 1..]);
+        let whole = INTEGERS.contains(&declared) && behind.iter().all(|byte| *byte == b'0');
+        let number = before == b"0" || !before.is_empty() && !before.starts_with(b"0");
+        (whole && number && before.iter().all(u8::is_ascii_digit)).then(|| before.to_vec())
+    };
     // `007` and `1_000` are numbers of another text form.
     let plain = |digits: &[u8]| digits.iter().all(u8::is_ascii_digit) && !digits.starts_with(b"0");
     match argument {
@@ -610,6 +621,7 @@ fn value(argument: Argument, text: &[u8], lexed: &Lexed) -> Option<Option<Vec<u8
             let value = lexed.literal_value(text, slot)?;
             match lexed.literal_kind(slot) {
                 TokenKind::Integer if plain(&value) || *value == *b"0" => Some(Some(value.into_owned())),
+                TokenKind::Decimal => whole(&value).map(Some),
                 TokenKind::String
                 | TokenKind::EscapeString
                 | TokenKind::DollarString

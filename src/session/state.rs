@@ -125,6 +125,8 @@ pub struct Session {
     pub(super) copying: Option<Box<Copying>>,
     /// SQL's cursors, and named portals of transactions, that have to be found again.
     pub(super) cursors: HashMap<Box<[u8]>, Cursor>,
+    /// Names of tables that the open transaction has made on every shard.
+    pub(super) made: Vec<String>,
     /// Several servers are being told to end a transaction.
     pub(super) ending: Ending,
     /// A change on several servers that is committed with the `Sync` behind it.

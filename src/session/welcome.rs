@@ -69,6 +69,7 @@ impl Admitted {
             ending: Ending::No,
             copying: None,
             cursors: Default::default(),
+            made: Vec::new(),
             told: self.told,
             favourite,
             source: Default::default(),

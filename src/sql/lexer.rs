@@ -8,7 +8,7 @@
 //! sequence of tokens but for the values of their literals, so they have the same `Shape`. An
 //! analysis therefore must not let a literal's value decide anything, but refer to the literal by
 //! its number. Where a value decides what the statement *is*, it stays in the normalized form as
-//! well: after `UESCAPE`, and the first argument of `set_config(`.
+//! well: after `UESCAPE`, and the first argument of `set_config(` and of the functions that measure tables.
 
 mod decode;
 mod scan;
@@ -187,6 +187,14 @@ impl Keep {
         match word {
             b"uescape" => Keep::Next,
             b"set_config" | b"\"set_config\"" => Keep::AfterParenthesis,
+            b"pg_relation_size"
+            | b"\"pg_relation_size\""
+            | b"pg_table_size"
+            | b"\"pg_table_size\""
+            | b"pg_total_relation_size"
+            | b"\"pg_total_relation_size\""
+            | b"pg_indexes_size"
+            | b"\"pg_indexes_size\"" => Keep::AfterParenthesis,
             _ => Keep::No,
         }
     }

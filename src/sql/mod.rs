@@ -20,7 +20,8 @@ pub use code::{makes_suspect, may_leave_state};
 pub use hints::{Hints, ReadHint};
 pub use lexer::{LexError, LexFault, Lexed, Literal, Token, TokenKind, tokenize};
 pub use schema::{
-    Carriage, ColumnDetail, Function, Giving, Schema, Table, TableDetail, TableKind, TextOrder,
+    CallingCast, Carriage, CastWhen, ColumnDetail, Configured, Function, Giving, Schema, Table, TableDetail,
+    TableKind, TextOrder,
 };
 pub use shape::*;
 pub use suspects::{Edge, Routine, Suspects};

@@ -23,6 +23,12 @@ pub struct Schema {
     functions: HashMap<String, Vec<Function>>,
     aggregates: HashSet<String>,
     suspects: Arc<Suspects>,
+    /// By the table's name as the configuration writes it: with its schema, or of any schema.
+    configured: HashMap<String, Configured>,
+    /// Operators that call a user's function which is not immutable, and that function. None of them has
+    /// the name of one of PostgreSQL's own.
+    operators: HashMap<String, String>,
+    casts: Vec<CallingCast>,
     volatility: Arc<Volatility>,
     /// Of a database with one shard: what only reads is to be proven.
     proves_reads: bool,
@@ -59,6 +65,10 @@ pub struct TableDetail {
     pub transparent: bool,
     /// Triggers or rules may do something else than a statement says.
     pub has_triggers: bool,
+    /// It has rules, which make other statements of one that writes to it.
+    pub has_rules: bool,
+    /// Columns whose default calls a function of a user's that is not immutable, and that function.
+    pub calling_defaults: Vec<(String, String)>,
     /// It is unlogged, or a part of it is: replicas do not have its rows.
     pub unlogged: bool,
 }
@@ -144,6 +154,39 @@ pub enum TableKind {
     Sequence,
 }
 
+/// What the configuration says of a table, whether it is there or not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Configured {
+    /// Sharded by this column.
+    Key(String),
+    /// The same rows on every shard.
+    Reference,
+}
+
+/// A cast that calls a user's function which is not immutable.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct CallingCast {
+    /// The bare name of the type that is cast.
+    pub source: String,
+    /// The bare name of the type that it is cast to, as the catalogs have it: `int4`.
+    pub target: String,
+    /// When it is done.
+    pub when: CastWhen,
+    /// The function.
+    pub function: String,
+}
+
+/// When PostgreSQL applies a cast.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum CastWhen {
+    /// Where it is written.
+    Said,
+    /// When a value is stored, too.
+    Stored,
+    /// Wherever it fits.
+    Anywhere,
+}
+
 /// A function that is neither PostgreSQL's own nor an extension's.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Function {
@@ -175,9 +218,56 @@ impl Schema {
             functions: by_function,
             aggregates,
             suspects: Arc::default(),
+            configured: HashMap::new(),
+            operators: HashMap::new(),
+            casts: Vec::new(),
             volatility: Arc::default(),
             proves_reads: false,
         }
+    }
+
+    /// With the operators and casts that call users' functions which are not immutable.
+    pub fn with_calling(
+        self,
+        operators: impl IntoIterator<Item = (String, String)>,
+        casts: Vec<CallingCast>,
+    ) -> Schema {
+        Schema { operators: operators.into_iter().collect(), casts, ..self }
+    }
+
+    /// The function that an operator of this name calls, if it is a user's and not immutable.
+    pub fn called_by_operator(&self, name: &str) -> Option<&str> {
+        self.operators.get(name).map(String::as_str)
+    }
+
+    /// Whether any operator or cast calls such a function.
+    pub fn has_calling(&self) -> bool {
+        !self.operators.is_empty() || !self.casts.is_empty()
+    }
+
+    /// The casts that do.
+    pub fn calling_casts(&self) -> &[CallingCast] {
+        &self.casts
+    }
+
+    /// With what the configuration says of tables, by their names as it writes them.
+    pub fn with_configured(self, tables: impl IntoIterator<Item = (String, Configured)>) -> Schema {
+        Schema { configured: tables.into_iter().collect(), ..self }
+    }
+
+    /// What the configuration says of a table of this name that is in one of these schemas, or will be
+    /// made there. A name without a schema is a table's in any schema.
+    pub fn configured<'s>(
+        &self,
+        schemas: impl IntoIterator<Item = &'s String>,
+        name: &str,
+    ) -> Option<&Configured> {
+        if self.configured.is_empty() {
+            return None;
+        }
+        let mut schemas = schemas.into_iter();
+        let qualified = schemas.find_map(|schema| self.configured.get(&format!("{schema}.{name}")));
+        qualified.or_else(|| self.configured.get(name))
     }
 
     /// With the names of all aggregates and window functions, PostgreSQL's own and extensions'

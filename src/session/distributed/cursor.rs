@@ -145,6 +145,10 @@ impl Session {
         self.cursors.insert(name.into(), cursor);
     }
 
+    pub(in crate::session) fn has_cursors(&self) -> bool {
+        !self.cursors.is_empty()
+    }
+
     /// The shard that a named portal is on, if it is known to be on one.
     pub(in crate::session) fn portal_shard(&self, name: &[u8]) -> Option<ShardId> {
         if self.cursors.is_empty() {
@@ -193,6 +197,7 @@ impl Session {
 
     /// The transaction has ended.
     pub(in crate::session) fn forget_cursors(&mut self) {
+        self.made.clear();
         self.cursors.retain(|_, cursor| cursor.holds);
     }
 
@@ -204,11 +209,11 @@ impl Session {
         shards: &[ShardId],
         why: Why,
     ) -> Result<(), Fault> {
-        if self.tx.phase() == Phase::Idle {
+        let read = declared(asked.text, self.standard_conforming_strings).ok_or_else(misdescribed)?;
+        if self.tx.phase() == Phase::Idle && !read.holds {
             let words = "DECLARE CURSOR can only be used in transaction blocks";
             return Err(ClientError::error(SqlState::NO_TRANSACTION, words).into());
         }
-        let read = declared(asked.text, self.standard_conforming_strings).ok_or_else(misdescribed)?;
         if let Some(refused) = read.refused {
             return Err(ClientError::refused(
                 format!("a cursor over several shards cannot be {refused}"),

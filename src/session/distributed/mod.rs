@@ -208,11 +208,7 @@ impl Session {
             return self.use_cursor(asked, cursor_use).await;
         }
         if distribute::names_current_row(asked.text, self.standard_conforming_strings) {
-            return Err(ClientError::refused(
-                "WHERE CURRENT OF cannot touch several shards",
-                "Add a condition on the key, or a hint /* pgring: shard=NAME */.",
-            )
-            .into());
+            return Err(distribute::of_current_row().into());
         }
         let crossing = self.may_cross(statement, true);
         if let Kind::CopyIn | Kind::CopyOut = statement.kind {
@@ -337,8 +333,9 @@ impl Session {
             return Ok(());
         }
         Err(ClientError::refused(
-            "EXECUTE cannot touch several shards with arguments or parameters whose value is not known",
-            "Give constants as arguments, of types that PREPARE names or leaves to be found out.",
+            "where EXECUTE has to run cannot be told: the value of an argument, or a parameter's type, is not known",
+            "Give constants as arguments, in the form of the parameters' types (3 for an integer, not 3.0 or 1 + 2), \
+             and name types that are PostgreSQL's own in PREPARE.",
         ))
     }
 

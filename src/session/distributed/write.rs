@@ -10,7 +10,9 @@ use crate::execute::{Branch, put_description};
 use crate::ring::ShardId;
 use crate::route::{self, Parameters, Request};
 use crate::session::state::Session;
-use crate::sql::distribute::{Combine, Each, Replicate, RowKey, Split, array_type, tells_the_time};
+use crate::sql::distribute::{
+    Combine, Each, Replicate, RowKey, Split, array_type, made_table, tells_the_time,
+};
 use crate::sql::{Kind, Lexed, Shape, Statement};
 use crate::txn::Phase;
 use crate::wire::{self, Buffer, Format};
@@ -70,6 +72,10 @@ impl Session {
             self.database.schema_changes.fetch_add(1, Ordering::SeqCst);
             if self.tx.phase() != Phase::Idle {
                 self.tx.rebuild();
+                let made = made_table(asked.text, self.standard_conforming_strings);
+                // What is configured is known before it is there.
+                let known = self.schema()?;
+                self.made.extend(made.filter(|name| known.named(name).next().is_none()));
             }
         }
         wire::put_complete(&mut self.outbox, &tag);

@@ -127,6 +127,8 @@ fn converted(
 ) -> Option<Vec<TokenWithSpan>> {
     let mut converted = Vec::with_capacity(range.len() + 1);
     let mut holes = left_out.iter().peekable();
+    let subscripts = assigned_subscripts(tokens, &range);
+    let mut subscripts = subscripts.iter().peekable();
     let mut at = range.start;
     while at < range.end {
         while holes.peek().is_some_and(|hole| hole.end <= at) {
@@ -136,15 +138,20 @@ fn converted(
             at = hole.end;
             continue;
         }
+        if let Some(subscript) = subscripts.next_if(|subscript| subscript.start <= at) {
+            at = subscript.end.max(at);
+            continue;
+        }
+        let unread = unread_words(tokens, &range, at);
+        if unread > 0 {
+            at += unread;
+            continue;
+        }
         let here = location(at);
         let span = Span::new(here, here);
         if begins_table_query(tokens, &range, at) {
             let words = [Token::make_word("SELECT", None), Token::Mul, Token::make_word("FROM", None)];
             converted.extend(words.map(|token| TokenWithSpan { token, span }));
-        } else if overrides(tokens, at) {
-            at += 2;
-        } else if let Some(words) = weaker_lock(tokens, &range, at) {
-            at += words - 1;
         } else if !is_inheritance_only(tokens, &range, at) {
             converted.push(TokenWithSpan { token: convert(tokens, at)?, span });
         }
@@ -175,25 +182,166 @@ fn is_inheritance_only(tokens: &Tokens<'_>, statement: &Range<usize>, at: usize)
             || tokens.is_mark(at + 1, "("))
 }
 
-/// `INSERT … OVERRIDING SYSTEM VALUE VALUES …`, which sqlparser does not know: what is given
-/// is what is stored. (`OVERRIDING USER VALUE` would ignore a key that is an identity column.)
-fn overrides(tokens: &Tokens<'_>, at: usize) -> bool {
-    tokens.are_words(at, &["overriding", "system", "value"])
-        && (tokens.is_one_of(at + 3, &["values", "select", "with", "table"]) || tokens.is_mark(at + 3, "("))
+/// How many tokens here are of PostgreSQL's grammar, not of sqlparser's, and say nothing that the analysis
+/// has to know:
+///
+/// - `OVERRIDING SYSTEM VALUE` (what is given is stored) and `OVERRIDING USER VALUE` (what is given for an
+///   identity column is not: see [`overrides_identities`]);
+/// - `FOR NO KEY UPDATE` and `FOR KEY SHARE`: locks like the others;
+/// - `BETWEEN SYMMETRIC`: between, in either order;
+/// - `EXCLUDE …` at the end of a window's frame: it leaves out rows of the window;
+/// - `JOIN … USING (…) AS name`, where nothing else has that name: it is not known then whose columns are
+///   meant by it;
+/// - `WHERE CURRENT OF cursor`: a row that is not known here.
+fn unread_words(tokens: &Tokens<'_>, statement: &Range<usize>, at: usize) -> usize {
+    if at == statement.start || tokens.kind(at) != Some(TokenKind::Word) {
+        return 0;
+    }
+    match tokens.word(at).as_str() {
+        "overriding" if tokens.are_words(at + 1, &["system", "value"]) && opens_source(tokens, at + 3) => 3,
+        "overriding"
+            if tokens.are_words(at + 1, &["user", "value"])
+                && opens_source(tokens, at + 3)
+                && !statement.clone().any(|at| tokens.is_word(at, "merge")) =>
+        {
+            3
+        }
+        "no" if tokens.are_words(at - 1, &["for", "no", "key", "update"]) => 2,
+        "key" if tokens.are_words(at - 1, &["for", "key", "share"]) => 1,
+        "symmetric" | "asymmetric" if tokens.is_word(at - 1, "between") => 1,
+        "exclude" if tokens.is_one_of(at - 1, &["row", "preceding", "following"]) => {
+            let two =
+                tokens.are_words(at + 1, &["current", "row"]) || tokens.are_words(at + 1, &["no", "others"]);
+            let length = if two { 3 } else { 2 };
+            let known = two || tokens.is_one_of(at + 1, &["group", "ties"]);
+            if known && tokens.is_mark(at + length, ")") { length } else { 0 }
+        }
+        "as" if names_join(tokens, statement, at) => 2,
+        "where"
+            if tokens.are_words(at + 1, &["current", "of"])
+                && at + 3 < statement.end
+                && tokens.identifier(at + 3).is_some() =>
+        {
+            4
+        }
+        _ => 0,
+    }
 }
 
-/// `FOR KEY SHARE` and `FOR NO KEY UPDATE` are to sqlparser what they are without these words: how weak a
-/// lock is does not matter to where it is taken.
-fn weaker_lock(tokens: &Tokens<'_>, statement: &Range<usize>, at: usize) -> Option<usize> {
-    let locks = at > statement.start && tokens.is_word(at - 1, "for");
-    let is = |words: &[&str]| locks && tokens.are_words(at, words);
-    if is(&["key", "share"]) {
-        Some(1)
-    } else if is(&["no", "key", "update"]) {
-        Some(2)
-    } else {
-        None
+fn opens_source(tokens: &Tokens<'_>, at: usize) -> bool {
+    tokens.is_one_of(at, &["values", "select", "with", "table", "default"]) || tokens.is_mark(at, "(")
+}
+
+/// Whether an `INSERT` whose word is at this token says `OVERRIDING USER VALUE`: what it gives for identity
+/// columns is not what is stored.
+pub(in crate::sql) fn overrides_identities(tokens: &Tokens<'_>, insert: usize) -> bool {
+    const NEXT: &[&str] = &["overriding", "values", "select", "with", "table", "returning"];
+    tokens
+        .find_word(insert..tokens.len(), NEXT)
+        .is_some_and(|at| tokens.are_words(at, &["overriding", "user", "value"]))
+}
+
+/// `USING (a, b) AS name`, if the name is used for nothing else in the statement.
+fn names_join(tokens: &Tokens<'_>, statement: &Range<usize>, at: usize) -> bool {
+    let Some(name) = tokens.identifier(at + 1).filter(|_| at + 1 < statement.end) else { return false };
+    if !tokens.is_mark(at - 1, ")") {
+        return false;
     }
+    let mut open = at - 2;
+    while open > statement.start && (tokens.identifier(open).is_some() || tokens.is_mark(open, ",")) {
+        open -= 1;
+    }
+    let is_using = open > statement.start
+        && tokens.is_mark(open, "(")
+        && tokens.is_word(open - 1, "using")
+        && !tokens.is_one_of(open + 1, &["select", "values", "table", "with"]);
+    is_using
+        && statement.clone().all(|other| {
+            other == at + 1
+                || tokens.identifier(other).is_none_or(|found| found != name)
+                || (tokens.is_mark(other + 1, ".") && !tokens.is_mark(other - 1, "."))
+        })
+}
+
+/// The subscripts of `SET a[1] = …`, `SET j['x'] = …`, which sqlparser does not know: the column is assigned
+/// to, in whatever part. Those that are more than constants and columns stay, and are not read.
+fn assigned_subscripts(tokens: &Tokens<'_>, statement: &Range<usize>) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    for set in statement.clone() {
+        if !tokens.is_word(set, "set") || !follows_update(tokens, statement, set) {
+            continue;
+        }
+        let mut at = set + 1;
+        while at < statement.end {
+            let (subscripts, behind) = subscripts_of_target(tokens, statement.end, at);
+            if tokens.is_mark(behind, "=") {
+                found.extend(subscripts);
+            }
+            at = match behind_assignment(tokens, statement.end, behind) {
+                Some(next) => next,
+                None => break,
+            };
+        }
+    }
+    found.sort_by_key(|subscript| subscript.start);
+    found
+}
+
+/// `UPDATE name [AS alias] SET`, `DO UPDATE SET`.
+fn follows_update(tokens: &Tokens<'_>, statement: &Range<usize>, set: usize) -> bool {
+    const MOST_TOKENS: usize = 9;
+    let mut at = set;
+    while at > statement.start && set - at < MOST_TOKENS {
+        at -= 1;
+        if tokens.is_word(at, "update") {
+            return true;
+        }
+        if tokens.identifier(at).is_none() && !tokens.is_mark(at, ".") && !tokens.is_mark(at, "*") {
+            return false;
+        }
+    }
+    false
+}
+
+/// What stands in brackets behind a name, and the token behind it all.
+fn subscripts_of_target(tokens: &Tokens<'_>, end: usize, at: usize) -> (Vec<Range<usize>>, usize) {
+    let mut found = Vec::new();
+    let Some((_, mut at)) = tokens.name(at, end) else { return (found, at) };
+    while at < end {
+        if tokens.is_mark(at, "[") {
+            let plain = |at: &usize| {
+                tokens.slot(*at).is_some()
+                    || tokens.identifier(*at).is_some()
+                    || tokens.kind(*at) == Some(TokenKind::Param)
+                    || [":", "-", "+"].iter().any(|mark| tokens.is_mark(*at, mark))
+            };
+            let Some(close) = (at + 1..end).find(|at| !plain(at)) else { break };
+            if !tokens.is_mark(close, "]") {
+                break;
+            }
+            found.push(at..close + 1);
+            at = close + 1;
+        } else if tokens.is_mark(at, ".") && tokens.identifier(at + 1).is_some() {
+            at += 2;
+        } else {
+            break;
+        }
+    }
+    (found, at)
+}
+
+/// Where the next assignment begins.
+fn behind_assignment(tokens: &Tokens<'_>, end: usize, mut at: usize) -> Option<usize> {
+    while at < end && !tokens.is_one_of(at, &["from", "where", "returning", "when"]) {
+        if tokens.is_mark(at, ",") {
+            return Some(at + 1);
+        }
+        if tokens.is_mark(at, ")") {
+            return None;
+        }
+        at = if tokens.is_mark(at, "(") { tokens.behind_parenthesis(at, end) } else { at + 1 };
+    }
+    None
 }
 
 /// A token's number as the position sqlparser carries along.

@@ -93,6 +93,11 @@ pub(in crate::sql) fn locks(name: &str) -> bool {
     name.starts_with("pg_advisory_") || name.starts_with("pg_try_advisory_")
 }
 
+/// Does it tell the size of a table that it is given the name of?
+pub(in crate::sql) fn measures(name: &str) -> bool {
+    matches!(name, "pg_relation_size" | "pg_table_size" | "pg_total_relation_size" | "pg_indexes_size")
+}
+
 /// How much a function's result depends on where and when it is called.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(in crate::sql) enum Steadiness {

@@ -14,6 +14,7 @@
 //! tokens.
 
 pub(in crate::sql) mod bridge;
+mod calling;
 pub(in crate::sql) mod computed;
 mod conditions;
 pub(in crate::sql) mod facts;
@@ -38,6 +39,8 @@ mod walk;
 
 use std::ops::Range;
 
+pub(in crate::sql) use self::objects::configured;
+
 use self::bridge::{Depth, Unreadable};
 use self::literals::{Literals, loose};
 use self::objects::{mentioned, refused};
@@ -46,8 +49,8 @@ use self::refusals::Refusal;
 use self::rows::Rows;
 use self::session::plain;
 use self::tokens::Tokens;
-use super::lexer::{Lexed, tokenize};
-use super::schema::Schema;
+use super::lexer::{Lexed, TokenKind, tokenize};
+use super::schema::{Schema, TableKind};
 use super::shape::{Access, Kind, Mentions, Pin, Shape, Statement, Target};
 use std::cell::Cell;
 
@@ -154,6 +157,15 @@ struct Reader<'r> {
 impl Reader<'_> {
     fn statement(&self, range: Range<usize>) -> Statement {
         let mut statement = self.meaning(&range);
+        self.look_at_sizes(&range, &mut statement.target);
+        if may_call(&statement.kind)
+            && !matches!(statement.kind, Kind::Ddl | Kind::Maintenance)
+            && !matches!(statement.target, Target::Refused(..))
+            && let Some(refusal) =
+                calling::called(self.tokens, range.clone(), &statement.kind, self.cx.schema)
+        {
+            statement.target = refused(refusal);
+        }
         if is_seed(&statement.kind) {
             statement.pin = Some(Pin::Seed);
         }
@@ -176,6 +188,67 @@ impl Reader<'_> {
             statement.pin = functions::stronger(statement.pin, Some(Pin::Unread));
         }
         statement
+    }
+
+    /// The size of a sharded table is not to be had from one shard. What is measured of the catalogs' own
+    /// rows (`pg_relation_size(c.oid)`) is that server's, like all that the catalogs say.
+    fn look_at_sizes(&self, range: &Range<usize>, target: &mut Target) {
+        let tokens = self.tokens;
+        for at in range.clone() {
+            let Some(function) = tokens.identifier(at).filter(|name| functions::measures(name)) else {
+                continue;
+            };
+            if !tokens.is_mark(at + 1, "(") {
+                continue;
+            }
+            let sharded = match tokens.kind(at + 2) {
+                // The fingerprint has no literals behind such a name.
+                _ if tokens.kind(at) == Some(TokenKind::UnicodeIdent) => Refusal::size_of_unknown(&function),
+                Some(TokenKind::Param) => Refusal::size_of_unknown(&function),
+                _ => match tokens.slot(at + 2) {
+                    None => continue,
+                    Some(slot) => match self.measured(slot) {
+                        Some((name, Some(TableKind::Sharded { .. }))) => {
+                            Refusal::size_of_shard(&name, &function)
+                        }
+                        // Each copy has its size.
+                        Some((_, Some(TableKind::Reference))) => continue,
+                        Some((_, Some(_))) => {
+                            match target {
+                                Target::Nothing | Target::Catalog | Target::Reference => {
+                                    *target = Target::Home
+                                }
+                                _ => {}
+                            }
+                            continue;
+                        }
+                        // An index, say.
+                        Some((_, None)) | None => Refusal::size_of_unknown(&function),
+                    },
+                },
+            };
+            if !matches!(target, Target::Refused(..)) {
+                *target = refused(sharded);
+            }
+        }
+    }
+
+    /// The relation that a literal names; it is part of the fingerprint (see the lexer). A catalog counts as
+    /// a table of the home shard.
+    fn measured(&self, slot: u32) -> Option<(String, Option<TableKind>)> {
+        let value = self.lexed.literal_value(self.text, slot)?;
+        let named = tokenize(&value, true).ok()?;
+        let named = Tokens::new(&value, named);
+        let (name, behind) = named.name(0, named.len())?;
+        if behind != named.len() {
+            return None;
+        }
+        let kind = match names::resolve(self.cx, self.cx.search_path, &name) {
+            names::Named::Table(table) => Some(table.kind.clone()),
+            names::Named::Catalog => Some(TableKind::Home),
+            names::Named::Unknown => None,
+        };
+        Some((name.name, kind))
     }
 
     fn meaning(&self, range: &Range<usize>) -> Statement {
@@ -313,6 +386,7 @@ impl Reader<'_> {
             let pin = pin_by_words(tokens, range)
                 .or(into.filter(|temporary| *temporary).map(|_| Pin::TemporaryTable));
             let kind = if into.is_some() { Kind::Ddl } else { kind.clone() };
+            let target = if into == Some(false) { self.selected_into(range, target, false) } else { target };
             Statement { pin, ..plain(kind, target, Access::Write) }
         };
         if self.cx.schema.is_one_shard() {
@@ -356,7 +430,7 @@ impl Reader<'_> {
                 None => Statement { kind: kind.clone(), target, access, pin, at_primary, loose },
                 Some(temporary) => Statement {
                     kind: Kind::Ddl,
-                    target: self.selected_into(range, target),
+                    target: self.selected_into(range, target, temporary),
                     access,
                     pin: pin.or(temporary.then_some(Pin::TemporaryTable)),
                     at_primary,
@@ -392,13 +466,18 @@ impl Reader<'_> {
     }
 
     /// `SELECT … INTO` makes a table of the home shard.
-    fn selected_into(&self, range: &Range<usize>, target: Target) -> Target {
+    fn selected_into(&self, range: &Range<usize>, target: Target, temporary: bool) -> Target {
         match target {
             Target::Refused(..) => target,
+            _ if self.cx.schema.is_one_shard() => target,
             _ if mentioned(self.tokens, range.clone(), self.cx).sharded => {
                 refused(Refusal::derived_table("a table filled"))
             }
-            _ => Target::Home,
+            _ if temporary => Target::Home,
+            _ => match into_at(self.tokens, range) {
+                Some(into) => objects::selected_into(self.tokens, range, into, self.cx),
+                None => refused(Refusal::unreadable()),
+            },
         }
     }
 
@@ -430,15 +509,18 @@ fn modifies(tokens: &Tokens<'_>, range: &Range<usize>) -> bool {
 /// `SELECT … INTO [TEMP] name`, wherever the `SELECT` stands: is the table temporary? The word is
 /// reserved: but for a column's label it can be nothing else.
 fn into_table(tokens: &Tokens<'_>, range: &Range<usize>, cx: &Context<'_>) -> Option<bool> {
-    let other = |at: usize| tokens.is_one_of(at, &["insert", "merge", "as"]) || tokens.is_mark(at, ".");
-    let into = range.clone().skip(1).find(|&at| tokens.is_word(at, "into") && !other(at - 1))?;
-    let mut at = into + 1;
+    let mut at = into_at(tokens, range)? + 1;
     let mut temporary = false;
     while tokens.is_one_of(at, &["local", "global", "temp", "temporary", "unlogged", "table"]) {
         temporary |= tokens.is_one_of(at, &["temp", "temporary"]);
         at += 1;
     }
     Some(temporary || objects::is_made_temporary(tokens, at, range.end, cx))
+}
+
+fn into_at(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<usize> {
+    let other = |at: usize| tokens.is_one_of(at, &["insert", "merge", "as"]) || tokens.is_mark(at, ".");
+    range.clone().skip(1).find(|&at| tokens.is_word(at, "into") && !other(at - 1))
 }
 
 /// `UPDATE pg_settings` is a `SET` in other words.

@@ -10,6 +10,7 @@ use sqlparser::ast::{
     UpdateTableFromKind,
 };
 
+use super::super::distribute::makes_ids;
 use super::super::schema::{Table, TableKind};
 use super::super::shape::{KeySlot, KeySource, KeyType};
 use super::computed;
@@ -78,6 +79,11 @@ impl<'a> Analyzer<'a> {
                 source = self.table(table);
                 source.name = Some(name.name);
                 self.touched.reference_written |= table.kind == TableKind::Reference;
+                if table.detail.has_rules
+                    && matches!(table.kind, TableKind::Sharded { .. } | TableKind::Reference)
+                {
+                    self.refusals.push(Refusal::ruled(&table.name));
+                }
                 if matches!(table.kind, TableKind::View { .. }) && (source.sharded || self.touched.reference)
                 {
                     self.refusals.push(Refusal::view_written(&table.name));
@@ -104,6 +110,19 @@ impl<'a> Analyzer<'a> {
         let TableObject::TableName(name) = &insert.table else { return None };
         let (mut source, table) = self.target_table(name)?;
         let target = Self::written(&source, table);
+        if let Some(table) = table {
+            let names = || insert.columns.iter().filter_map(first_part).collect();
+            let given = match insert.source.as_deref() {
+                Some(query) if insert.columns.is_empty() => first_columns(table, width(&query.body)),
+                _ => names(),
+            };
+            self.defaults_are_harmless(table, Some(&given));
+        }
+        if let Some(table) = table
+            && self.overrides_identities(insert)
+        {
+            self.identities_are_harmless(table);
+        }
         if let Some(alias) = &insert.table_alias {
             source.name = Some(ident(&alias.alias));
             source.schema = None;
@@ -122,6 +141,40 @@ impl<'a> Analyzer<'a> {
         }
         let alone = Scope { level: &alone, visible: 0..1, outer: None };
         Some(self.returned(insert.returning.as_deref(), &alone, true))
+    }
+
+    /// Whether what is stored by default depends on the row alone. `given`: the columns that are given a
+    /// value; without, only those matter that are said to be `DEFAULT`.
+    fn defaults_are_harmless(&mut self, table: &Table, given: Option<&[String]>) {
+        if table.detail.calling_defaults.is_empty()
+            || !matches!(table.kind, TableKind::Sharded { .. } | TableKind::Reference)
+        {
+            return;
+        }
+        let says_default = self.says_default();
+        let calling = table.detail.calling_defaults.iter().find(|(column, function)| {
+            let left_out = given.is_some_and(|given| !given.contains(column));
+            (left_out || says_default) && !makes_ids(function)
+        });
+        if let Some((column, function)) = calling {
+            self.refusals.push(Refusal::calling_default(&table.name, column, function));
+        }
+    }
+
+    /// What `OVERRIDING USER VALUE` has a sequence give must not be the key, nor be in copies.
+    fn identities_are_harmless(&mut self, table: &Table) {
+        let columns = &table.detail.columns;
+        let known = columns.len() == table.columns.len();
+        let harmless = match table.kind {
+            TableKind::Sharded { key, .. } => {
+                known && columns.get(key).is_some_and(|column| !column.identity)
+            }
+            TableKind::Reference => known && columns.iter().all(|column| !column.identity),
+            _ => true,
+        };
+        if !harmless {
+            self.refusals.push(Refusal::identity_overridden(&table.name));
+        }
     }
 
     /// The rows that go into a sharded table. Those that are written out are split by owner, not
@@ -278,6 +331,9 @@ impl<'a> Analyzer<'a> {
         if let Some(target) = &target {
             self.key_stays(&update.assignments, target, Some(&scope));
         }
+        if let Some(table) = table {
+            self.defaults_are_harmless(table, None);
+        }
         let solid = match &update.from {
             Some(UpdateTableFromKind::AfterSet(from)) => joined_inner(from),
             _ => true,
@@ -347,6 +403,13 @@ impl<'a> Analyzer<'a> {
                     for row in &values.rows {
                         self.walk(&row.content, &scope, env);
                     }
+                    if let Some(table) = table {
+                        let given = match (insert.columns.as_slice(), values.rows.first()) {
+                            ([], Some(row)) => first_columns(table, Some(row.content.len())),
+                            (columns, _) => columns.iter().filter_map(first_part).collect(),
+                        };
+                        self.defaults_are_harmless(table, Some(&given));
+                    }
                     if let Some(target) = &target {
                         self.merged_rows(&insert.columns, values, target, &scope);
                     }
@@ -359,6 +422,9 @@ impl<'a> Analyzer<'a> {
                         continue;
                     };
                     self.walk(assignments, &scope, env);
+                    if let Some(table) = table {
+                        self.defaults_are_harmless(table, None);
+                    }
                     if let Some(target) = &target {
                         self.key_stays(assignments, target, None);
                     }
@@ -472,6 +538,20 @@ fn only_expressions(items: &[SelectItem]) -> Option<Vec<&Expr>> {
             _ => None,
         })
         .collect()
+}
+
+/// How many columns each row of a query has, if that can be told.
+fn width(body: &SetExpr) -> Option<usize> {
+    match body {
+        SetExpr::Query(inner) => width(&inner.body),
+        SetExpr::Values(values) => values.rows.first().map(|row| row.content.len()),
+        SetExpr::Select(select) => only_expressions(&select.projection).map(|items| items.len()),
+        _ => None,
+    }
+}
+
+fn first_columns(table: &Table, width: Option<usize>) -> Vec<String> {
+    table.columns.iter().take(width.unwrap_or(0)).cloned().collect()
 }
 
 fn is_default(value: &Expr) -> bool {

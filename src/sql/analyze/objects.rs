@@ -8,12 +8,16 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use super::super::distribute;
 use super::super::lexer::{TokenKind, tokenize};
-use super::super::schema::{Table, TableKind};
+use super::super::schema::{Configured, Table, TableKind};
 use super::super::shape::{Access, Kind, Pin, Statement, Target};
 use super::Context;
+use super::bridge::{self, Depth};
 use super::functions::{Effect, effect, stronger};
+use super::literals::Literals;
 use super::names::{Named, resolve};
+use super::query::{Analyzer, Met};
 use super::refusals::Refusal;
 use super::session::plain;
 use super::tokens::{Name, Tokens};
@@ -143,10 +147,17 @@ pub(super) fn classify(tokens: &Tokens<'_>, range: &Range<usize>, cx: &Context<'
     let (start, end) = (range.start, range.end);
     let ddl = |target| Some(plain(Kind::Ddl, target, Access::Write));
     match tokens.word(start).as_str() {
-        "create" => Some(create(tokens, range, cx)),
+        "create" => {
+            let mut statement = create(tokens, range, cx);
+            if statement.pin != Some(Pin::TemporaryTable) {
+                statement.target = that_holds(statement.target, tokens, range, cx);
+            }
+            Some(statement)
+        }
         "alter" => {
             let pin = if tokens.is_word(start + 1, "table") { pin_of_calls(tokens, range) } else { None };
-            Some(Statement { pin, ..plain(Kind::Ddl, alter(tokens, range, cx), Access::Write) })
+            let target = that_holds(alter(tokens, range, cx), tokens, range, cx);
+            Some(Statement { pin, ..plain(Kind::Ddl, target, Access::Write) })
         }
         "drop" => ddl(drop(tokens, range, cx)),
         "truncate" => {
@@ -166,6 +177,17 @@ pub(super) fn classify(tokens: &Tokens<'_>, range: &Range<usize>, cx: &Context<'
             Some(plain(Kind::Maintenance, maintenance(tokens, range, cx), Access::Write))
         }
         _ => None,
+    }
+}
+
+/// What runs on several shards is looked at when it does; what the home shard runs alone must be, here.
+fn that_holds(target: Target, tokens: &Tokens<'_>, range: &Range<usize>, cx: &Context<'_>) -> Target {
+    match target {
+        Target::Home => match distribute::holds(tokens, range, cx) {
+            Ok(()) => target,
+            Err(impossible) => Target::Refused(impossible.message, impossible.hint),
+        },
+        target => target,
     }
 }
 
@@ -275,7 +297,13 @@ fn create(tokens: &Tokens<'_>, range: &Range<usize>, cx: &Context<'_>) -> Statem
         }
         "trigger" | "rule" | "policy" | "statistics" => {
             let mentioned = mentioned(tokens, at..end, cx);
-            if mentioned.sharded || mentioned.reference { Target::EachShard } else { Target::Home }
+            if what == "rule" && (mentioned.sharded || mentioned.reference) {
+                refused(Refusal::rule_made())
+            } else if mentioned.sharded || mentioned.reference {
+                Target::EachShard
+            } else {
+                Target::Home
+            }
         }
         "database" | "tablespace" | "subscription" | "publication" => {
             refused(Refusal::server_wide(&format!("CREATE {}", what.to_ascii_uppercase())))
@@ -308,8 +336,9 @@ pub(super) fn is_made_temporary(tokens: &Tokens<'_>, at: usize, end: usize, cx: 
 fn create_table(tokens: &Tokens<'_>, range: Range<usize>, temporary: bool, cx: &Context<'_>) -> Target {
     let Some((name, behind)) = tokens.name(range.start, range.end) else { return Target::EachShard };
     let mentioned = mentioned(tokens, behind..range.end, cx);
-    let filled = tokens.find_word(behind..range.end, &["as"]).is_some();
-    if filled && (mentioned.sharded || mentioned.function) {
+    let filled = tokens.find_word(behind..range.end, &["as"]);
+    let empty = tokens.are_words(range.end.saturating_sub(3), &["with", "no", "data"]);
+    if filled.is_some() && !empty && (mentioned.sharded || mentioned.function) {
         return refused(Refusal::derived_table("a table filled"));
     }
     if temporary {
@@ -319,11 +348,151 @@ fn create_table(tokens: &Tokens<'_>, range: Range<usize>, temporary: bool, cx: &
     if tokens.are_words(behind, &["partition", "of"]) {
         return target_of(&names(tokens, behind + 2, range.end).into_iter().take(1).collect::<Vec<_>>(), cx);
     }
-    let known = match resolve(cx, cx.search_path, &name) {
-        Named::Table(table) => place(table, cx, 0) == Place::Each,
-        _ => false,
+    let each = configured(&name, cx).is_some()
+        || matches!(resolve(cx, cx.search_path, &name), Named::Table(table) if place(table, cx, 0) == Place::Each);
+    let Some(at) = filled else {
+        let each = each || has_column(tokens, behind..range.end, cx);
+        return if each { Target::EachShard } else { Target::Home };
     };
-    if known || has_column(tokens, behind..range.end, cx) { Target::EachShard } else { Target::Home }
+    let query = at + 1..if empty { range.end - 3 } else { range.end };
+    let keyed = if has_name(tokens, behind..at, cx.default_key) {
+        Some(true)
+    } else {
+        gives_column(tokens, query, cx.default_key, cx)
+    };
+    filled_table(each, keyed, empty, cx)
+}
+
+/// Where a table is made that a query fills; `keyed`: whether it has the key, if that can be told.
+fn filled_table(each: bool, keyed: Option<bool>, empty: bool, cx: &Context<'_>) -> Target {
+    match (each, keyed) {
+        (true, _) | (_, Some(true)) if empty => Target::EachShard,
+        (true, _) | (_, Some(true)) => refused(Refusal::filled_everywhere()),
+        (false, Some(false)) => Target::Home,
+        (false, None) => refused(Refusal::filled_with_unknown(cx.default_key)),
+    }
+}
+
+/// Where `SELECT … INTO name` makes its table, which is no temporary one. `into` is where the word stands.
+pub(super) fn selected_into(
+    tokens: &Tokens<'_>,
+    range: &Range<usize>,
+    into: usize,
+    cx: &Context<'_>,
+) -> Target {
+    let mut at = into + 1;
+    while tokens.is_one_of(at, &["unlogged", "table"]) {
+        at += 1;
+    }
+    let each = tokens.name(at, range.end).is_some_and(|(name, _)| configured(&name, cx).is_some());
+    filled_table(each, gives_column(tokens, range.clone(), cx.default_key, cx), false, cx)
+}
+
+/// What the configuration says of a table that is made by this name.
+pub(in crate::sql) fn configured<'s>(name: &Name, cx: &Context<'s>) -> Option<&'s Configured> {
+    let schemas = name.schema.as_ref().map_or(cx.search_path, std::slice::from_ref);
+    cx.schema.configured(schemas, &name.name)
+}
+
+fn has_name(tokens: &Tokens<'_>, mut range: Range<usize>, name: &str) -> bool {
+    range.any(|at| tokens.identifier(at).is_some_and(|found| found == name))
+}
+
+/// Whether a query has a column of this name in its answer; `None`: that cannot be told. By its words: a
+/// name in an expression counts, since PostgreSQL may name the column after it.
+fn gives_column(tokens: &Tokens<'_>, query: Range<usize>, column: &str, cx: &Context<'_>) -> Option<bool> {
+    const BEHIND_LIST: &[&str] = &[
+        "into",
+        "from",
+        "where",
+        "group",
+        "having",
+        "window",
+        "union",
+        "intersect",
+        "except",
+        "order",
+        "limit",
+        "offset",
+        "fetch",
+        "for",
+    ];
+    if tokens.is_word(query.start, "execute") {
+        return None;
+    }
+    let list = if tokens.is_word(query.start, "select") {
+        let from = query.start + 1;
+        from..tokens.find_word(from..query.end, BEHIND_LIST).unwrap_or(query.end)
+    } else {
+        query.clone()
+    };
+    let all = |at: usize| {
+        (tokens.is_mark(at, "*") && !tokens.is_mark(at - 1, "("))
+            || tokens.is_word(at, "table")
+            // A whole row, or who knows what.
+            || tokens.kind(at) == Some(TokenKind::UnicodeIdent)
+    };
+    if !list.clone().any(all) {
+        return Some(items(tokens, list).into_iter().any(|item| may_be_named(tokens, item, column)));
+    }
+    if has_name(tokens, query.clone(), column) {
+        return Some(true);
+    }
+    for at in query.clone() {
+        let Some(name) = tokens.identifier(at) else { continue };
+        if cx.schema.named(&name).any(|table| table.columns.iter().any(|other| other == column)) {
+            return Some(true);
+        }
+        if tokens.is_mark(at + 1, "(") && !cx.schema.functions_named(&name).is_empty() {
+            return None;
+        }
+    }
+    (!names_unknown_table(tokens, query, cx)).then_some(false)
+}
+
+/// Whether PostgreSQL may give an item of a select list this name.
+fn may_be_named(tokens: &Tokens<'_>, item: Range<usize>, column: &str) -> bool {
+    let last = item.end - 1;
+    let is_name = |at: usize| tokens.identifier(at).is_some();
+    let said = tokens.is_word(last.saturating_sub(1), "as") && last > item.start && is_name(last);
+    // `a`, `t.a`
+    let bare = item.clone().all(|at| is_name(at) || tokens.is_mark(at, "."))
+        && !item.clone().any(|at| is_name(at) && at < last && is_name(at + 1));
+    if said || bare {
+        return tokens.identifier(last).is_some_and(|name| name == column);
+    }
+    has_name(tokens, item, column)
+}
+
+/// What commas separate outside parentheses.
+fn items(tokens: &Tokens<'_>, range: Range<usize>) -> Vec<Range<usize>> {
+    let mut items = Vec::new();
+    let (mut start, mut at) = (range.start, range.start);
+    while at < range.end {
+        if tokens.is_mark(at, ",") {
+            items.push(start..at);
+            start = at + 1;
+        }
+        at = if tokens.is_mark(at, "(") { tokens.behind_parenthesis(at, range.end) } else { at + 1 };
+    }
+    items.push(start..range.end);
+    items.retain(|item| !item.is_empty());
+    items
+}
+
+/// Whether a query reads, or may read, a table whose columns are not known.
+fn names_unknown_table(tokens: &Tokens<'_>, query: Range<usize>, cx: &Context<'_>) -> bool {
+    let depth = Depth::of(tokens, query.clone());
+    depth.is_too_deep()
+        || bridge::with_stack(depth, || {
+            let Ok(tree) = bridge::parse(tokens, query, &[]) else { return true };
+            let mut analyzer = Analyzer::new(cx, Literals::new(tokens));
+            analyzer.read(&tree);
+            let unknown = analyzer.met.values().any(|met| matches!(met, Met::Unknown));
+            // Puts the views' trees away on this stack.
+            let _: Target = analyzer.target();
+            unknown
+        })
 }
 
 /// Whether a column list declares the key, itself or by `LIKE` and `INHERITS`.

@@ -12,9 +12,9 @@ use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
 
 use sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, JoinOperator, NamedWindowExpr, ObjectName, Query, Select, SelectFlavor,
-    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor, TableWithJoins,
-    WildcardAdditionalOptions,
+    Distinct, Expr, GroupByExpr, Insert, JoinOperator, NamedWindowExpr, ObjectName, Query, Select,
+    SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor,
+    TableWithJoins, WildcardAdditionalOptions,
 };
 
 use super::super::schema::Table;
@@ -280,6 +280,19 @@ impl<'a> Analyzer<'a> {
         let found = self.literals.constant(expr, key_type);
         self.note_keyed(found.as_ref(), expr);
         found
+    }
+
+    /// Whether any value is said to be the default.
+    pub(super) fn says_default(&self) -> bool {
+        let tokens = self.literals.tokens();
+        (0..tokens.len()).any(|at| tokens.is_word(at, "default"))
+    }
+
+    /// Whether what an `INSERT` gives for identity columns is not what is stored.
+    pub(super) fn overrides_identities(&self, insert: &Insert) -> bool {
+        self.views_deep == 0
+            && bridge::index_of(insert.insert_token.0.span)
+                .is_some_and(|at| bridge::overrides_identities(self.literals.tokens(), at))
     }
 
     pub(super) fn array(&self, expr: &Expr, key_type: KeyType) -> Option<Vec<KeySource>> {

@@ -66,6 +66,38 @@ impl Refusal {
         )
     }
 
+    pub(super) fn calling_word(what: &str, function: &str) -> Refusal {
+        Refusal::new(
+            format!("{what} calls function \"{function}\", which may read any table"),
+            format!("Declare it IMMUTABLE if it reads none. {HINT}"),
+        )
+    }
+
+    pub(super) fn calling_default(table: &str, column: &str, function: &str) -> Refusal {
+        Refusal::new(
+            format!(
+                "the default of \"{table}\"'s column \"{column}\" calls function \"{function}\", which may read any table"
+            ),
+            format!("Give {column} a value, or declare the function IMMUTABLE if it reads none. {HINT}"),
+        )
+    }
+
+    pub(super) fn ruled(table: &str) -> Refusal {
+        Refusal::new(
+            format!(
+                "rules of \"{table}\" make other statements of what writes to it, and those are not routed"
+            ),
+            format!("Drop the rules, and use triggers that change the row itself. {HINT}"),
+        )
+    }
+
+    pub(super) fn rule_made() -> Refusal {
+        Refusal::new(
+            "a rule on sharded or reference tables cannot be routed by: what it makes of a statement is not seen",
+            "Use a trigger that changes the row itself, or write the statements yourself.",
+        )
+    }
+
     pub(super) fn reading_function(name: &str) -> Refusal {
         Refusal::new(format!("function \"{name}\" reads tables it is given by name"), HINT)
     }
@@ -102,6 +134,29 @@ impl Refusal {
         Refusal::new(
             format!("the key of \"{table}\", column \"{column}\", cannot be NULL"),
             format!("Give {column} a value."),
+        )
+    }
+
+    pub(super) fn identity_overridden(table: &str) -> Refusal {
+        Refusal::new(
+            format!(
+                "OVERRIDING USER VALUE has a sequence give the key of \"{table}\", or what is not the same in its copies"
+            ),
+            "Leave it away, or the identity column.",
+        )
+    }
+
+    pub(super) fn size_of_shard(name: &str, function: &str) -> Refusal {
+        Refusal::new(
+            format!("{function}() of \"{name}\" would be one shard's part of it"),
+            "Ask each shard, with /* pgring: shard=NAME */, and add the sizes up.",
+        )
+    }
+
+    pub(super) fn size_of_unknown(function: &str) -> Refusal {
+        Refusal::new(
+            format!("whether {function}() would be one shard's part of something sharded cannot be told"),
+            "Name the table as a constant, or say whose: /* pgring: shard=NAME */.",
         )
     }
 
@@ -142,6 +197,21 @@ impl Refusal {
         Refusal::new(
             format!("{what} from sharded tables would hold a part of their rows on each shard"),
             HINT,
+        )
+    }
+
+    pub(super) fn filled_everywhere() -> Refusal {
+        Refusal::new(
+            "a table that is on every shard cannot be made and filled at once: each shard would have all the rows",
+            "Make it empty with CREATE TABLE, or CREATE TABLE … AS … WITH NO DATA, and fill it with INSERT … SELECT.",
+        )
+    }
+
+    pub(super) fn filled_with_unknown(key: &str) -> Refusal {
+        Refusal::new(
+            format!("whether the table will have a column \"{key}\", and be sharded by it, cannot be told"),
+            "Name each column that the query gives, instead of * or a function. Or make the table empty with CREATE \
+             TABLE, and fill it with INSERT … SELECT.",
         )
     }
 

@@ -80,7 +80,7 @@ pub(super) fn classify(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<Stat
 
 /// Without a pin.
 pub(super) fn plain(kind: Kind, target: Target, access: Access) -> Statement {
-    Statement { kind, target, access, pin: None, at_primary: false }
+    Statement { kind, target, access, pin: None, at_primary: false, loose: Vec::new() }
 }
 
 /// The beginning or end of a transaction in words that PostgreSQL (`TransactionStmt`) does not know.

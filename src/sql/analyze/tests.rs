@@ -1,7 +1,10 @@
 //! One table a topic: a statement, what it must mean, and why.
 
 use super::super::lexer::Lexed;
-use super::super::schema::{Function, Schema, Table, TableDetail, TableKind};
+use super::super::schema::{
+    CallingCast, CastWhen, ColumnDetail, Configured, Function, Schema, Table, TableDetail, TableKind,
+    TextOrder,
+};
 use super::super::shape::{KeySlot, KeyType, Kind, Pin, Shape, Target, ValueSlot};
 use super::{Context, analyze};
 
@@ -26,6 +29,25 @@ pub(super) fn schema() -> Schema {
             detail: TableDetail::default(),
         }
     }
+    let acting = |name: &str, kind, detail| Table { detail, ..table(name, &["id", "user_id", "x"], kind) };
+    let calling = |function: &str| TableDetail {
+        calling_defaults: vec![("x".to_owned(), function.to_owned())],
+        ..TableDetail::default()
+    };
+    let column = |type_name: &str| ColumnDetail {
+        type_name: type_name.to_owned(),
+        builtin: true,
+        text_order: TextOrder::ByType,
+        default_collation: true,
+        not_null: false,
+        default: None,
+        generated: false,
+        identity: false,
+    };
+    let moody = TableDetail {
+        columns: vec![column("bigint"), column("bigint"), column("public.mood")],
+        ..TableDetail::default()
+    };
     let by = |key| TableKind::Sharded { key, key_type: KeyType::Integer };
     let view = |definition: &str| TableKind::View { definition: definition.to_owned() };
     let tables = vec![
@@ -38,6 +60,13 @@ pub(super) fn schema() -> Schema {
         table("plans", &["id", "name", "price_cents"], TableKind::Reference),
         table("app_settings", &["key", "value"], TableKind::Home),
         table("other.jobs", &["id", "user_id"], TableKind::Home),
+        table("other.owned", &["id", "user_id"], TableKind::Reference),
+        acting("ruled", by(1), TableDetail { has_rules: true, ..TableDetail::default() }),
+        acting("ruled_copy", TableKind::Reference, TableDetail { has_rules: true, ..TableDetail::default() }),
+        acting("ruled_home", TableKind::Home, TableDetail { has_rules: true, ..TableDetail::default() }),
+        acting("filled", by(1), calling("top_users")),
+        acting("numbered", by(1), calling("uuid_generate_v9")),
+        acting("moody", by(1), moody),
         table("jobs_id_seq", &[], TableKind::Sequence),
         table("documents", &["slug", "body"], TableKind::Sharded { key: 0, key_type: KeyType::Text }),
         table("devices", &["uid", "model"], TableKind::Sharded { key: 0, key_type: KeyType::Uuid }),
@@ -63,7 +92,24 @@ pub(super) fn schema() -> Schema {
     ];
     let function =
         |name: &str, immutable| Function { schema: "public".to_owned(), name: name.to_owned(), immutable };
+    let configured = [
+        ("plans", Configured::Reference),
+        ("users", Configured::Key("id".to_owned())),
+        ("other.parts", Configured::Reference),
+    ];
     Schema::new(1, tables, vec![function("slugify", true), function("top_users", false)])
+        .with_configured(configured.map(|(name, said)| (name.to_owned(), said)))
+        .with_calling(
+            [("###".to_owned(), "top_users".to_owned())],
+            [("int4", CastWhen::Said), ("text", CastWhen::Stored)]
+                .map(|(target, when)| CallingCast {
+                    source: "mood".to_owned(),
+                    target: target.to_owned(),
+                    when,
+                    function: "top_users".to_owned(),
+                })
+                .to_vec(),
+        )
 }
 
 fn shape_of(sql: &str, schema: &Schema, search_path: &[&str], standard: bool) -> Shape {

@@ -1,6 +1,7 @@
 //! Statements that carry another one (`EXPLAIN`, `DECLARE`), and what is asked of cursors: read by
 //! their words, since where the carried statement begins is all that has to be known.
 
+use super::Impossible;
 use crate::sql::analyze::prepared::explained;
 use crate::sql::analyze::tokens::Tokens;
 use crate::sql::lexer::{TokenKind, tokenize};
@@ -98,6 +99,8 @@ pub struct Declared {
     pub query: String,
     /// An option that a cursor over several shards cannot have.
     pub refused: Option<&'static str>,
+    /// `WITH HOLD`
+    pub holds: bool,
 }
 
 /// `None`: the text is no `DECLARE`.
@@ -111,6 +114,7 @@ pub fn declared(text: &[u8], strings: bool) -> Option<Declared> {
     let body = tokens.find_word(range.start + 2..range.end, &["for"])? + 1;
     let options = range.start + 2..body;
     let has = |word: &str| options.clone().find(|&at| tokens.is_word(at, word));
+    let holds = has("hold").is_some_and(|at| tokens.is_word(at - 1, "with"));
     let refused = match (has("scroll"), has("hold"), has("binary")) {
         (Some(at), ..) if !tokens.is_word(at - 1, "no") => Some("SCROLL"),
         (_, Some(at), _) if tokens.is_word(at - 1, "with") => Some("WITH HOLD"),
@@ -121,7 +125,7 @@ pub fn declared(text: &[u8], strings: bool) -> Option<Declared> {
     let whole = std::str::from_utf8(text).ok()?;
     let before = (query.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
     let query = " ".repeat(whole.get(..before)?.chars().count()) + query;
-    Some(Declared { query, refused })
+    Some(Declared { query, refused, holds })
 }
 
 /// What is asked of a cursor.
@@ -188,7 +192,32 @@ fn cursor_use(tokens: &Tokens<'_>, range: &std::ops::Range<usize>) -> Option<Cur
 pub fn names_current_row(text: &[u8], strings: bool) -> bool {
     let Ok(read) = tokenize(text, strings) else { return false };
     let tokens = Tokens::new(text, read);
-    (0..tokens.len()).any(|at| tokens.are_words(at, &["where", "current", "of"]))
+    current_rows(&tokens).next().is_some()
+}
+
+/// Why several shards do not have it.
+pub fn of_current_row() -> Impossible {
+    Impossible::new(
+        "WHERE CURRENT OF cannot touch several shards",
+        "Declare the cursor for a query of one key; or say where its row is: /* pgring: shard=NAME */.",
+    )
+}
+
+/// The cursor whose row a text is about, if it is about one.
+pub fn cursor_of_current_row(text: &[u8], strings: bool) -> Option<String> {
+    const WORD: &[u8] = b"current";
+    // Most texts are not.
+    if !text.windows(WORD.len()).any(|part| part.eq_ignore_ascii_case(WORD)) {
+        return None;
+    }
+    let tokens = Tokens::new(text, tokenize(text, strings).ok()?);
+    let mut rows = current_rows(&tokens);
+    let cursor = tokens.identifier(rows.next()? + 3)?;
+    rows.next().is_none().then_some(cursor)
+}
+
+pub(super) fn current_rows(tokens: &Tokens<'_>) -> impl Iterator<Item = usize> {
+    (0..tokens.len()).filter(|at| tokens.are_words(*at, &["where", "current", "of"]))
 }
 
 #[cfg(test)]

@@ -12,10 +12,12 @@
 use std::ops::Range;
 
 use super::super::analyze::Context;
+use super::super::analyze::configured;
+use super::super::analyze::functions::{Effect, effect};
 use super::super::analyze::names::{Named, resolve};
 use super::super::analyze::tokens::{Name, Tokens};
 use super::super::lexer::tokenize;
-use super::super::schema::{ColumnDetail, Table, TableKind};
+use super::super::schema::{ColumnDetail, Configured, Table, TableKind};
 use super::super::shape::KeyType;
 use super::Impossible;
 
@@ -41,6 +43,61 @@ pub fn ddl(text: &[u8], cx: &Context<'_>) -> Result<Ddl, Impossible> {
     let reader = Reader { tokens: &tokens, cx };
     reader.check(range)?;
     Ok(Ddl { one_by_one: one_by_one(&tokens, range) })
+}
+
+/// Whether what a change of the schema asks for can hold across shards.
+pub(in crate::sql) fn holds(
+    tokens: &Tokens<'_>,
+    range: &Range<usize>,
+    cx: &Context<'_>,
+) -> Result<(), Impossible> {
+    Reader { tokens, cx }.check(range)
+}
+
+/// The name of the table that a text makes.
+pub fn made_table(text: &[u8], strings: bool) -> Option<String> {
+    let tokens = Tokens::new(text, tokenize(text, strings).ok()?);
+    let statements = tokens.statements();
+    let [range] = statements.as_slice() else { return None };
+    if !tokens.is_word(range.start, "create") {
+        return None;
+    }
+    let mut at = range.start + 1 + usize::from(tokens.is_word(range.start + 1, "unlogged"));
+    if !tokens.is_word(at, "table") {
+        return None;
+    }
+    at += 1;
+    at += if tokens.are_words(at, &["if", "not", "exists"]) { 3 } else { 0 };
+    tokens.name(at, range.end).map(|(name, _)| name.name)
+}
+
+/// What a text does with a table that this transaction has made, whose name is one of these: nobody else
+/// sees it yet, and so the analysis does not know it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum OfMade {
+    /// It does not name one.
+    Nothing,
+    /// Each shard can do it with its own.
+    Each,
+    /// Whatever it does with that table depends on what is not known of it.
+    Unknown(String),
+}
+
+/// See [`OfMade`].
+pub fn of_made(text: &[u8], strings: bool, made: &[String], changes_schema: bool) -> OfMade {
+    const HELD: &[&str] = &["unique", "primary", "exclude", "references", "partition", "as"];
+    let Ok(tokens) = tokenize(text, strings) else { return OfMade::Nothing };
+    let tokens = Tokens::new(text, tokens);
+    let all = 0..tokens.len();
+    let Some(name) = all.clone().filter_map(|at| tokens.identifier(at)).find(|name| made.contains(name))
+    else {
+        return OfMade::Nothing;
+    };
+    // What each shard would have to hold to is asked of a table that is known.
+    if changes_schema && !all.into_iter().any(|at| tokens.is_one_of(at, HELD)) {
+        return OfMade::Each;
+    }
+    OfMade::Unknown(name)
 }
 
 fn one_by_one(tokens: &Tokens<'_>, range: &Range<usize>) -> bool {
@@ -142,12 +199,14 @@ impl<'r> Reader<'r> {
         let items = self.items(open + 1..tokens.behind_parenthesis(open, end).saturating_sub(1));
         let columns: Vec<(String, Range<usize>)> =
             items.iter().filter_map(|item| self.column(item)).collect();
-        let place = match self.place(&name) {
-            Place::Unknown if columns.iter().any(|(column, _)| column == self.cx.default_key) => {
+        let place = match (self.place(&name), configured(&name, self.cx)) {
+            (Place::Unknown, Some(Configured::Key(column))) => Place::Sharded(column.clone()),
+            (Place::Unknown, Some(Configured::Reference)) => Place::Reference,
+            (Place::Unknown, None) if columns.iter().any(|(column, _)| column == self.cx.default_key) => {
                 Place::Sharded(self.cx.default_key.to_owned())
             }
-            Place::Unknown => Place::Home,
-            place => place,
+            (Place::Unknown, None) => Place::Home,
+            (place, _) => place,
         };
         let subject = Subject { known: self.table(&name), name, place, columns };
         for item in items {
@@ -226,8 +285,36 @@ impl<'r> Reader<'r> {
                 self.unique(subject, &own, "a unique constraint")?;
             } else if tokens.is_word(at, "references") {
                 self.references(subject, &own, at + 1..rest.end)?;
+            } else if tokens.is_word(at, "default") {
+                self.default(subject, column, at + 1..rest.end)?;
             }
             at += 1;
+        }
+        Ok(())
+    }
+
+    /// What a row gets without a word in the statement must not depend on what else is on its shard.
+    fn default(&self, subject: &Subject<'_>, column: &str, range: Range<usize>) -> Result<(), Impossible> {
+        const BEHIND: &[&str] =
+            &["constraint", "not", "unique", "primary", "references", "check", "generated", "collate"];
+        if !matches!(subject.place, Place::Sharded(_) | Place::Reference) {
+            return Ok(());
+        }
+        let (tokens, schema) = (self.tokens, self.cx.schema);
+        let end = tokens.find_word(range.clone(), BEHIND).unwrap_or(range.end);
+        for at in range.start..end {
+            let Some(name) = tokens.identifier(at).filter(|_| tokens.is_mark(at + 1, "(")) else { continue };
+            let qualifier = if tokens.is_mark(at - 1, ".") { tokens.identifier(at - 2) } else { None };
+            if effect(schema, qualifier.as_deref(), &name) == Effect::UserDefined && !makes_ids(&name) {
+                let table = &subject.name.name;
+                return Err(Impossible::new(
+                    format!(
+                        "the default of \"{table}\"'s column \"{column}\" calls function \"{name}\", which may read any \
+                         table, and would see the rows of one shard"
+                    ),
+                    "Declare it IMMUTABLE if it reads none, or leave the default out and give the column its value.",
+                ));
+            }
         }
         Ok(())
     }
@@ -436,6 +523,9 @@ impl<'r> Reader<'r> {
             "drop" | "rename" | "alter" => {
                 if tokens.is_one_of(at, &["constraint", "to"]) {
                     return if tokens.is_word(at, "to") {
+                        let schema = subject.name.schema.clone();
+                        let name = tokens.identifier(at + 1).unwrap_or_default();
+                        self.gains_rule(subject, &Name { schema, name })?;
                         self.stays_configured(subject, "renamed")
                     } else {
                         Ok(())
@@ -449,6 +539,9 @@ impl<'r> Reader<'r> {
                     && let Some(to) = tokens.identifier(at + 2).filter(|_| tokens.is_word(at + 1, "to"))
                 {
                     self.gains_key(subject, &to)?;
+                }
+                if tokens.are_words(at + 1, &["set", "default"]) {
+                    self.default(subject, &column, at + 3..action.end)?;
                 }
                 let is_key = matches!(&subject.place, Place::Sharded(key) if *key == column);
                 let type_at = [at + 1, at + 3].into_iter().find(|at| tokens.is_word(*at, "type"));
@@ -467,7 +560,11 @@ impl<'r> Reader<'r> {
                 }
                 Ok(())
             }
-            "set" if tokens.is_word(at, "schema") => self.stays_configured(subject, "moved"),
+            "set" if tokens.is_word(at, "schema") => {
+                let schema = tokens.identifier(at + 1);
+                self.gains_rule(subject, &Name { schema, name: subject.name.name.clone() })?;
+                self.stays_configured(subject, "moved")
+            }
             _ => Ok(()),
         }
     }
@@ -475,7 +572,8 @@ impl<'r> Reader<'r> {
     /// A table that has rows on the home shard only must not become sharded.
     fn gains_key(&self, subject: &Subject<'_>, column: &str) -> Result<(), Impossible> {
         let table = &subject.name.name;
-        if column == self.cx.default_key && subject.known.is_some() && subject.place == Place::Home {
+        // One that is not known is a temporary one, or was made a moment ago on the home shard.
+        if column == self.cx.default_key && matches!(subject.place, Place::Home | Place::Unknown) {
             return Err(Impossible::new(
                 format!(
                     "with a column \"{column}\", \"{table}\" would be sharded by it, but its rows are on the home shard"
@@ -484,6 +582,22 @@ impl<'r> Reader<'r> {
             ));
         }
         Ok(())
+    }
+
+    /// Nor must it get a name of which the configuration says that it is on all of them.
+    fn gains_rule(&self, subject: &Subject<'_>, name: &Name) -> Result<(), Impossible> {
+        let at_home = matches!(subject.place, Place::Home | Place::Unknown);
+        if !at_home || configured(name, self.cx).is_none() {
+            return Ok(());
+        }
+        let (table, name) = (&subject.name.name, &name.name);
+        Err(Impossible::new(
+            format!(
+                "\"{table}\" cannot become \"{name}\": the configuration says that it is on every shard, and its rows are on \
+                 the home shard"
+            ),
+            format!("Make a new table \"{name}\", and copy the rows. Or use another name."),
+        ))
     }
 
     /// What the configuration says of a table, it says by its name.
@@ -524,7 +638,7 @@ impl<'r> Reader<'r> {
 }
 
 /// Functions whose results do not come twice, on whatever shard.
-fn makes_ids(name: &str) -> bool {
+pub fn makes_ids(name: &str) -> bool {
     matches!(name, "nextval" | "next_id" | "gen_random_uuid" | "uuidv4" | "uuidv7")
         || name.starts_with("uuid_generate")
 }

@@ -25,7 +25,8 @@ mod plan;
 
 pub use carried::*;
 pub use copy::*;
-pub use ddl::{Ddl, ddl};
+pub(in crate::sql) use ddl::holds;
+pub use ddl::{Ddl, OfMade, ddl, made_table, makes_ids, of_made};
 pub use plan::*;
 pub use select::array_type;
 pub use writes::tells_the_time;

@@ -468,3 +468,51 @@ fn not_sharded() {
         ("SELECT * FROM jobs WHERE user_id IN (1, 2) ORDER BY id LIMIT 3 FOR UPDATE", "keys[lit0 lit1] colocated", "locks"),
     ]);
 }
+
+#[test]
+fn what_only_postgresql_reads() {
+    check(&[
+        ("SELECT * FROM jobs WHERE user_id = 7 FOR NO KEY UPDATE", "keys[lit0] colocated", "a lock"),
+        ("SELECT * FROM jobs j WHERE user_id = 7 FOR KEY SHARE OF j SKIP LOCKED", "keys[lit0] colocated", "a lock"),
+        ("SELECT * FROM jobs WHERE user_id = 7 AND id BETWEEN SYMMETRIC 9 AND 3", "keys[lit0] colocated", "in either order"),
+        ("SELECT sum(id) OVER (PARTITION BY user_id ORDER BY id ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING EXCLUDE CURRENT ROW) FROM jobs WHERE user_id IN (7, 8)", "keys[lit2 lit3] colocated", "rows of one key"),
+        ("SELECT sum(id) OVER w FROM jobs WHERE user_id = 7 WINDOW w AS (ORDER BY id GROUPS CURRENT ROW EXCLUDE TIES)", "keys[lit0]", "a named window"),
+        ("SELECT * FROM jobs WHERE user_id = 7 WINDOW w AS (ORDER BY id ROWS 1 PRECEDING EXCLUDE nothing)", "refused: cannot be read", "no words of PostgreSQL's"),
+        ("SELECT u.name, k.user_id FROM jobs JOIN job_executions u USING (user_id) AS k WHERE u.user_id = 7", "keys[lit0] colocated", "a name for the join"),
+        ("SELECT 1 FROM jobs JOIN job_executions USING (user_id) AS k WHERE k.user_id = 7", "everywhere jobs.user_id", "whose column it is is not followed"),
+        ("SELECT (SELECT max(a.id) FROM jobs a JOIN notifications b USING (user_id) AS j WHERE j.user_id = 7) FROM audit_logs j", "refused: cannot be read", "another table has that name"),
+        ("DELETE FROM jobs USING (SELECT 7 AS u) AS k WHERE user_id = 7", "keys[lit1] colocated", "a table of that name"),
+    ]);
+}
+
+#[test]
+fn sizes() {
+    check(&[
+        ("SELECT pg_total_relation_size('jobs')", "refused: pg_total_relation_size() of \"jobs\"", "a part of it on each shard"),
+        ("SELECT pg_size_pretty(pg_table_size('public.jobs'::regclass))", "refused: pg_table_size() of \"jobs\"", "a part of it on each shard"),
+        ("SELECT pg_relation_size('\"Mixed\"', 'fsm')", "refused: of \"Mixed\"", "quoted"),
+        ("SELECT \"pg_indexes_size\"('jobs')", "refused: of \"jobs\"", "quoted"),
+        ("SELECT pg_relation_size('plans')", "nothing", "a copy's"),
+        ("SELECT pg_relation_size('app_settings')", "home", "not sharded"),
+        ("SELECT pg_relation_size('jobs_pkey')", "refused: cannot be told", "perhaps an index of a sharded table"),
+        ("SELECT pg_relation_size($1)", "refused: cannot be told", "a parameter"),
+        ("SELECT c.relname, pg_size_pretty(pg_table_size(c.oid)) FROM pg_class c", "catalog", "what each server says of itself"),
+        ("SELECT pg_database_size(current_database())", "nothing", "what each server says of itself"),
+    ]);
+}
+
+#[test]
+fn operators_and_casts_that_call() {
+    check(&[
+        ("SELECT 1 ### 2", "refused: operator ### calls function \"top_users\"", "as top_users() would"),
+        ("SELECT * FROM jobs WHERE user_id = 7 AND id OPERATOR(public.###) 3", "refused: operator ###", "as top_users() would"),
+        ("SELECT 1 ## 2", "nothing", "another one"),
+        ("SELECT 'ok'::mood::int", "refused: the cast from mood to int4", "as top_users() would"),
+        ("SELECT CAST('ok'::public.mood AS integer)", "refused: the cast from mood to int4", "as top_users() would"),
+        ("SELECT x::int FROM moody WHERE user_id = 7", "refused: the cast from mood to int4", "a column of that type"),
+        ("SELECT 'ok'::mood, x FROM moody WHERE user_id = 7", "keys[lit1] colocated", "no such cast"),
+        ("SELECT id::int FROM jobs WHERE user_id = 7", "keys[lit0] colocated", "of another type"),
+        ("INSERT INTO jobs (user_id, name) SELECT user_id, x FROM moody WHERE user_id = 7", "refused: the cast from mood to text", "done where it is stored"),
+        ("UPDATE moody SET id = 1 WHERE user_id = 7", "keys[lit1] colocated", "of another column"),
+    ]);
+}

@@ -1,6 +1,6 @@
 //! Statements on the schema, and those that carry others.
 
-use super::check;
+use super::{check, check_under};
 
 #[test]
 fn schema_changes() {
@@ -31,7 +31,10 @@ fn schema_changes() {
         ("CREATE SEQUENCE s", "home", "sequences live at home"),
         ("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1; SELECT 2 $$", "each", "schema-wide"),
         ("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT CASE WHEN true THEN 2 END; END; SELECT 1", "each; nothing", "semicolons within the body"),
-        ("CREATE RULE r AS ON INSERT TO jobs DO ALSO (SELECT 1; SELECT 2)", "each", "semicolons in parentheses"),
+        ("CREATE RULE r AS ON INSERT TO app_settings DO ALSO (SELECT 1; SELECT 2)", "home", "semicolons in parentheses"),
+        ("CREATE RULE r AS ON INSERT TO jobs DO ALSO (SELECT 1; SELECT 2)", "refused: a rule", "what it makes of a statement is not routed"),
+        ("CREATE OR REPLACE RULE r AS ON UPDATE TO app_settings DO ALSO DELETE FROM jobs", "refused: a rule", "nor this"),
+        ("CREATE TRIGGER t BEFORE UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION touch()", "each", "it may change the row itself"),
         ("CREATE TYPE mood AS ENUM ('a')", "each", "schema-wide"),
         ("CREATE SCHEMA s", "each", "schema-wide"),
         ("CREATE EXTENSION hstore", "each", "schema-wide"),
@@ -61,6 +64,72 @@ fn schema_changes() {
         ("COMMENT ON COLUMN jobs.name IS 'x'", "each", "a column of a sharded one"),
         ("COMMENT ON COLUMN public.app_settings.value IS 'x'", "home", "of another"),
         ("COMMENT ON FUNCTION f() IS 'x'", "each", "schema-wide"),
+    ]);
+}
+
+#[test]
+fn filled_tables() {
+    check(&[
+        ("CREATE TABLE t (user_id, x) AS VALUES (1, 2)", "refused: filled at once", "each shard would have every row"),
+        ("CREATE TABLE t AS SELECT 1 AS user_id", "refused: filled at once", "named in the query"),
+        ("CREATE UNLOGGED TABLE t AS SELECT 1 user_id, 2", "refused: filled at once", "without AS"),
+        ("CREATE TABLE t AS SELECT a.user_id FROM app_settings a", "refused: filled at once", "by its column's name"),
+        ("CREATE TABLE t (x) AS SELECT 1, 2 AS user_id", "refused: filled at once", "the list names the first only"),
+        ("CREATE TABLE t AS SELECT max(user_id) FROM app_settings", "refused: filled at once", "who knows what name PostgreSQL gives it"),
+        ("CREATE TABLE t AS SELECT user_id AS owner FROM app_settings", "home", "it has another name"),
+        ("CREATE TABLE t AS SELECT key FROM app_settings WHERE user_id = 3", "home", "only a condition"),
+        ("CREATE TABLE t AS SELECT id, 2 FROM plans", "home", "a reference table's rows, once"),
+        ("CREATE TABLE t AS TABLE plans", "home", "its columns are known"),
+        ("CREATE TABLE t AS TABLE other.owned", "refused: filled at once", "one of its columns is the key"),
+        ("CREATE TABLE t AS SELECT * FROM other.owned o", "refused: filled at once", "one of its columns is the key"),
+        ("CREATE TABLE t AS SELECT count(*) FROM app_settings", "home", "no column's name"),
+        ("CREATE TABLE t AS SELECT g * 2 AS x FROM generate_series(1, 3) g", "home", "a product"),
+        ("CREATE TABLE t AS SELECT * FROM nosuch", "refused: cannot be told", "its columns are not known"),
+        ("CREATE TABLE t AS SELECT x, y FROM nosuch", "home", "they are named"),
+        ("CREATE TABLE t AS SELECT * FROM slugify('x')", "refused: cannot be told", "what it returns is not known"),
+        ("CREATE TABLE t AS WITH a AS (SELECT 1 AS user_id) SELECT * FROM a", "refused: filled at once", "in WITH"),
+        ("CREATE TABLE t AS EXECUTE p", "refused: cannot be told", "the statement is not here"),
+        ("CREATE TEMP TABLE t AS SELECT 1 AS user_id", "home", "temporary"),
+        ("CREATE TABLE plans AS SELECT 1 AS id", "refused: filled at once", "each copy would be made on its own"),
+        ("CREATE TABLE t AS SELECT 1 AS user_id WITH NO DATA", "each", "no rows"),
+        ("CREATE TABLE t AS SELECT * FROM jobs WITH NO DATA", "each", "no rows"),
+        ("CREATE TABLE t AS SELECT name FROM jobs WITH NO DATA", "home", "no rows, no key"),
+        ("SELECT 5 AS user_id INTO t", "refused: filled at once", "as CREATE TABLE AS"),
+        ("SELECT key INTO t FROM app_settings", "home", "as CREATE TABLE AS"),
+        ("SELECT * INTO t FROM other.owned", "refused: filled at once", "as CREATE TABLE AS"),
+        ("SELECT 5 AS user_id INTO TEMP t", "home", "temporary"),
+        ("SELECT 1 AS id INTO plans", "refused: filled at once", "as CREATE TABLE AS"),
+    ]);
+}
+
+#[test]
+fn configured_names() {
+    check(&[
+        ("CREATE TABLE s2.plans (id int)", "each", "the configuration says so of the name in any schema"),
+        ("CREATE TABLE s2.users (id int)", "each", "its key is configured"),
+        ("CREATE TABLE other.parts (id int)", "each", "by its full name"),
+        ("CREATE TABLE parts (id int)", "home", "in another schema"),
+        ("CREATE TABLE s2.users (id int, email text UNIQUE)", "each", "looked at when it runs"),
+    ]);
+    check_under(&["s2", "public"], true, &[
+        ("CREATE TABLE plans (id int)", "each", "made in s2"),
+    ]);
+}
+
+#[test]
+fn tables_of_the_home_shard_stay_there() {
+    check(&[
+        ("ALTER TABLE app_settings ADD COLUMN user_id bigint", "refused: would be sharded by it", "its rows are at home"),
+        ("ALTER TABLE app_settings ADD x int, ADD user_id bigint", "refused: would be sharded by it", "its rows are at home"),
+        ("ALTER TABLE app_settings RENAME COLUMN key TO user_id", "refused: would be sharded by it", "its rows are at home"),
+        ("ALTER TABLE app_settings RENAME TO plans", "refused: cannot become \"plans\"", "a copy would be missing"),
+        ("ALTER TABLE app_settings SET SCHEMA other", "home", "its name says nothing there"),
+        ("ALTER TABLE parts SET SCHEMA other", "refused: cannot become \"parts\"", "its name says something there"),
+        ("ALTER TABLE made_a_moment_ago ADD COLUMN user_id bigint", "refused: would be sharded by it", "made at home"),
+        ("ALTER TABLE app_settings RENAME COLUMN key TO name", "home", "any other name"),
+        ("ALTER TABLE app_settings ADD owner bigint REFERENCES users", "refused: only a part", "a foreign key to rows elsewhere"),
+        ("CREATE TABLE t (id int, owner bigint REFERENCES users (id))", "refused: only a part", "a foreign key to rows elsewhere"),
+        ("CREATE TABLE t (id int, plan bigint REFERENCES plans (id))", "home", "there is a copy"),
     ]);
 }
 

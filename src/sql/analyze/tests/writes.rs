@@ -37,7 +37,11 @@ fn inserts() {
         ("INSERT INTO jobs (user_id) VALUES (7) ON CONFLICT (id) DO UPDATE SET (name, user_id) = ('x', 8)", "refused: cannot be changed", "in a list"),
         ("INSERT INTO jobs (user_id) VALUES (7) ON CONFLICT (id) DO UPDATE SET name = (SELECT max(action) FROM audit_logs)", "everywhere audit_logs.user_id", "its query is read"),
         ("INSERT INTO jobs (user_id) OVERRIDING SYSTEM VALUE VALUES (7), (8)", "keys[lit0 lit1]", "what is given is stored"),
-        ("INSERT INTO jobs (user_id) OVERRIDING USER VALUE VALUES (7)", "refused: cannot be read", "what is given may be ignored"),
+        ("INSERT INTO jobs (user_id) OVERRIDING USER VALUE VALUES (7)", "refused: OVERRIDING USER VALUE", "the key may be an identity column"),
+        ("INSERT INTO moody (id, user_id) OVERRIDING USER VALUE VALUES (1, 7), (2, 8)", "keys[lit1 lit3]", "the key is none"),
+        ("INSERT INTO plans (id) OVERRIDING USER VALUE VALUES (7)", "refused: OVERRIDING USER VALUE", "each copy would have a number of its own"),
+        ("INSERT INTO app_settings (key) OVERRIDING USER VALUE VALUES ('a')", "home", "not sharded"),
+        ("MERGE INTO moody m USING plans p ON m.user_id = 7 WHEN NOT MATCHED THEN INSERT (user_id) OVERRIDING USER VALUE VALUES (7)", "refused: cannot be read", "not looked into"),
         ("INSERT INTO public.\"jobs\" (\"user_id\") VALUES (7)", "keys[lit0]", "quoted"),
         ("INSERT INTO app_settings VALUES ('a', 'b')", "home", "not sharded"),
         ("INSERT INTO other.jobs (id) VALUES (1)", "home", "not sharded"),
@@ -127,7 +131,16 @@ fn updates_and_deletes() {
         ("DELETE FROM jobs WHERE user_id IN (7, 8) AND user_id NOT IN (SELECT id FROM users WHERE id = 9)", "keys[lit0 lit1 lit2]", "NOT IN restricts nothing"),
         ("UPDATE jobs SET name = 'x' FROM (VALUES (7), (8)) v (u) WHERE jobs.user_id = v.u RETURNING *", "everywhere jobs.user_id", "values of a query"),
         ("WITH jobs AS (SELECT 1) DELETE FROM jobs WHERE user_id = 7", "keys[lit1] colocated", "WITH does not shadow the target"),
-        ("DELETE FROM jobs WHERE CURRENT OF c", "refused: ", "a cursor's row"),
+        ("DELETE FROM jobs WHERE CURRENT OF c", "everywhere jobs.user_id", "a cursor's row, wherever that is"),
+        ("UPDATE jobs SET name = 'x' WHERE CURRENT OF \"c\" RETURNING id", "everywhere jobs.user_id", "a cursor's row, wherever that is"),
+        ("UPDATE app_settings SET value = 'x' WHERE CURRENT OF c", "home", "not sharded"),
+        ("UPDATE jobs SET tags[1] = 'x' WHERE user_id = 7", "keys[lit2] colocated", "a part of a column"),
+        ("UPDATE jobs AS j SET doc['a']['b'] = '1', m[1:2] = $1, name = 'y', p.f[$2 + 1] = 3 WHERE user_id = 7", "keys[lit8] colocated", "parts of columns"),
+        ("INSERT INTO jobs (user_id) VALUES (7) ON CONFLICT (id) DO UPDATE SET tags[1] = 'x'", "keys[lit0]", "a part of a column"),
+        ("UPDATE jobs SET user_id[1] = 8 WHERE user_id = 7", "refused: cannot be changed", "a part of the key"),
+        ("UPDATE jobs SET tags[top_users(1)] = 'x' WHERE user_id = 7", "refused: cannot be read", "a call in a subscript"),
+        ("UPDATE jobs SET tags[(SELECT 1)] = 'x' WHERE user_id = 7", "refused: cannot be read", "a query in a subscript"),
+        ("SELECT tags[1] = 'x' FROM jobs WHERE user_id = 7 AND user_id[1] = 3", "keys[lit2] colocated", "no assignment"),
     ]);
 }
 
@@ -147,5 +160,29 @@ fn merges() {
         ("MERGE INTO jobs t USING (SELECT 7 AS u) s ON t.user_id = 7 WHEN NOT MATCHED THEN DO NOTHING", "keys[lit1] colocated", "nothing is inserted"),
         ("MERGE INTO jobs t USING (SELECT u.id, j.user_id AS k FROM users u LEFT JOIN jobs j ON j.user_id = u.id WHERE u.id IN (7, 8)) s ON t.user_id = s.id WHEN NOT MATCHED THEN INSERT (user_id) VALUES (s.k)", "refused: not a constant", "may be NULL"),
         ("MERGE INTO app_settings t USING plans s ON t.key = s.name WHEN MATCHED THEN DELETE", "home", "not sharded"),
+    ]);
+}
+
+#[test]
+fn what_acts_without_a_word() {
+    check(&[
+        ("INSERT INTO ruled (user_id) VALUES (7)", "refused: rules of \"ruled\"", "a rule makes another statement of it"),
+        ("UPDATE ruled SET x = 1 WHERE user_id = 7", "refused: rules of \"ruled\"", "a rule makes another statement of it"),
+        ("DELETE FROM ruled WHERE user_id = 7", "refused: rules of \"ruled\"", "a rule makes another statement of it"),
+        ("WITH d AS (DELETE FROM ruled WHERE user_id = 7) SELECT 1", "refused: rules of \"ruled\"", "in WITH"),
+        ("SELECT * FROM ruled WHERE user_id = 7", "keys[lit0] colocated", "nothing is written"),
+        ("UPDATE ruled_copy SET x = 1", "refused: rules of", "copies"),
+        ("UPDATE ruled_home SET x = 1", "home", "not sharded"),
+        ("INSERT INTO filled (user_id) VALUES (7)", "refused: the default of \"filled\"'s column \"x\"", "it calls a function"),
+        ("INSERT INTO filled VALUES (1, 7)", "refused: the default of", "by the table's order"),
+        ("INSERT INTO filled VALUES (1, 7, 3)", "keys[lit1]", "it is given"),
+        ("INSERT INTO filled (user_id, x) VALUES (7, 3)", "keys[lit0]", "it is given"),
+        ("INSERT INTO filled (user_id, x) VALUES (7, DEFAULT)", "refused: the default of", "it is asked for"),
+        ("INSERT INTO filled (user_id, x) SELECT user_id, 1 FROM jobs WHERE user_id = 7", "keys[lit1] colocated", "it is given"),
+        ("INSERT INTO filled SELECT user_id, 7 FROM jobs WHERE user_id = 7", "refused: the default of", "two of three"),
+        ("UPDATE filled SET x = DEFAULT WHERE user_id = 7", "refused: the default of", "it is asked for"),
+        ("UPDATE filled SET x = 1 WHERE user_id = 7", "keys[lit1] colocated", "it is not"),
+        ("MERGE INTO filled f USING plans p ON f.user_id = 7 WHEN NOT MATCHED THEN INSERT (user_id) VALUES (7)", "refused: the default of", "it calls a function"),
+        ("INSERT INTO numbered (user_id) VALUES (7)", "keys[lit0]", "it makes ids"),
     ]);
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use super::super::super::analyze::Context;
-use super::super::super::schema::{ColumnDetail, Schema, Table, TableDetail, TableKind, TextOrder};
+use super::super::super::schema::{ColumnDetail, Configured, Function, Schema, Table, TableDetail, TableKind, TextOrder};
 use super::super::super::shape::KeyType;
 use super::ddl;
 
@@ -29,12 +29,14 @@ fn table(name: &str, kind: TableKind, columns: &[(&str, Option<&str>)]) -> Table
 
 fn describe(sql: &str) -> String {
     let by = |key| TableKind::Sharded { key, key_type: KeyType::Integer };
+    let function = |name: &str, immutable| Function { schema: "public".to_owned(), name: name.to_owned(), immutable };
     let schema = Schema::new(1, vec![
         table("users", by(0), &[("id", None), ("email", None)]),
         table("jobs", by(1), &[("id", Some("identity")), ("user_id", None), ("name", None), ("n", Some("nextval('public.n'::regclass)")), ("uid", None)]),
         table("plans", TableKind::Reference, &[("id", None)]),
         table("app_settings", TableKind::Home, &[("key", None)]),
-    ], Vec::new());
+    ], vec![function("slugify", true), function("top_users", false), function("uuid_generate_v9", false)])
+        .with_configured([("plans".to_owned(), Configured::Reference)]);
     let cx = Context {
         schema: &schema,
         search_path: &["public".to_owned()],
@@ -163,5 +165,22 @@ fn keys_stay() {
         ("ALTER TABLE app_settings ADD COLUMN user_id bigint", "no: would be sharded", "its rows are at home"),
         ("ALTER TABLE app_settings RENAME COLUMN key TO user_id", "no: would be sharded", "its rows are at home"),
         ("ALTER TABLE app_settings ADD COLUMN x int", "together", "any other column"),
+    ]);
+}
+
+#[test]
+fn defaults() {
+    check(&[
+        ("CREATE TABLE t (user_id bigint, x bigint DEFAULT top_users())", "no: \"x\" calls function \"top_users\"", "it would see one shard's rows"),
+        ("CREATE TABLE t (user_id bigint, x bigint NOT NULL DEFAULT (1 + public.top_users(2)) CHECK (x > 0))", "no: \"x\" calls function \"top_users\"", "in parentheses"),
+        ("CREATE TABLE t (user_id bigint, x bigint DEFAULT 1 CHECK (top_users() > 0))", "together", "a check is not looked into"),
+        ("CREATE TABLE t (user_id bigint, x uuid DEFAULT uuid_generate_v9())", "together", "it makes ids"),
+        ("CREATE TABLE t (user_id bigint, x text DEFAULT slugify('A'))", "together", "immutable"),
+        ("CREATE TABLE t (user_id bigint, x timestamptz DEFAULT now())", "together", "PostgreSQL's own"),
+        ("CREATE TABLE plans (id int DEFAULT top_users())", "no: \"id\" calls function", "a reference table"),
+        ("CREATE TABLE t (id int DEFAULT top_users())", "together", "on the home shard"),
+        ("ALTER TABLE jobs ADD x int DEFAULT top_users()", "no: \"x\" calls function", "it would see one shard's rows"),
+        ("ALTER TABLE jobs ALTER COLUMN name SET DEFAULT top_users()::text", "no: \"name\" calls function", "it would see one shard's rows"),
+        ("ALTER TABLE jobs ALTER name SET DEFAULT 'x'", "together", "a constant"),
     ]);
 }

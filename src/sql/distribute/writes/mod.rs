@@ -31,6 +31,7 @@ use sqlparser::ast::{Insert, Query, SetExpr, Statement, Visit, Visitor, With};
 use super::super::analyze::Context;
 use super::super::analyze::opened::{Closed, Opened, open};
 use super::super::shape::Target;
+use super::carried::{current_rows, of_current_row};
 use super::{Impossible, Plan};
 
 pub(super) use replicate::is_constant_default;
@@ -51,6 +52,9 @@ pub(super) fn plan(text: &[u8], cx: &Context<'_>) -> Option<Result<Plan, Impossi
 fn planned(opened: &Opened<'_>) -> Option<Result<Plan, Impossible>> {
     if modifications(opened.tree) == 0 {
         return None;
+    }
+    if current_rows(opened.tokens).next().is_some() {
+        return Some(Err(of_current_row()));
     }
     Some(match opened.target {
         Target::Refused(message, hint) => Err(Impossible::new(message, hint)),

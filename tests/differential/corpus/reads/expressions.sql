@@ -150,3 +150,7 @@ SELECT (max(at) AT TIME ZONE 'UTC')::date FROM readings
 SELECT sum(n)::int8 FROM readings WHERE n < 100
 
 SELECT avg(n)::numeric(10, 2) FROM readings WHERE n < 100
+
+SELECT id FROM jobs WHERE priority BETWEEN SYMMETRIC $1{7} AND $2{3} ORDER BY id
+
+SELECT user_id, qty NOT BETWEEN SYMMETRIC 9 AND id FROM items WHERE user_id BETWEEN SYMMETRIC 9 AND 4 ORDER BY user_id, id

@@ -127,3 +127,9 @@ SELECT u.id FROM users u JOIN plans p ON p.id = u.plan_id JOIN items i ON i.user
 SELECT b.id, u.name FROM bulk b JOIN users u ON u.id = b.user_id WHERE b.v = 7 ORDER BY b.id
 
 SELECT count(*), sum(a.v) FROM bulk a JOIN bulk b ON b.id = a.id + 1 AND b.v > a.v
+
+SELECT k.user_id, i.id, l.entry FROM items i JOIN ledger l USING (user_id) AS k WHERE k.user_id < 9 ORDER BY 1, 2, 3
+
+SELECT k.*, count(*) FROM items i JOIN ledger l USING (user_id) AS k GROUP BY k.user_id ORDER BY 1 LIMIT 5
+
+SELECT k.id, j.name FROM jobs j JOIN job_executions e USING (id) AS k WHERE e.user_id = $1{3} ORDER BY k.id

@@ -128,3 +128,11 @@ MERGE INTO items i USING jobs j ON j.id = i.user_id AND i.id = 1 WHEN MATCHED TH
 SELECT user_id, id FROM items WHERE qty = 3 FOR UPDATE
 
 SELECT u.id FROM users u WHERE u.plan_id = 2 ORDER BY u.id FOR SHARE
+
+SELECT user_id, id FROM items WHERE qty = 3 FOR NO KEY UPDATE
+
+SELECT u.id FROM users u WHERE u.plan_id = 2 ORDER BY u.id FOR KEY SHARE OF u
+
+UPDATE readings SET tags[2] = 'second', doc['k'] = '"new"' WHERE user_id = $1{7}
+
+UPDATE readings SET nums[1:2] = ARRAY[7, 8], label = 'x' WHERE id BETWEEN SYMMETRIC 40 AND 12 RETURNING id, nums
