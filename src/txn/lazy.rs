@@ -69,7 +69,7 @@ pub struct Transaction {
     writers: Vec<Writer>,
     decision: Option<Decision>,
     /// What PostgreSQL cannot prepare, if it has done something of the kind.
-    unpreparable: Option<Unpreparable>,
+    unpreparable: Option<Box<Unpreparable>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -196,7 +196,7 @@ impl Transaction {
     pub fn has_ended(&mut self, chain: bool) {
         self.failed = false;
         self.forget_savepoints();
-        self.unpreparable = self.unpreparable.filter(|done| done.savepoints.is_none());
+        self.unpreparable = self.unpreparable.take().filter(|done| done.savepoints.is_none());
         if !chain {
             self.characteristics.clear();
         }
@@ -296,13 +296,13 @@ impl Transaction {
         let savepoints = settled.then_some(self.savepoints.len());
         // What came first is undone last, unless nothing is known to undo it.
         if savepoints.is_none() || self.unpreparable.is_none() {
-            self.unpreparable = Some(Unpreparable { what, savepoints });
+            self.unpreparable = Some(Box::new(Unpreparable { what, savepoints }));
         }
     }
 
     /// What that was.
     pub fn unpreparable(&self) -> Option<&'static str> {
-        self.unpreparable.map(|unpreparable| unpreparable.what)
+        self.unpreparable.as_ref().map(|unpreparable| unpreparable.what)
     }
 
     /// Has it written on several shards?
@@ -412,7 +412,7 @@ impl Transaction {
             self.writer = (!self.writers.is_empty()).then(|| self.writers.remove(0));
         }
         let stays = |done: &Unpreparable| done.savepoints.is_none_or(|savepoints| savepoints <= at);
-        self.unpreparable = self.unpreparable.filter(stays);
+        self.unpreparable = self.unpreparable.take().filter(|done| stays(done));
         // One that does not stand is nobody's: who decides may be another one then.
         self.decision = self.decision.filter(|decision| decision.savepoints.is_some_and(|made| made <= at));
     }
