@@ -351,6 +351,37 @@ fn a_table_that_does_not_exist_yet_may_be_configured() {
     assert!(psql(&dsn, "SELECT count(*) > 0 FROM app_settings").expect_ok().contains('t'));
 }
 
+/// Whose rows a new table's are is not known before the schema has been read: until then nobody is told
+/// that a row is in, which no key would find again.
+#[tokio::test]
+async fn a_schema_that_cannot_be_read_is_not_guessed() {
+    let servers = servers(3);
+    let name = sample_database(&servers);
+    let proxy = Proxy::start(Config::new().database(&name, &servers));
+    let client = connect(&proxy.dsn(APP, &name)).await;
+    assert_eq!(ask(&client, &user_row(1)).await, Ok("1".to_owned()));
+    client.batch_execute("CREATE TABLE early (user_id bigint, v int)").await.unwrap();
+    let locker = connect(&servers[0].dsn(SUPERUSER, &name)).await;
+    locker.batch_execute("BEGIN; LOCK TABLE pg_trigger IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let unread = || Err("57P03".to_owned());
+    let create = "CREATE TABLE late (user_id bigint, v int)";
+    assert_eq!(ask(&client, create).await, unread());
+    assert_eq!(ask(&client, &user_row(1)).await, Ok("1".to_owned()));
+    // It is dropped, and whoever makes it again may give it another key.
+    client.batch_execute("DROP TABLE early").await.unwrap();
+    assert_eq!(ask(&client, &user_row(1)).await, unread());
+    // What needs no table goes on.
+    client.batch_execute("BEGIN; ROLLBACK").await.unwrap();
+    locker.batch_execute("ROLLBACK").await.unwrap();
+    eventually_answer(&client, &user_row(1), |answer| *answer == Ok("1".to_owned())).await;
+    client.batch_execute(create).await.unwrap();
+    for key in 1..=4 {
+        client.batch_execute(&format!("INSERT INTO late VALUES ({key}, {key})")).await.unwrap();
+        let read = format!("SELECT v FROM late WHERE user_id = {key}");
+        assert_eq!(ask(&client, &read).await, Ok(key.to_string()));
+    }
+}
+
 #[test]
 fn a_ring_without_rows_changes_at_once() {
     let shards = servers(3);

@@ -2,6 +2,7 @@
 //! session's schema, search path and string syntax.
 
 use super::attach::Unattached;
+use super::directory::unread;
 use super::distributed::{Destination, may_use};
 
 use super::own::LastRoute;
@@ -12,7 +13,7 @@ use crate::error::{ClientError, SqlState};
 use crate::ring::ShardId;
 use crate::route::{self, Parameters, Request, Route, Why};
 use crate::sql::distribute::{OfMade, of_made};
-use crate::sql::{self, Access, KeyType, Kind, Lexed, Pin, Schema, Shape, Statement};
+use crate::sql::{self, Access, KeyType, Kind, Lexed, Pin, Schema, Shape, Statement, Target};
 use crate::txn::Phase;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -79,17 +80,22 @@ impl Session {
     /// Did the text analysed last name a table that is not known? Then the schema is read again,
     /// and the analysis has to be too; false if there is nothing new to be found. A session with
     /// temporary tables names unknown ones all the time.
-    pub(super) async fn knows_more_tables(&mut self) -> bool {
+    ///
+    /// # Errors
+    /// It could not be read: whether there is such a table, and where, is not known.
+    pub(super) async fn knows_more_tables(&mut self) -> Result<bool, ClientError> {
         if !self.unknown_table.replace(false) || self.database.is_one_shard() {
-            return false;
+            return Ok(false);
         }
         let has_temporary = |held: &super::state::Held| held.pins.has(sql::Pin::TemporaryTable);
         if self.held.iter().chain(&self.parked).any(has_temporary) {
-            return false;
+            return Ok(false);
         }
         let epoch = self.schema_epoch();
-        self.database.read_schema_again().await;
-        self.schema_epoch() != epoch
+        if !self.database.read_schema_again().await {
+            return Err(unread("a table is not known, and the schema cannot be read"));
+        }
+        Ok(self.schema_epoch() != epoch)
     }
 
     /// As [`Session::shape`], with a lexer that is the caller's to keep.
@@ -253,6 +259,9 @@ impl Session {
         lexed: &Lexed,
         parameters: &Parameters<'_>,
     ) -> Result<Destination, Unattached> {
+        if shape.statements.iter().any(|statement| statement.target != Target::Nothing) {
+            self.database.is_read()?;
+        }
         let transaction_shard = match (&self.held, self.tx.phase()) {
             (Some(held), Phase::Open) => Some(held.shard),
             (Some(held), _) if self.batch.has_run() => Some(held.shard),

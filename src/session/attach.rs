@@ -653,7 +653,7 @@ impl Session {
                 let _: Result<(), End> = self.settle_hidden_sync();
             }
             if self.ready_held.take().is_some() && std::mem::take(&mut self.reads_schema) {
-                self.database.read_schema_again().await;
+                self.database.read_changed_schema().await;
             }
             return;
         }

@@ -9,6 +9,7 @@ use super::two_phase::TwoPhase;
 use crate::auth::Verifier;
 use crate::backend::TypeMap;
 use crate::config;
+use crate::error::{ClientError, SqlState};
 use crate::execute::Reported;
 use crate::pool::{Shard, ShardUser};
 use crate::ring::{ShardId, Topology};
@@ -99,6 +100,8 @@ pub struct Database {
     pub schema_changes: AtomicU64,
     /// The last request that has been served.
     pub schema_reads: watch::Sender<u64>,
+    /// A request of somebody who has changed the schema, and was not served in time; 0: there is none.
+    pub schema_overdue: AtomicU64,
     /// What a change of several shards is committed with.
     pub two_phase: TwoPhase,
     /// What a session is told at its beginning, by user.
@@ -132,6 +135,25 @@ impl Database {
         in_time
     }
 
+    /// As [`Database::read_schema_again`], after a change of the schema that is acknowledged with this:
+    /// should it not be read in time, nobody is routed by the old one.
+    pub async fn read_changed_schema(&self) {
+        if !self.read_schema_again().await {
+            // Whoever has asked since is served later.
+            self.schema_overdue.fetch_max(self.schema_wanted.load(Ordering::SeqCst), Ordering::SeqCst);
+        }
+    }
+
+    /// # Errors
+    /// The schema has been changed since it was read. A database with one shard is not concerned.
+    pub fn is_read(&self) -> Result<(), ClientError> {
+        let overdue = self.schema_overdue.load(Ordering::Relaxed);
+        if overdue == 0 || self.is_one_shard() || *self.schema_reads.borrow() >= overdue {
+            return Ok(());
+        }
+        Err(unread("the schema has been changed, and could not be read since"))
+    }
+
     /// How long a session waits for the schema.
     pub const SCHEMA_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -139,6 +161,13 @@ impl Database {
     pub fn key_type(&self) -> KeyType {
         self.schema.load().as_ref().and_then(|schema| schema.key_type()).unwrap_or(KeyType::Integer)
     }
+}
+
+/// Whom a statement concerns is not known for now.
+pub(super) fn unread(words: &'static str) -> ClientError {
+    ClientError::error(SqlState::UNAVAILABLE, words).with_hint(
+        "Try again; the log says why the home shard, or the first one that is up, cannot be asked.",
+    )
 }
 
 /// What a real server reports to a new session of a user.

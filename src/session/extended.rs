@@ -199,7 +199,7 @@ impl Session {
         let mut statement = self.prepare(parse.query, parse.types)?;
         if statement.unknown_table {
             self.unknown_table.set(true);
-            if Box::pin(self.knows_more_tables()).await {
+            if Box::pin(self.knows_more_tables()).await? {
                 statement = self.prepare(parse.query, parse.types)?;
             }
         }

@@ -249,6 +249,7 @@ mod tests {
             schema_wanted: Default::default(),
             schema_reads: watch::channel(0).0,
             schema_changes: Default::default(),
+            schema_overdue: Default::default(),
             two_phase: TwoPhase::new("test", 0, prometheus::IntCounter::new("lost", "Lost").unwrap()).0,
             greetings: Default::default(),
         })

@@ -64,7 +64,7 @@ impl Session {
                 return Ok(());
             }
             // Nobody may be routed by the old schema who has seen the change acknowledged.
-            Box::pin(self.database.read_schema_again()).await;
+            Box::pin(self.database.read_changed_schema()).await;
             self.context = None;
             self.tell_ready(told);
         }

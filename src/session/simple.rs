@@ -143,7 +143,7 @@ impl Session {
         }
         let mut shape = self.shape(text)?;
         if self.unknown_table.get() {
-            Box::pin(self.knows_more_tables()).await;
+            Box::pin(self.knows_more_tables()).await?;
             // Anew in any case: the lexer has read other sessions' texts meanwhile.
             shape = self.shape(text)?;
         }

@@ -142,7 +142,7 @@ impl Session {
     /// Nobody may be routed by the old schema who has seen a change acknowledged.
     async fn read_changed_schema(&mut self) {
         if std::mem::take(&mut self.batch.schema_changed) {
-            self.database.read_schema_again().await;
+            self.database.read_changed_schema().await;
             self.context = None;
         }
     }

@@ -183,7 +183,7 @@ impl Session {
         let context = self.context()?;
         let mut lexed = Lexed::default();
         let mut shape = self.shape_with(text, &mut lexed, context, self.standard_conforming_strings)?;
-        if Box::pin(self.knows_more_tables()).await {
+        if Box::pin(self.knows_more_tables()).await? {
             let context = self.context()?;
             shape = self.shape_with(text, &mut lexed, context, self.standard_conforming_strings)?;
         }
