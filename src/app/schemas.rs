@@ -24,6 +24,8 @@ use std::time::Duration;
 
 /// How often the catalogs are looked at without being asked to.
 const EVERY: Duration = Duration::from_secs(5);
+/// How long shards that nothing is known of yet are waited for at the start.
+const MOMENT: Duration = Duration::from_secs(1);
 /// How soon after a failure.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -83,6 +85,13 @@ impl Schemas {
             // Whom to ask; without an answer in time the first reading says why there is none.
             let home = &database.shards[database.topology.home.index()];
             let _ = home.board.wait_for_verdict(self.timeout).await;
+            // With the first schema come the other shards' types, of those that are there by then.
+            let others = async {
+                for shard in &database.shards {
+                    let _ = shard.board.wait_for_verdict(self.timeout).await;
+                }
+            };
+            let _ = tokio::time::timeout(MOMENT, others).await;
         }
         loop {
             let Some(database) = self.database.upgrade() else { return };

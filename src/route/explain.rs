@@ -331,7 +331,7 @@ pub(super) fn disagreement() -> ClientError {
 pub(super) fn not_proven() -> ClientError {
     ClientError::refused(
         "the value given for the shard key is not certain to denote a key",
-        "write it plainly, as a value of the key's own type, or add a hint /* pgring: key=… */",
+        "write it plainly, as a value of the key's own type (PREPARE can declare it), or add a hint /* pgring: key=… */",
     )
 }
 

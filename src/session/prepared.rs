@@ -32,7 +32,7 @@ pub(super) struct Prepared {
     /// The same, to route by.
     pub oids: Box<[u32]>,
     /// Both, as a server has completed them: see [`Session::need_types`].
-    pub inferred: OnceCell<(Box<[u8]>, Box<[u32]>)>,
+    pub inferred: OnceCell<Inferred>,
     /// What it means; of a `PREPARE`, what that prepares.
     pub shape: Rc<Shape>,
     /// It names a table that is not known.
@@ -51,6 +51,12 @@ pub(super) struct Prepared {
     pub under: Under,
     /// What in the text they decide over.
     pub reading: Reading,
+}
+
+/// Parameters' types as [`Prepared`] has them.
+pub(super) struct Inferred {
+    types: Box<[u8]>,
+    oids: Box<[u32]>,
 }
 
 /// The settings of a statement. PostgreSQL parses it once: a string that has become a timestamp
@@ -103,17 +109,17 @@ impl Prepared {
             }
         }
         let bytes: Vec<u8> = oids.iter().flat_map(|oid| oid.to_be_bytes()).collect();
-        self.inferred.get_or_init(|| (bytes.into(), oids.into()));
+        self.inferred.get_or_init(|| Inferred { types: bytes.into(), oids: oids.into() });
     }
 
     /// [`Prepared::types`] and what has been inferred.
     pub(super) fn known_types(&self) -> &[u8] {
-        self.inferred.get().map_or(&self.types, |(types, _)| types)
+        self.inferred.get().map_or(&self.types, |inferred| &inferred.types)
     }
 
     /// [`Prepared::oids`] and what has been inferred.
     pub(super) fn known_oids(&self) -> &[u32] {
-        self.inferred.get().map_or(&self.oids, |(_, oids)| oids)
+        self.inferred.get().map_or(&self.oids, |inferred| &inferred.oids)
     }
 
     fn is_under(&self, under: &Under) -> bool {

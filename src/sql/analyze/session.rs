@@ -255,9 +255,9 @@ fn show(tokens: &Tokens<'_>, range: &Range<usize>) -> Kind {
     }
 }
 
-/// `SELECT set_config(name, value, is_local), …` and nothing else: names and the last arguments
-/// constant, values constants or parameters. A name is a literal's value: it is part of the
-/// fingerprint (see the lexer).
+/// `SELECT set_config(name, value, is_local), …` and nothing else but `current_setting()` of constants
+/// (as asyncpg has it, before it asks for types): names and the last arguments constant, values constants
+/// or parameters. A name is a literal's value: it is part of the fingerprint (see the lexer).
 pub(super) fn set_config(
     tokens: &Tokens<'_>,
     range: &Range<usize>,
@@ -269,9 +269,14 @@ pub(super) fn set_config(
     let mut calls = Vec::new();
     let mut at = range.start + 1;
     loop {
-        let (call, behind) = config_call(tokens, at, &literal_name)?;
-        calls.push(call);
-        at = behind;
+        at = match setting_shown(tokens, at) {
+            Some(behind) => behind,
+            None => {
+                let (call, behind) = config_call(tokens, at, &literal_name)?;
+                calls.push(call);
+                behind
+            }
+        };
         if tokens.is_word(at, "as") && at < range.end {
             tokens.identifier(at + 1)?;
             at += 2;
@@ -284,7 +289,21 @@ pub(super) fn set_config(
         }
         at += 1;
     }
-    (at == range.end).then(|| plain(Kind::SetConfig(calls), Target::Nothing, Access::Read))
+    (at == range.end && !calls.is_empty())
+        .then(|| plain(Kind::SetConfig(calls), Target::Nothing, Access::Read))
+}
+
+/// The token behind `current_setting(name [, missing_ok])`, both constant, if that begins at `at`.
+fn setting_shown(tokens: &Tokens<'_>, mut at: usize) -> Option<usize> {
+    if tokens.is_word(at, "pg_catalog") && tokens.is_mark(at + 1, ".") {
+        at += 2;
+    }
+    let named = tokens.is_word(at, "current_setting")
+        && tokens.is_mark(at + 1, "(")
+        && tokens.kind(at + 2) == Some(TokenKind::String);
+    let missing_ok = tokens.is_mark(at + 3, ",") && tokens.is_one_of(at + 4, &["true", "false"]);
+    let close = if missing_ok { at + 5 } else { at + 3 };
+    (named && tokens.is_mark(close, ")")).then_some(close + 1)
 }
 
 /// One call that begins at `at`, and the token behind it.

@@ -51,6 +51,27 @@ async def statements(conn):
     await refused("simple", conn.execute("SELECT 1 FROM users WHERE id = 3; SELECT 1/0; SELECT 2"))
 
 
+async def types(conn):
+    # It asks for each type that it does not know, and turns "jit" off meanwhile.
+    jit = await conn.fetchval("SHOW jit")
+    await conn.execute("CREATE TYPE colour AS ENUM ('red', 'green')")
+    await conn.execute("CREATE TABLE paints (user_id bigint, c colour)")
+    for user in range(1, 9):
+        await conn.execute("INSERT INTO paints VALUES ($1, $2)", user, ("red", "green")[user % 2])
+        say("colour", await conn.fetchval("SELECT c FROM paints WHERE user_id = $1", user))
+    say("red", await conn.fetchval("SELECT count(*) FROM paints WHERE c = $1", "red"))
+    say("all", [tuple(row) for row in await conn.fetch("SELECT user_id, c FROM paints ORDER BY user_id")])
+    say("jit", await conn.fetchval("SHOW jit") == jit)
+    for user in range(1, 9):
+        other = await asyncpg.connect(dsn)
+        async with other.transaction():
+            await other.execute("UPDATE paints SET c = c WHERE user_id = $1", user)
+            say("inside", await other.fetchval("SELECT c FROM paints WHERE user_id = $1", user))
+        await other.close()
+    await conn.execute("DROP TABLE paints")
+    await conn.execute("DROP TYPE colour")
+
+
 async def transactions(conn):
     user = USERS[2]
     for isolation in ("serializable", "repeatable_read", "read_committed"):
@@ -191,7 +212,7 @@ async def settings(conn):
 
 
 async def main():
-    parts = [statements, transactions, pool, cancels]
+    parts = [statements, types, transactions, pool, cancels]
     if scope == "whole":
         parts = [introspection, copies, listening, settings]
     conn = await asyncpg.connect(dsn)

@@ -113,6 +113,17 @@ fn kinds() {
             "SELECT set_config('timezone', NULL, false)",
             config(&[("timezone", false, ValueSlot::Tokens(5, 6))]),
         ),
+        (
+            "SELECT current_setting('jit') AS cur, set_config('jit', 'off', false) AS new",
+            config(&[("jit", false, ValueSlot::Literal(2))]),
+        ),
+        (
+            "SELECT set_config('jit', 'off', false), pg_catalog.current_setting('a.b', true)",
+            config(&[("jit", false, ValueSlot::Literal(1))]),
+        ),
+        ("SELECT current_setting('jit')", Kind::Query),
+        ("SELECT set_config('jit', 'off', false), current_setting($1)", Kind::Query),
+        ("SELECT set_config('jit', 'off', false), current_setting('a' || 'b')", Kind::Query),
         ("SELECT pg_catalog.set_config('role', $1, true)", config(&[("role", true, ValueSlot::Param(1))])),
     ];
     for (sql, kind) in rows {

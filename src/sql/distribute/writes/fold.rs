@@ -89,7 +89,7 @@ fn calls_strangers(tokens: &Tokens<'_>, mut range: std::ops::Range<usize>) -> bo
 
 fn not_called(name: &str) -> Impossible {
     Impossible::new(
-        &format!(
+        format!(
             "{name}() is not each shard's to run, and a query over what a change of several shards returns runs on one of them"
         ),
         "Return the rows themselves, and call the function with another statement.",
