@@ -43,6 +43,7 @@ fn spec(purpose: Purpose, address: Endpoint) -> EndpointSpec {
         shard: "s1".to_owned(),
         address,
         purpose,
+        expected: None,
         dbname: "postgres".to_owned(),
         login: login(CONTROL),
         tls: Tls::disabled(),
@@ -449,6 +450,7 @@ fn plan(name: &str, shards: &[&Cluster]) -> Plan {
     let shards = (1..).zip(shards).map(|(number, server)| ShardPlan {
         name: format!("s{number}"),
         dbname: name.to_owned(),
+        expected: None,
         endpoints: vec![(Purpose::Serving, at(server))],
         tls: Tls::disabled(),
     });

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use pgring::demo::cluster::{Cluster, Login, SUPERUSER};
-use pgring::demo::sample::APP;
+use pgring::demo::sample::{APP, CONTROL};
 use pgring::ring::{Key, ShardId};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -401,6 +401,82 @@ fn a_ring_without_rows_changes_at_once() {
     let moved = before.iter().zip(&after).filter(|(before, after)| before != after).collect::<Vec<_>>();
     assert!(moved.iter().all(|(_, after)| after.contains("s3")), "keys move to the new shard only");
     assert!((250..420).contains(&moved.len()), "{}", moved.len());
+}
+
+/// What `pgring check --connect` prints of a configuration.
+fn checked(config: &Config) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pgring.toml");
+    std::fs::write(&file, config.to_toml()).unwrap();
+    let command = [env!("CARGO_BIN_EXE_pgring"), "check", "--connect", "--config"];
+    let output = std::process::Command::new(command[0]).args(&command[1..]).arg(file).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Waits until every server knows which shard it is.
+fn named(shards: &[&Cluster], name: &str) {
+    let own = "SELECT n.shard FROM pgring.shard JOIN pgring.shard_number n USING (number)";
+    for (number, server) in (1..).zip(shards) {
+        eventually("it has its name", || {
+            server.psql(CONTROL, name, own).is_ok_and(|own| own.trim() == format!("s{number}"))
+        });
+    }
+}
+
+#[test]
+fn a_server_that_says_it_is_another_shard_is_not_used() {
+    let shards = servers(3);
+    let name = sample_database(&shards);
+    let good = watchful(Config::new().database(&name, &shards));
+    let exchanged = watchful(Config::new().database(&name, &[shards[1], shards[0], shards[2]]));
+    let mut proxy = Proxy::start(good.clone());
+    named(&shards, &name);
+    assert!(!checked(&good).contains("says that it is shard"));
+    let (first, third) = (user_of(3, 0), user_of(3, 2));
+    let row = |proxy: &Proxy, id: i64| psql(&proxy.dsn(APP, &name), &user_row(id));
+    assert_eq!(row(&proxy, first).expect_ok().trim(), first.to_string());
+    let words = |says: &str, expected: &str| {
+        format!(
+            "says that it is shard \"{says}\" (table pgring.shard), and the file has it as shard \"{expected}\""
+        )
+    };
+    let is_refused = |proxy: &Proxy| {
+        eventually("no server is used as the wrong shard", || {
+            let (code, reasons) = proxy.get("/readyz");
+            code == 503 && reasons.contains(&words("s2", "s1")) && reasons.contains(&words("s1", "s2"))
+        });
+        assert!(proxy.log().contains(&words("s2", "s1")), "{}", proxy.log());
+        let shown = psql(&proxy.dsn(APP, "pgring"), "SHOW SHARDS").expect_ok();
+        assert!(shown.contains(&words("s1", "s2")), "{shown}");
+        let refused = row(proxy, first);
+        assert!(
+            !refused.ok && refused.err.contains("shard \"s1\" has no healthy primary"),
+            "{}",
+            refused.err
+        );
+        assert_eq!(row(proxy, third).expect_ok().trim(), third.to_string());
+    };
+    let at = |server: &Cluster| format!("{:?}", [server.address()]);
+    let swapped = good.clone().replace(&at(shards[0]), "[\"…\"]").replace(&at(shards[1]), &at(shards[0]));
+    proxy.reload(swapped.replace("[\"…\"]", &at(shards[1])));
+    is_refused(&proxy);
+    proxy.reload(good.clone());
+    eventually("the right servers are used again", || row(&proxy, first).ok && proxy.get("/readyz").0 == 200);
+    assert!(proxy.stop().success());
+    // At the start as well, and whoever only looks.
+    let proxy = Proxy::start_unready(exchanged.clone());
+    is_refused(&proxy);
+    let printed = checked(&exchanged);
+    assert!(printed.contains(&words("s2", "s1")) && printed.contains(&words("s1", "s2")), "{printed}");
+    // A database's only shard may be anybody's.
+    let direct = watchful(Config::new().database(&name, &shards[1..2]));
+    let direct = Proxy::start(direct);
+    assert!(psql(&direct.dsn(APP, &name), "SELECT count(*) FROM users").ok);
+    // Who forgets what it is is what the file says.
+    for server in &shards[..2] {
+        server.psql(CONTROL, &name, "DELETE FROM pgring.shard").unwrap();
+    }
+    eventually("both are taken as they are named", || proxy.get("/readyz").0 == 200);
 }
 
 fn refused(proxy: &Proxy) -> bool {

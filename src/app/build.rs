@@ -9,7 +9,7 @@ use crate::auth::{Keyring, ServerLoginError, ServerSecret, Verifier, VerifierErr
 use crate::backend::tls::{TlsError, client_config};
 use crate::config::{self, ListenTls, Settings};
 use crate::pool::health::state::Purpose;
-use crate::pool::health::{EndpointSpec, HealthSettings, Login, PatroniSpec, Tls};
+use crate::pool::health::{EndpointSpec, Expected, HealthSettings, Login, PatroniSpec, Tls};
 use crate::pool::{Shard, ShardUser};
 use crate::ring::{ShardId, Topology};
 use crate::session::tls::{ServerTls, server_config};
@@ -154,6 +154,7 @@ impl App {
                     shard: shard.name.clone(),
                     address: address.clone(),
                     purpose,
+                    expected: expected(database, shard),
                     dbname: shard.dbname.clone(),
                     login: login.clone(),
                     tls: Tls { mode: shard.tls.mode, config: config.clone() },
@@ -287,6 +288,11 @@ impl App {
             self.metrics.set_ring(name, named, self.pending_moves(name));
         }
     }
+}
+
+/// Whom a shard's servers have to be. A database's only shard may be one of several to somebody else.
+pub(super) fn expected(database: &config::Database, shard: &config::Shard) -> Option<Expected> {
+    (database.shards.len() > 1).then(|| Expected { shard: shard.name.clone() })
 }
 
 type TlsConfigs = HashMap<(String, String), Option<Arc<tokio_rustls::rustls::ClientConfig>>>;

@@ -17,8 +17,8 @@ use crate::config::{Endpoint, Settings};
 use crate::pool::health::board::Watched;
 use crate::pool::health::connector::cause;
 use crate::pool::health::{
-    Ask, ControlConnection, EndpointIndex, HealthSettings, Login, Observation, Probe, ProbeFailure, Purpose,
-    Role, State, Tls,
+    Ask, ControlConnection, EndpointIndex, Expected, HealthSettings, Identity, Login, Observation, Probe,
+    ProbeFailure, Purpose, Role, State, Tls,
 };
 use crate::sql::TableKind;
 
@@ -63,6 +63,8 @@ pub struct ShardPlan {
     pub name: String,
     /// The database's name on the servers.
     pub dbname: String,
+    /// Whom its servers have to be.
+    pub expected: Option<Expected>,
     /// In the order of the configuration; the analytics ones last.
     pub endpoints: Vec<(Purpose, Endpoint)>,
     /// Encryption.
@@ -82,6 +84,7 @@ impl Plan {
                 shards.push(ShardPlan {
                     name: shard.name.clone(),
                     dbname: shard.dbname.clone(),
+                    expected: super::build::expected(database, shard),
                     endpoints: serving.chain(analytics).collect(),
                     tls: Tls { mode: shard.tls.mode, config },
                 });
@@ -213,8 +216,12 @@ async fn ask_all(plan: &Plan, database: &DatabasePlan) -> Vec<Vec<Result<Answer,
         for (index, (_, endpoint)) in shard.endpoints.iter().enumerate() {
             let (endpoint, dbname, tls) = (endpoint.clone(), shard.dbname.clone(), shard.tls.clone());
             let (control, timeout) = (plan.control.clone(), plan.timeout);
+            let expected = shard.expected.clone();
             asking.spawn(async move {
-                let asked = tokio::time::timeout(timeout, ask(&endpoint, &dbname, &control, &tls, timeout));
+                let asked = tokio::time::timeout(
+                    timeout,
+                    ask(&endpoint, &dbname, &control, &tls, &expected, timeout),
+                );
                 let answer = asked.await.unwrap_or(Err(ProbeFailure::Timeout(timeout)));
                 (number, index, answer)
             });
@@ -241,11 +248,15 @@ async fn ask(
     dbname: &str,
     login: &Login,
     tls: &Tls,
+    expected: &Option<Expected>,
     timeout: Duration,
 ) -> Result<Answer, ProbeFailure> {
     let connection = ControlConnection::open(endpoint, dbname, login, tls, timeout, || {}).await?;
     let mut question = Ask::default();
-    let probe = question.ask(connection.client()).await?;
+    let mut probe = question.ask(connection.client()).await?;
+    if let Some(expected) = expected {
+        probe.stranger = Identity::default().ask(connection.client(), expected).await?;
+    }
     let forbidden = question.forbidden().iter().map(ToString::to_string).collect();
     Ok(Answer { connection, probe, forbidden })
 }

@@ -4,6 +4,7 @@ use super::build::client_count;
 use super::rows::{self, PoolUse, Servers};
 use super::serve::App;
 use crate::http::Readiness;
+use crate::pool::health::NoPrimary;
 use crate::pool::{IdleServer, Pool};
 use crate::session::{ClientInfo, WorkerMessage};
 use crate::telemetry::metrics::{EndpointLabel, ServerCount};
@@ -43,12 +44,18 @@ pub(super) async fn keep_up(app: Arc<App>, readiness: watch::Sender<Readiness>) 
 }
 
 impl App {
-    /// Ready: some shard of every database can be reached, and its schema is known.
+    /// Ready: some shard of every database can be reached, and its schema is known. No server says that it
+    /// is another shard: such a file is not to be rolled out further.
     fn readiness(&self) -> Readiness {
         let state = self.state();
         let mut reasons = Vec::new();
         for (name, running) in &state.running {
             let database = &running.database;
+            for shard in &database.shards {
+                if let Err(why @ NoPrimary::Stranger { .. }) = &shard.board.load().roles.primary {
+                    reasons.push(format!("database {name}: shard {} has no primary: {why}", shard.name));
+                }
+            }
             if database.shards.iter().all(|shard| shard.board.load().roles.primary.is_err()) {
                 reasons.push(format!("database {name}: no shard has a healthy primary"));
             } else if database.schema.load().is_none() {

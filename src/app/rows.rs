@@ -344,7 +344,12 @@ fn endpoint_rows(shard: &ShardSnapshot, weight: f64, share: f64) -> Vec<ShardRow
             system_identifier: probe.and_then(|probe| probe.system_identifier),
             last_error: match &endpoint.health.state {
                 State::Down { error, .. } => Some(error.to_string()),
-                _ => None,
+                _ => shard
+                    .roles
+                    .refused
+                    .iter()
+                    .find(|(refused, _)| refused.index() == at)
+                    .map(|(_, why)| why.to_string()),
             },
         }
     };

@@ -53,7 +53,10 @@ impl Trusted {
             now.roles.refused.iter().any(|(index, why)| {
                 let writes = matches!(
                     why,
-                    Refusal::Fenced { .. } | Refusal::Conflict | Refusal::DifferentSystem { .. }
+                    Refusal::Fenced { .. }
+                        | Refusal::Conflict
+                        | Refusal::DifferentSystem { .. }
+                        | Refusal::Stranger(_)
                 );
                 writes && now.endpoints.get(index.index()).is_some_and(|at| at.address == *endpoint)
             })
@@ -116,6 +119,7 @@ mod tests {
             server_version: ServerVersion(150_000),
             max_prepared_transactions: 0,
             server_encoding: "UTF8".to_owned(),
+            stranger: None,
         };
         let at = |port| EndpointSnapshot {
             address: endpoint(port),

@@ -81,6 +81,7 @@ mod tests {
             server_version: ServerVersion(150_000),
             max_prepared_transactions: 0,
             server_encoding: "UTF8".to_owned(),
+            stranger: None,
         }
     }
 

@@ -10,6 +10,7 @@
 //! - at most one endpoint of a shard is its primary, and none while pgring has reason to believe
 //!   that another one, which it cannot reach, may be it: a write accepted by the wrong server is
 //!   a lost write;
+//! - a server that says it is another shard than the file has it as ([`identity`]) is not used;
 //! - nothing here is on the path of a statement: everything runs on the control runtime, and a
 //!   failed probe never closes a client's connection;
 //! - an endpoint's index means nothing without the snapshot it was read from: a reload may
@@ -17,6 +18,7 @@
 
 pub mod board;
 pub mod connector;
+pub mod identity;
 pub mod lag;
 pub mod patroni;
 pub mod probe;
@@ -26,6 +28,7 @@ pub mod state;
 
 pub use board::{Board, ClusterHealth, ShardBoard, ShardSnapshot};
 pub use connector::{ControlConnection, Login, Tls};
+pub use identity::{Expected, Identity, Stranger};
 pub use patroni::PatroniSpec;
 pub use probe::{EndpointSpec, Prober};
 pub use question::Ask;

@@ -19,6 +19,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 use super::board::{Board, Event, ShardBoard, ShardName, Watched};
 use super::connector::{ControlConnection, Login, Tls};
+use super::identity::{Expected, Identity};
 use super::patroni::{self, PatroniSpec};
 use super::question::Ask;
 use super::roles::EndpointIndex;
@@ -44,6 +45,8 @@ pub struct EndpointSpec {
     pub address: Endpoint,
     /// What it is configured for.
     pub purpose: Purpose,
+    /// What it is, if it may say otherwise.
+    pub expected: Option<Expected>,
     /// The database's name on the server.
     pub dbname: String,
     /// pgring's own role.
@@ -169,6 +172,7 @@ impl Prober {
                 now,
                 connection: None,
                 asked: 0,
+                identity: Identity::default(),
                 role: None,
                 said_forbidden: false,
             };
@@ -193,6 +197,7 @@ struct EndpointTask {
     connection: Option<(ControlConnection, Ask)>,
     /// How often that has been asked.
     asked: u32,
+    identity: Identity,
     /// What the server was when it answered last.
     role: Option<Role>,
     said_forbidden: bool,
@@ -244,18 +249,23 @@ impl EndpointTask {
         self.asked = self.asked.wrapping_add(1);
         if self.connection.as_ref().is_none_or(|(connection, _)| connection.is_closed()) {
             self.connection = Some((self.open(self.settings.timeout).await?, Ask::default()));
+            self.identity = self.identity.renewed();
             self.asked = 0;
         } else if self.asked >= ASKED_ON_ONE {
             // One that cannot be had, say because all of the server's are taken, proves nothing.
             if let Ok(connection) = self.open(self.settings.timeout / 2).await {
                 self.connection = Some((connection, Ask::default()));
+                self.identity = self.identity.renewed();
             }
             self.asked = 0;
         }
         let Some((connection, ask)) = &mut self.connection else {
             return Err(ProbeFailure::Lost("no connection".to_owned()));
         };
-        let probe = ask.ask(connection.client()).await?;
+        let mut probe = ask.ask(connection.client()).await?;
+        if let Some(expected) = &self.spec.expected {
+            probe.stranger = self.identity.ask(connection.client(), expected).await?;
+        }
         if !ask.forbidden().is_empty() && !self.said_forbidden {
             self.said_forbidden = true;
             let pieces: Vec<String> = ask.forbidden().iter().map(ToString::to_string).collect();

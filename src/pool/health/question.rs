@@ -181,6 +181,7 @@ fn read(pieces: &[Piece], values: &[Option<&str>]) -> Result<Probe, ProbeFailure
         lsn: None,
         replayed_all: false,
         replay_age: None,
+        stranger: None,
     };
     for piece in pieces {
         match piece {

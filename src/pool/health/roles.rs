@@ -8,6 +8,7 @@
 //!   it cannot be reached: the rows written there would be missing in the old primary;
 //! - a server with another system identifier than the shard's holds other data altogether. While
 //!   the shard's own is not known and endpoints disagree, none of them is believed;
+//! - a server that says it is another shard is not used, and nothing of it is believed;
 //! - at start, no primary is named before each endpoint has been heard or found down: the first
 //!   to answer may be the old one.
 //!
@@ -16,6 +17,7 @@
 
 use std::fmt;
 
+use super::identity::Stranger;
 use super::state::{EndpointHealth, Probe, Purpose, Role, State};
 
 /// An endpoint's position in the snapshot it was read from.
@@ -52,6 +54,13 @@ pub enum NoPrimary {
         /// Who they are.
         claimants: Vec<EndpointIndex>,
     },
+    /// Who takes writes is not what the file says.
+    Stranger {
+        /// Who that is.
+        claimant: EndpointIndex,
+        /// What it is.
+        stranger: Stranger,
+    },
 }
 
 impl fmt::Display for NoPrimary {
@@ -68,6 +77,7 @@ impl fmt::Display for NoPrimary {
             NoPrimary::DifferentSystem(_) => {
                 f.write_str("the endpoints belong to different clusters (system identifiers differ)")
             }
+            NoPrimary::Stranger { stranger, .. } => write!(f, "its server {stranger}"),
             NoPrimary::Fenced { timeline, .. } => {
                 write!(f, "timeline {timeline} has been seen, and only older ones take writes")
             }
@@ -103,6 +113,8 @@ pub enum Refusal {
         /// The highest seen.
         seen: u32,
     },
+    /// It is not what the file says.
+    Stranger(Stranger),
 }
 
 impl fmt::Display for Refusal {
@@ -123,6 +135,7 @@ impl fmt::Display for Refusal {
                 f,
                 "takes writes on a timeline that cannot be read, and timeline {seen} has been seen elsewhere"
             ),
+            Refusal::Stranger(stranger) => stranger.fmt(f),
             Refusal::Conflict => f.write_str("takes writes on the same timeline as another endpoint"),
             Refusal::WritableAnalytics => f.write_str("takes writes, but is configured for analytical reads"),
             Refusal::OldTimeline { timeline, seen } => {
@@ -170,12 +183,13 @@ pub struct Memory {
 /// An endpoint as the rules need it.
 pub type Seen<'a> = (Purpose, &'a EndpointHealth);
 
-/// The answers of the serving endpoints that are up.
+/// The answers of the serving endpoints that are up; strangers say nothing of the shard.
 fn answers<'a>(endpoints: &'a [Seen<'a>]) -> impl Iterator<Item = &'a Probe> {
     endpoints
         .iter()
         .filter(|(purpose, health)| *purpose == Purpose::Serving && health.is_up())
         .filter_map(|(_, health)| health.probe.as_ref())
+        .filter(|probe| probe.stranger.is_none())
 }
 
 /// The one system identifier of the serving endpoints, as far as they tell.
@@ -213,11 +227,20 @@ impl Memory {
 pub fn decide(memory: &Memory, endpoints: &[Seen<'_>]) -> ShardRoles {
     let mut roles = ShardRoles::default();
     let mut claimants: Vec<(EndpointIndex, Option<u32>)> = Vec::new();
+    let mut stranger_writes = None;
     let disagree = common_system(endpoints).is_err();
     for (index, (purpose, health)) in endpoints.iter().enumerate() {
         let Ok(position) = u16::try_from(index) else { break };
         let index = EndpointIndex(position);
         let Some(probe) = health.probe.as_ref().filter(|_| health.is_up()) else { continue };
+        if let Some(stranger) = &probe.stranger {
+            roles.refused.push((index, Refusal::Stranger(stranger.clone())));
+            if probe.role() == Role::Primary && *purpose == Purpose::Serving {
+                stranger_writes
+                    .get_or_insert(NoPrimary::Stranger { claimant: index, stranger: stranger.clone() });
+            }
+            continue;
+        }
         let expected = memory.system_identifier;
         if let Some(found) = probe.system_identifier
             && (expected.map_or(disagree, |expected| expected != found))
@@ -244,6 +267,9 @@ pub fn decide(memory: &Memory, endpoints: &[Seen<'_>]) -> ShardRoles {
         }
     }
     roles.primary = primary(memory, &claimants, &mut roles.refused);
+    if let (Err(NoPrimary::NoneUp), Some(why)) = (&roles.primary, stranger_writes) {
+        roles.primary = Err(why);
+    }
     roles
 }
 

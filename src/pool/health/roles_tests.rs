@@ -7,7 +7,7 @@ use super::*;
 
 /// An endpoint: `P` primary, `R` replica, `O` read-only, `L` lagging replica, then `timeline`
 /// (`?` unknown), then `@system` where it is not 7 (`@?` unknown); `A:` before it for an
-/// analytics endpoint; `down`, `new` (not heard of), `shaky+…` failed once after that.
+/// analytics endpoint, `X` after all that for one that says it is another shard; `down`, `new` (not heard of), `shaky+…` failed once after that.
 fn endpoint(text: &str) -> (Purpose, EndpointHealth) {
     let (purpose, text) = match text.strip_prefix("A:") {
         Some(rest) => (Purpose::Analytics, rest),
@@ -30,6 +30,10 @@ fn endpoint(text: &str) -> (Purpose, EndpointHealth) {
         Some(rest) => (true, rest),
         None => (false, text),
     };
+    let (text, stranger) = match text.strip_suffix('X') {
+        Some(rest) => (rest, Some(Stranger::Shard { says: "s2".to_owned(), expected: "s1".to_owned() })),
+        None => (text, None),
+    };
     let (server, system) = text.split_once('@').unwrap_or((text, "7"));
     let (role, timeline) = server.split_at(1);
     let probe = Probe {
@@ -43,6 +47,7 @@ fn endpoint(text: &str) -> (Purpose, EndpointHealth) {
         server_version: ServerVersion(150_000),
         max_prepared_transactions: 0,
         server_encoding: "UTF8".to_owned(),
+        stranger,
     };
     let lag = Duration::from_secs(if role == "L" { 60 } else { 0 });
     health.observe(&settings, Observation { at: Instant::now(), result: Ok(probe) }, Some(lag));
@@ -62,6 +67,7 @@ fn show(roles: &ShardRoles) -> String {
         Err(NoPrimary::Unknown) => "unknown".to_owned(),
         Err(NoPrimary::NoneUp) => "none".to_owned(),
         Err(NoPrimary::Conflict { claimants, .. }) => format!("conflict {}", list(claimants)),
+        Err(NoPrimary::Stranger { claimant, .. }) => format!("other shard {}", claimant.0),
         Err(NoPrimary::DifferentSystem(claimants)) => format!("strangers {}", list(claimants)),
         Err(NoPrimary::Fenced { timeline, claimants }) => format!("fenced<{timeline} {}", list(claimants)),
     };
@@ -125,6 +131,15 @@ fn one_moment() {
         ("P1 L2", "fenced<2 0 |  | refused 0"),
         ("P2 R1", "0 |  | refused 1"),
         ("P2 R?", "0 | 1"),
+        // another shard, whose timeline and cluster say nothing of this one
+        ("P1X", "other shard 0 |  | refused 0"),
+        ("P1X R1X", "other shard 0 |  | refused 0,1"),
+        ("P1 P2X", "0 |  | refused 1"),
+        ("P3X@8 R1 P1", "2 | 1 | refused 0"),
+        ("R1X P1 A:R1X", "1 |  | refused 0,2"),
+        ("R1X", "none |  | refused 0"),
+        ("P1X P1 R2", "fenced<2 1 | 2 | refused 0,1"),
+        ("A:P1X down", "none |  | refused 0"),
         // other clusters
         ("P1@8", "0 | "),
         ("P1@8 P1@9", "strangers 0,1 |  | refused 0,1"),

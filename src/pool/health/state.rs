@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use super::identity::Stranger;
 use crate::config;
 
 /// How endpoints are probed and judged.
@@ -142,6 +143,8 @@ pub struct Probe {
     pub max_prepared_transactions: u32,
     /// Of the database; the same on all shards, or text keys mean different bytes.
     pub server_encoding: String,
+    /// It is not what the file says.
+    pub stranger: Option<Stranger>,
 }
 
 impl Probe {
@@ -411,6 +414,7 @@ mod tests {
             server_version: ServerVersion(150_018),
             max_prepared_transactions: 10,
             server_encoding: "UTF8".to_owned(),
+            stranger: None,
         }
     }
 
