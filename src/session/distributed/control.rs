@@ -52,6 +52,12 @@ impl Session {
             && (self.tx.is_retold() || !self.database.is_one_shard())
     }
 
+    /// Has the held server refused a statement of the transaction, and been sent nothing since that may have
+    /// ended it?
+    fn is_failed_there(&self) -> bool {
+        self.has_failed_on_server() && !self.batch.is_sent() && !self.relay.is_busy()
+    }
+
     /// What concerns several servers has no place among statements that one runs as one message.
     pub(in crate::session) fn refuse_control_among_others(
         &self,
@@ -99,9 +105,7 @@ impl Session {
             // The servers that are left may know it, but a part of the transaction is lost.
             return Ok(Own::Error(no_savepoint(name)));
         }
-        if matches!(statement.kind, Kind::Commit { .. } | Kind::Rollback { .. })
-            && self.has_failed_on_server()
-        {
+        if matches!(statement.kind, Kind::Commit { .. } | Kind::Rollback { .. }) && self.is_failed_there() {
             self.tx.fail();
         }
         if statement.kind == Kind::Begin {
