@@ -561,6 +561,7 @@ impl Session {
                 }
             }
         }
+        self.refuse_control_among_others(&statement.shape, &statement.text)?;
         if self.is_done_here(Here::Bound, execute.portal) {
             self.bind_on_server(execute.portal, &statement).await?;
         }
