@@ -549,3 +549,37 @@ fn logs_are_json_when_asked_for_and_hold_no_secret() {
     }
     assert!(log.contains("login failed"), "{log}");
 }
+
+/// Reloads, and waits until it has been done.
+fn reload(proxy: &mut Proxy, config: Config) {
+    let count = |proxy: &Proxy| proxy.log().matches("configuration reloaded").count();
+    let before = count(proxy);
+    proxy.reload(config);
+    eventually("the reload is done", || count(proxy) > before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_larger_pool_is_first_of_all_for_those_who_wait() {
+    let shards = servers(1);
+    let name = database(&shards, "CREATE TABLE t (id bigint)");
+    let config = watchful(Config::new()).database(&name, &shards).set("pool", "checkout_timeout", "\"8s\"");
+    let mut proxy = Proxy::start(config.clone().set("pool", "size", "1"));
+    let holder = connect(&proxy.dsn(APP, &name)).await;
+    ask(&holder, "BEGIN").await.unwrap();
+    ask(&holder, "SELECT count(*) FROM t").await.unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        let client = connect(&proxy.dsn(APP, &name)).await;
+        waiting.push(tokio::spawn(async move {
+            ask(&client, "SELECT 'served' FROM (SELECT count(*) FROM t) t").await
+        }));
+    }
+    eventually("they wait", || proxy.metric("pgring_clients{state=\"waiting\"}") == Some(3.0));
+    let began = Instant::now();
+    reload(&mut proxy, config.set("pool", "size", "5"));
+    for client in waiting {
+        assert_eq!(client.await.unwrap(), Ok("served".to_owned()));
+    }
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    ask(&holder, "COMMIT").await.unwrap();
+}

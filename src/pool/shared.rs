@@ -482,7 +482,7 @@ impl Pool {
     }
 
     /// Those who wait have what places and turns there are.
-    fn admit(pool: &Arc<Pool>) {
+    pub(super) fn admit(pool: &Arc<Pool>) {
         while pool.has_waiters() {
             let Ok(permit) = pool.try_open(Caller::Anybody) else { return };
             match pool.offer(Grant::Permit(permit)) {
