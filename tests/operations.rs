@@ -583,3 +583,28 @@ async fn a_larger_pool_is_first_of_all_for_those_who_wait() {
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     ask(&holder, "COMMIT").await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_console_is_open_when_all_places_are_taken() {
+    let shards = servers(1);
+    let name = database(&shards, "");
+    let other = "[[user]]\nname = \"other\"\npassword = \"other\"\n";
+    let config = Config::new().database(&name, &shards).append(other).set("listen", "max_clients", "1");
+    let proxy = Proxy::start(config);
+    let _only = connect(&proxy.dsn(APP, &name)).await;
+    assert_eq!(login_error(&proxy.dsn(APP, &name)).await, "53300");
+    assert!(psql(&proxy.dsn(APP, "pgring"), "SHOW CLIENTS").expect_ok().contains(&name));
+    // Nobody else, and not without end: nobody has proven yet who they are.
+    let stranger = Login { name: "other", password: "other" };
+    assert_eq!(login_error(&proxy.dsn(stranger, "pgring")).await, "53300");
+    let mut operators = Vec::new();
+    let refused = loop {
+        match tokio_postgres::connect(&proxy.dsn(APP, "pgring"), tokio_postgres::NoTls).await {
+            Ok(operator) => operators.push(operator),
+            Err(error) => break told(&error),
+        }
+        assert!(operators.len() < 50);
+    };
+    // The one that has just left may not have gone yet.
+    assert!(refused == "53300" && (9..=10).contains(&operators.len()), "{refused} {}", operators.len());
+}
