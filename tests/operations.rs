@@ -608,3 +608,28 @@ async fn the_console_is_open_when_all_places_are_taken() {
     // The one that has just left may not have gone yet.
     assert!(refused == "53300" && (9..=10).contains(&operators.len()), "{refused} {}", operators.len());
 }
+
+/// It would have the server kept for it for as long as it stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_is_gone_is_not_served_on_a_server_that_was_kept_either() {
+    let shards = servers(1);
+    let name = database(&shards, "CREATE TABLE t (id bigint)");
+    let base = Config::new().database(&name, &shards);
+    let with = base.clone().append("[[user]]\nname = \"leaver\"\npassword = \"leaver\"\n");
+    shards[0].psql(SUPERUSER, "postgres", "CREATE ROLE leaver LOGIN PASSWORD 'leaver'").unwrap();
+    let mut proxy = Proxy::start(with);
+    let leaver = Login { name: "leaver", password: "leaver" };
+    let pinned = connect(&proxy.dsn(leaver, &name)).await;
+    let inside = connect(&proxy.dsn(leaver, &name)).await;
+    for client in [&pinned, &inside] {
+        ask(client, "SELECT pg_advisory_lock_shared(77)").await.unwrap();
+    }
+    ask(&inside, "BEGIN").await.unwrap();
+    reload(&mut proxy, base);
+    assert_eq!(ask(&pinned, "SELECT 1").await, Err("57P01".to_owned()));
+    assert_eq!(ask(&inside, "SELECT 1").await, Ok("1".to_owned()), "a transaction comes to its end");
+    ask(&inside, "COMMIT").await.unwrap();
+    assert_eq!(ask(&inside, "SELECT 1").await, Err("57P01".to_owned()));
+    let kept = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77";
+    eventually("no server is kept", || shards[0].psql(SUPERUSER, &name, kept).unwrap().trim() == "0");
+}
