@@ -12,6 +12,7 @@ use pgring::ring::{Key, ShardId};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 mod support;
+use support::raw::Raw;
 use support::{
     Config, Proxy, connect, database, eventually, own_servers, psql, psql_with, sample_database, servers,
     topology,
@@ -632,4 +633,37 @@ async fn a_user_who_is_gone_is_not_served_on_a_server_that_was_kept_either() {
     assert_eq!(ask(&inside, "SELECT 1").await, Err("57P01".to_owned()));
     let kept = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77";
     eventually("no server is kept", || shards[0].psql(SUPERUSER, &name, kept).unwrap().trim() == "0");
+}
+
+/// What a client is told is what somebody has to look for.
+#[test]
+fn there_being_no_connection_has_different_reasons() {
+    let shards = servers(1);
+    let name = database(&shards, "");
+    for role in ["few", "limited"] {
+        shards[0]
+            .psql(SUPERUSER, "postgres", &format!("CREATE ROLE {role} LOGIN PASSWORD '{role}'"))
+            .unwrap();
+    }
+    shards[0].psql(SUPERUSER, "postgres", "ALTER ROLE limited CONNECTION LIMIT 1").unwrap();
+    let user = |name: &str| format!("[[user]]\nname = \"{name}\"\npassword = \"{name}\"\n");
+    let config = Config::new().database(&name, &shards).append(&user("few")).append(&user("limited"));
+    let config = config.set("pool", "checkout_timeout", "\"1500ms\"").set("pool", "size", "2");
+    let proxy = Proxy::start(config);
+    for (role, expect) in [
+        ("few", "no server connection became free within checkout_timeout (1.5s)"),
+        ("limited", "role \"limited\" has no connections left on shard \"s1\""),
+    ] {
+        let login = || Raw::login(&proxy.address(), Login { name: role, password: role }, &name);
+        let mut holders: Vec<Raw> = (0..if role == "few" { 2 } else { 1 }).map(|_| login()).collect();
+        for holder in &mut holders {
+            holder.query("BEGIN");
+            holder.query("SELECT 1");
+        }
+        let frames = login().query("SELECT 1");
+        let error = frames.iter().find(|frame| frame.tag == b'E').unwrap();
+        assert_eq!(error.code(), "53300");
+        let message = error.field(b'M').unwrap();
+        assert!(message.starts_with(expect), "{message}");
+    }
 }
