@@ -182,6 +182,9 @@ fn ring_tells_where_a_key_lives_and_what_a_change_moves() {
     for expect in ["s1", "s2", "s3", "s4", &*format!("{:.2}", moved * 100.0)] {
         assert!(printed.contains(expect), "no {expect:?} in\n{printed}");
     }
+    let negative = pgring(&["ring", "--config", &old, "--key", "-1"]).expect_ok();
+    let owner = topology(3).name(topology(3).owner(Key::Integer(-1).hash())).to_owned();
+    assert!(negative.lines().any(|line| line.contains("as integer") && line.contains(&owner)), "{negative}");
 }
 
 #[test]
