@@ -667,3 +667,35 @@ fn there_being_no_connection_has_different_reasons() {
         assert!(message.starts_with(expect), "{message}");
     }
 }
+
+/// It serves all the same: a client that does not check goes on.
+#[test]
+fn a_certificate_that_has_expired_is_told_of() {
+    let shards = servers(1);
+    let name = database(&shards, "");
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let config = Config::new()
+        .database(&name, &shards)
+        .set("listen", "tls", "\"allow\"")
+        .set("listen", "tls_certificate", &format!("{:?}", at("server.crt")))
+        .set("listen", "tls_key", &format!("{:?}", at("server.key")));
+    let make = |until: i32| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        std::fs::write(at("server.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(at("server.key"), key.serialize_pem()).unwrap();
+    };
+    make(2999);
+    let mut proxy = Proxy::start(config.clone());
+    assert!(!proxy.log().contains("server.crt"), "{}", proxy.log());
+    make(2002);
+    reload(&mut proxy, config);
+    let log = proxy.log();
+    let line = log.lines().find(|line| line.contains("server.crt: the certificate has expired ("));
+    assert!(line.is_some_and(|line| line.contains("WARN")), "{log}");
+    let dsn = format!("{}?sslmode=require", proxy.dsn(APP, &name));
+    assert_eq!(psql(&dsn, "SELECT 1").expect_ok(), "1\n");
+}
