@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use pgring::demo::account::Account;
 use pgring::demo::cluster::free_port;
-use pgring::demo::sample::WORTH_TRYING;
+use pgring::demo::sample::{APP, WORTH_TRYING};
 use pgring::demo::watchdog::{Spec, Watched};
 use pgring::ring::Key;
 use tempfile::TempDir;
@@ -182,6 +182,9 @@ fn ring_tells_where_a_key_lives_and_what_a_change_moves() {
     for expect in ["s1", "s2", "s3", "s4", &*format!("{:.2}", moved * 100.0)] {
         assert!(printed.contains(expect), "no {expect:?} in\n{printed}");
     }
+    let negative = pgring(&["ring", "--config", &old, "--key", "-1"]).expect_ok();
+    let owner = topology(3).name(topology(3).owner(Key::Integer(-1).hash())).to_owned();
+    assert!(negative.lines().any(|line| line.contains("as integer") && line.contains(&owner)), "{negative}");
 }
 
 #[test]
@@ -191,6 +194,10 @@ fn explain_says_where_a_statement_goes_and_why() {
     let directory = tempfile::tempdir().unwrap();
     let path = file(&directory, "pgring.toml", &Config::new().database(&name, &shards).to_toml());
     let owner = |key: i64| topology(3).name(topology(3).owner(Key::Integer(key).hash())).to_owned();
+    for shard in &shards {
+        let function = "CREATE FUNCTION reader() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM users'";
+        shard.psql(APP, &name, function).unwrap();
+    }
     for (sql, expected) in [
         ("SELECT * FROM jobs WHERE user_id = 42", &*format!("shard {}", owner(42))),
         ("SELECT * FROM users WHERE id = 7", &*format!("shard {}", owner(7))),
@@ -208,6 +215,12 @@ fn explain_says_where_a_statement_goes_and_why() {
         ),
         ("ALTER TABLE users ADD COLUMN extra int", "each shard runs: ALTER TABLE"),
         ("/* pgring: shard=s2 */ SELECT * FROM users", "shard s2"),
+        ("COPY users FROM STDIN", "split: each row goes to the owner of its id"),
+        ("COPY plans FROM STDIN", "replicated: "),
+        ("COPY users TO STDOUT", "each shard runs: COPY users"),
+        ("COPY (SELECT count(*) FROM users) TO STDOUT", "the home shard runs: "),
+        ("COPY (DELETE FROM users RETURNING id) TO STDOUT", "refused: 0A000"),
+        ("SELECT reader()", "refused: function \"reader\" may read any table"),
         ("/* pgring: shard=s9 */ SELECT * FROM users", "42704"),
         ("UPDATE users SET id = 4 WHERE id = 3", "refused: 0A000"),
         ("UPDATE users SET id = 4 WHERE id = 3", "hint: "),

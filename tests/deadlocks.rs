@@ -339,6 +339,69 @@ fn waiting_is_no_deadlock() {
     });
 }
 
+/// A session keeps its advisory locks whatever becomes of its transactions, and on a server that it may
+/// ask nothing of just now.
+#[test]
+fn an_advisory_lock_of_a_session_counts() {
+    let stage = Stage::new(2, 1);
+    // What the owner of the lock has begun with, if it is in a transaction.
+    for (inside, owner_is_older, owner_asks_first) in [
+        (None, false, true),
+        (None, false, false),
+        (Some(stage.take(1, 1)), false, true),
+        (Some(stage.take(0, 1)), false, true),
+        (Some(stage.take(0, 1)), true, false),
+        (Some(stage.take(1, 1)), true, true),
+    ] {
+        let what = format!("{inside:?}, {owner_is_older}, {owner_asks_first}");
+        let (mut owner, mut other) = (stage.client(0), stage.client(0));
+        ok(&mut owner, "SELECT pg_advisory_lock(9)");
+        let begin_owner = |owner: &mut Raw| {
+            if let Some(first) = &inside {
+                ok(owner, "BEGIN");
+                ok(owner, first);
+            }
+        };
+        if owner_is_older {
+            begin_owner(&mut owner);
+        }
+        ok(&mut other, "BEGIN");
+        ok(&mut other, &stage.take(1, 0));
+        if !owner_is_older {
+            begin_owner(&mut owner);
+        }
+        let ask = |owner: &mut Raw, other: &mut Raw, owner_asks: bool| {
+            if owner_asks {
+                owner.send(&query(&stage.take(1, 0)));
+                stage.wait_until_blocked(1, 1);
+            } else {
+                other.send(&query("SELECT pg_advisory_lock(9)"));
+                stage.wait_until_blocked(0, 1);
+            }
+        };
+        ask(&mut owner, &mut other, owner_asks_first);
+        ask(&mut owner, &mut other, !owner_asks_first);
+        let victim = if owner_is_older { &mut other } else { &mut owner };
+        let frames = victim.until(b'Z', 1);
+        assert_eq!(error(&frames).map(Frame::code).as_deref(), Some("40P01"), "{what}: {frames:?}");
+        let end = |owner: &mut Raw| {
+            if inside.is_some() {
+                ok(owner, "ROLLBACK");
+            }
+            // It has what it locked, as with PostgreSQL.
+            assert_eq!(owner.value("SELECT pg_advisory_unlock(9)"), "t", "{what}");
+        };
+        if owner_is_older {
+            assert!(error(&owner.until(b'Z', 1)).is_none(), "{what}");
+            end(&mut owner);
+        } else {
+            end(&mut owner);
+            assert!(error(&other.until(b'Z', 1)).is_none(), "{what}");
+        }
+        ok(&mut other, "ROLLBACK");
+    }
+}
+
 /// What a server finds itself is left to it.
 #[test]
 fn a_deadlock_within_a_shard_is_postgresqls() {

@@ -12,6 +12,7 @@ use pgring::ring::{Key, ShardId};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 mod support;
+use support::raw::Raw;
 use support::{
     Config, Proxy, connect, database, eventually, own_servers, psql, psql_with, sample_database, servers,
     topology,
@@ -655,4 +656,153 @@ fn logs_are_json_when_asked_for_and_hold_no_secret() {
         assert!(!log.contains(secret), "the log has {secret}");
     }
     assert!(log.contains("login failed"), "{log}");
+}
+
+/// Reloads, and waits until it has been done.
+fn reload(proxy: &mut Proxy, config: Config) {
+    let count = |proxy: &Proxy| proxy.log().matches("configuration reloaded").count();
+    let before = count(proxy);
+    proxy.reload(config);
+    eventually("the reload is done", || count(proxy) > before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_larger_pool_is_first_of_all_for_those_who_wait() {
+    let shards = servers(1);
+    let name = database(&shards, "CREATE TABLE t (id bigint)");
+    let config = watchful(Config::new()).database(&name, &shards).set("pool", "checkout_timeout", "\"8s\"");
+    let mut proxy = Proxy::start(config.clone().set("pool", "size", "1"));
+    let holder = connect(&proxy.dsn(APP, &name)).await;
+    ask(&holder, "BEGIN").await.unwrap();
+    ask(&holder, "SELECT count(*) FROM t").await.unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        let client = connect(&proxy.dsn(APP, &name)).await;
+        waiting.push(tokio::spawn(async move {
+            ask(&client, "SELECT 'served' FROM (SELECT count(*) FROM t) t").await
+        }));
+    }
+    eventually("they wait", || proxy.metric("pgring_clients{state=\"waiting\"}") == Some(3.0));
+    let began = Instant::now();
+    reload(&mut proxy, config.set("pool", "size", "5"));
+    for client in waiting {
+        assert_eq!(client.await.unwrap(), Ok("served".to_owned()));
+    }
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    ask(&holder, "COMMIT").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_console_is_open_when_all_places_are_taken() {
+    let shards = servers(1);
+    let name = database(&shards, "");
+    let other = "[[user]]\nname = \"other\"\npassword = \"other\"\n";
+    let config = Config::new().database(&name, &shards).append(other).set("listen", "max_clients", "1");
+    let proxy = Proxy::start(config);
+    let _only = connect(&proxy.dsn(APP, &name)).await;
+    assert_eq!(login_error(&proxy.dsn(APP, &name)).await, "53300");
+    assert!(psql(&proxy.dsn(APP, "pgring"), "SHOW CLIENTS").expect_ok().contains(&name));
+    // Nobody else, and not without end: nobody has proven yet who they are.
+    let stranger = Login { name: "other", password: "other" };
+    assert_eq!(login_error(&proxy.dsn(stranger, "pgring")).await, "53300");
+    let mut operators = Vec::new();
+    let refused = loop {
+        match tokio_postgres::connect(&proxy.dsn(APP, "pgring"), tokio_postgres::NoTls).await {
+            Ok(operator) => operators.push(operator),
+            Err(error) => break told(&error),
+        }
+        assert!(operators.len() < 50);
+    };
+    // The one that has just left may not have gone yet.
+    assert!(refused == "53300" && (9..=10).contains(&operators.len()), "{refused} {}", operators.len());
+}
+
+/// It would have the server kept for it for as long as it stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_is_gone_is_not_served_on_a_server_that_was_kept_either() {
+    let shards = servers(1);
+    let name = database(&shards, "CREATE TABLE t (id bigint)");
+    let base = Config::new().database(&name, &shards);
+    let with = base.clone().append("[[user]]\nname = \"leaver\"\npassword = \"leaver\"\n");
+    shards[0].psql(SUPERUSER, "postgres", "CREATE ROLE leaver LOGIN PASSWORD 'leaver'").unwrap();
+    let mut proxy = Proxy::start(with);
+    let leaver = Login { name: "leaver", password: "leaver" };
+    let pinned = connect(&proxy.dsn(leaver, &name)).await;
+    let inside = connect(&proxy.dsn(leaver, &name)).await;
+    for client in [&pinned, &inside] {
+        ask(client, "SELECT pg_advisory_lock_shared(77)").await.unwrap();
+    }
+    ask(&inside, "BEGIN").await.unwrap();
+    reload(&mut proxy, base);
+    assert_eq!(ask(&pinned, "SELECT 1").await, Err("57P01".to_owned()));
+    assert_eq!(ask(&inside, "SELECT 1").await, Ok("1".to_owned()), "a transaction comes to its end");
+    ask(&inside, "COMMIT").await.unwrap();
+    assert_eq!(ask(&inside, "SELECT 1").await, Err("57P01".to_owned()));
+    let kept = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77";
+    eventually("no server is kept", || shards[0].psql(SUPERUSER, &name, kept).unwrap().trim() == "0");
+}
+
+/// What a client is told is what somebody has to look for.
+#[test]
+fn there_being_no_connection_has_different_reasons() {
+    let shards = servers(1);
+    let name = database(&shards, "");
+    for role in ["few", "limited"] {
+        shards[0]
+            .psql(SUPERUSER, "postgres", &format!("CREATE ROLE {role} LOGIN PASSWORD '{role}'"))
+            .unwrap();
+    }
+    shards[0].psql(SUPERUSER, "postgres", "ALTER ROLE limited CONNECTION LIMIT 1").unwrap();
+    let user = |name: &str| format!("[[user]]\nname = \"{name}\"\npassword = \"{name}\"\n");
+    let config = Config::new().database(&name, &shards).append(&user("few")).append(&user("limited"));
+    let config = config.set("pool", "checkout_timeout", "\"1500ms\"").set("pool", "size", "2");
+    let proxy = Proxy::start(config);
+    for (role, expect) in [
+        ("few", "no server connection became free within checkout_timeout (1.5s)"),
+        ("limited", "role \"limited\" has no connections left on shard \"s1\""),
+    ] {
+        let login = || Raw::login(&proxy.address(), Login { name: role, password: role }, &name);
+        let mut holders: Vec<Raw> = (0..if role == "few" { 2 } else { 1 }).map(|_| login()).collect();
+        for holder in &mut holders {
+            holder.query("BEGIN");
+            holder.query("SELECT 1");
+        }
+        let frames = login().query("SELECT 1");
+        let error = frames.iter().find(|frame| frame.tag == b'E').unwrap();
+        assert_eq!(error.code(), "53300");
+        let message = error.field(b'M').unwrap();
+        assert!(message.starts_with(expect), "{message}");
+    }
+}
+
+/// It serves all the same: a client that does not check goes on.
+#[test]
+fn a_certificate_that_has_expired_is_told_of() {
+    let shards = servers(1);
+    let name = database(&shards, "");
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let config = Config::new()
+        .database(&name, &shards)
+        .set("listen", "tls", "\"allow\"")
+        .set("listen", "tls_certificate", &format!("{:?}", at("server.crt")))
+        .set("listen", "tls_key", &format!("{:?}", at("server.key")));
+    let make = |until: i32| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        std::fs::write(at("server.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(at("server.key"), key.serialize_pem()).unwrap();
+    };
+    make(2999);
+    let mut proxy = Proxy::start(config.clone());
+    assert!(!proxy.log().contains("server.crt"), "{}", proxy.log());
+    make(2002);
+    reload(&mut proxy, config);
+    let log = proxy.log();
+    let line = log.lines().find(|line| line.contains("server.crt: the certificate has expired ("));
+    assert!(line.is_some_and(|line| line.contains("WARN")), "{log}");
+    let dsn = format!("{}?sslmode=require", proxy.dsn(APP, &name));
+    assert_eq!(psql(&dsn, "SELECT 1").expect_ok(), "1\n");
 }

@@ -67,7 +67,7 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
         /// Tells which shard owns this key.
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         key: Option<String>,
         /// Tells what changing to this configuration would move.
         #[arg(long)]

@@ -7,7 +7,7 @@
 //! leave something on their server ([`Suspects`]); until they are, any statement may call one. If it has
 //! replicas, the catalogs are read as well: they prove which statements only read.
 
-use super::schema::{DatabaseRules, discover};
+use super::schema::{DatabaseRules, SchemaError, discover};
 use super::serve::App;
 use super::suspects::Watched;
 use crate::backend::tls::client_config;
@@ -332,8 +332,13 @@ pub(super) async fn read_once(
     for endpoint in &shard.endpoints {
         match ControlConnection::open(endpoint, &shard.dbname, &login, &tls, timeout, || {}).await {
             Ok(connection) => {
-                let found = discover(connection.client(), &DatabaseRules::from(database), 1).await;
-                return found.map(|found| found.schema).map_err(|error| error.to_string());
+                let (client, mut watched) = (connection.client(), Watched::default());
+                let reading = async {
+                    let suspects = watched.look(client).await?;
+                    let found = discover(client, &DatabaseRules::from(database), 1).await?;
+                    Ok(found.schema.with_suspects(suspects).with_volatility(watched.volatility()))
+                };
+                return reading.await.map_err(|error: SchemaError| error.to_string());
             }
             Err(error) => failure = format!("shard {} at {endpoint}: {error}", shard.name),
         }

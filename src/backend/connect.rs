@@ -90,6 +90,14 @@ impl ConnectError {
             _ => None,
         }
     }
+
+    /// And where in its source: what tells errors apart that have one SQLSTATE.
+    pub fn routine(&self) -> Option<&[u8]> {
+        match self {
+            ConnectError::Refused(_, _, body) => wire::error_field(body, b'R'),
+            _ => None,
+        }
+    }
 }
 
 /// Opens, encrypts, logs in. Dropping it half-way closes the socket.

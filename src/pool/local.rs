@@ -154,7 +154,7 @@ impl Local {
             Err(_) => Err(PoolError::Exhausted {
                 label: Arc::clone(&pool.label),
                 size: settings.size,
-                waited: began.elapsed(),
+                timeout: settings.checkout_timeout,
             }),
         }
     }

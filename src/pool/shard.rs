@@ -185,9 +185,11 @@ impl Registry {
         }
     }
 
-    /// New limits and timeouts, for all pools at once.
+    /// New limits and timeouts, for all pools at once. Where there is more room now, those who wait
+    /// have it before anybody who comes later.
     pub fn set_settings(&self, settings: config::Pool) {
         self.settings.store(Arc::new(settings));
+        self.all().iter().for_each(Pool::admit);
     }
 
     /// The settings in force.

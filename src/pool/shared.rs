@@ -33,14 +33,14 @@ pub struct Label {
 #[derive(Debug, Error)]
 pub enum PoolError {
     /// All are in use, and stayed so.
-    #[error("pool {}/{}/{} of {size} connections had none free for {waited:?}", label.database, label.shard, label.user)]
+    #[error("pool {}/{}/{} of {size} connections had none free for {timeout:?}", label.database, label.shard, label.user)]
     Exhausted {
         /// Which pool.
         label: Arc<Label>,
         /// Its size.
         size: usize,
-        /// How long the client waited.
-        waited: Duration,
+        /// How long the client waited: `checkout_timeout`.
+        timeout: Duration,
     },
     /// A new one could not be opened.
     #[error("{1}")]
@@ -67,23 +67,26 @@ impl PoolError {
     /// What the client is told: no address, no server's words.
     pub fn client_error(&self) -> ClientError {
         match self {
-            PoolError::Exhausted { label, size, waited } => ClientError::error(
+            PoolError::Exhausted { label, size, timeout } => ClientError::error(
                 SqlState::TOO_MANY,
                 format!(
                     "no server connection became free within checkout_timeout ({:?}) in pool \"{}/{}/{}\" of size {size}",
-                    waited, label.database, label.shard, label.user
+                    timeout, label.database, label.shard, label.user
                 ),
             )
             .with_hint("Shorten transactions, or raise pool.size."),
             PoolError::Connect(label, error) => match error.code() {
-                None if matches!(**error, ConnectError::OtherVerifier(..)) => {
-                    other_verifier(&label.shard, &label.user)
-                }
-                None if matches!(**error, ConnectError::Unproven(..)) => ClientError::error(
-                    SqlState::NOT_ALLOWED,
-                    format!("the password of \"{}\" has changed since this session began", label.user),
+                // Routines have the same names in every language.
+                Some(b"53300") if matches!(error.routine(), Some(b"InitializeSessionUserId")) => ClientError::error(
+                    SqlState::TOO_MANY,
+                    format!("role \"{}\" has no connections left on shard \"{}\"", label.user, label.shard),
                 )
-                .with_hint("Connect again with the new password."),
+                .with_hint("Its CONNECTION LIMIT there should be no less than pool.size of all proxies."),
+                Some(b"53300") if matches!(error.routine(), Some(b"CheckMyDatabase")) => ClientError::error(
+                    SqlState::TOO_MANY,
+                    format!("the database of shard \"{}\" has no connections left", label.shard),
+                )
+                .with_hint("Its CONNECTION LIMIT is less than what the pools may open."),
                 Some(b"53300") => ClientError::error(
                     SqlState::TOO_MANY,
                     format!("shard \"{}\" has no connection slots left", label.shard),
@@ -93,14 +96,7 @@ impl PoolError {
                     format!("shard \"{}\" refused the login of user \"{}\"", label.shard, label.user),
                 )
                 .with_hint("The log has the server's reason."),
-                None if error.is_timeout() => ClientError::error(
-                    SqlState::UNAVAILABLE,
-                    format!("shard \"{}\" opened no connection within connect_timeout", label.shard),
-                ),
-                None => ClientError::error(
-                    SqlState::UNAVAILABLE,
-                    format!("shard \"{}\" cannot be reached", label.shard),
-                ),
+                None => no_login(label, error),
             },
             PoolError::Paused(label) => ClientError::error(
                 SqlState::UNAVAILABLE,
@@ -122,6 +118,35 @@ impl PoolError {
                 }
             }
         }
+    }
+}
+
+/// It was not the server that refused.
+fn no_login(label: &Label, error: &ConnectError) -> ClientError {
+    match error {
+        ConnectError::OtherVerifier(..) => other_verifier(&label.shard, &label.user),
+        ConnectError::Unproven(..) => ClientError::error(
+            SqlState::NOT_ALLOWED,
+            format!("the password of \"{}\" has changed since this session began", label.user),
+        )
+        .with_hint("Connect again with the new password."),
+        ConnectError::Login(_, _, why) => ClientError::error(
+            SqlState::NOT_ALLOWED,
+            format!("pgring cannot log in to shard \"{}\" as \"{}\"", label.shard, label.user),
+        )
+        // These are pgring's words.
+        .with_detail(format!("The shard is up, but {why}."))
+        .with_hint(
+            "Give the user a server_password, or its role on the shard a password of the kind that is asked for.",
+        ),
+        error if error.is_timeout() => ClientError::error(
+            SqlState::UNAVAILABLE,
+            format!("shard \"{}\" opened no connection within connect_timeout", label.shard),
+        ),
+        _ => ClientError::error(
+            SqlState::UNAVAILABLE,
+            format!("shard \"{}\" cannot be reached", label.shard),
+        ),
     }
 }
 
@@ -482,7 +507,7 @@ impl Pool {
     }
 
     /// Those who wait have what places and turns there are.
-    fn admit(pool: &Arc<Pool>) {
+    pub(super) fn admit(pool: &Arc<Pool>) {
         while pool.has_waiters() {
             let Ok(permit) = pool.try_open(Caller::Anybody) else { return };
             match pool.offer(Grant::Permit(permit)) {

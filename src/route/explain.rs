@@ -206,12 +206,58 @@ pub fn steps(
             Plan::Each(Each { sql: text.to_owned(), returns: false })
         }
         Kind::Query | Kind::Write | Kind::Declare(_) | Kind::Ddl | Kind::Maintenance | Kind::Other => {
-            distribute::plan(text.as_bytes(), cx)
-                .map_err(|impossible| ClientError::refused(impossible.message, impossible.hint))?
+            distribute::plan(text.as_bytes(), cx).map_err(refused)?
+        }
+        Kind::CopyIn if told => return Err(copied_everywhere()),
+        Kind::CopyIn => {
+            let copy = distribute::copy_in(text.as_bytes(), cx).map_err(refused)?;
+            return Ok(vec![match copy.key {
+                Some(_) => format!("split: each row goes to the owner of its {}", copy.column),
+                None => "replicated: every shard is given the rows".to_owned(),
+            }]);
+        }
+        Kind::CopyOut => {
+            let copy = distribute::copy_out(text.as_bytes(), cx).map_err(refused)?;
+            match &copy.query {
+                Some(query) if !told => match distribute::plan(query.as_bytes(), cx).map_err(refused)? {
+                    Plan::Merge(merge) if merge.is_in_any_order() => Plan::Merge(merge),
+                    Plan::Merge(_) | Plan::Combine(_) => {
+                        Plan::Gather(distribute::gather(query.as_bytes(), cx).map_err(refused)?)
+                    }
+                    plan @ Plan::Gather(_) => plan,
+                    _ => return Err(copied_change()),
+                },
+                _ => {
+                    return Ok(vec![
+                        "merged: each shard's rows are rows of the answer".to_owned(),
+                        each(text),
+                    ]);
+                }
+            }
         }
         _ => return Err(refusal(shape, decision)),
     };
     Ok(steps_of(&plan))
+}
+
+fn refused(impossible: distribute::Impossible) -> ClientError {
+    ClientError::refused(impossible.message, impossible.hint)
+}
+
+/// `COPY … FROM STDIN` to all shards, by a hint.
+pub fn copied_everywhere() -> ClientError {
+    ClientError::refused(
+        "COPY FROM cannot put the same rows on all shards",
+        "Leave the hint out, or name one shard.",
+    )
+}
+
+/// `COPY (INSERT … RETURNING …) TO STDOUT` of several shards.
+pub fn copied_change() -> ClientError {
+    ClientError::refused(
+        "COPY of what a change returns cannot touch several shards",
+        "Make the change first, then copy a SELECT.",
+    )
 }
 
 fn each(sql: &str) -> String {

@@ -16,6 +16,7 @@ use super::state::{End, Held, Session};
 use crate::backend::CancelKey;
 use crate::error::{ClientError, SqlState};
 use crate::ring::ShardId;
+use crate::sql::Pin;
 use crate::txn::Phase;
 use crate::wire::{self, Buffer, TxStatus};
 use std::cell::RefMut;
@@ -266,7 +267,7 @@ impl Session {
         let locking = members.iter().filter(|member| !member.held.replica);
         let asked = locking.map(|Member { held, branch }| {
             let begins = held.lease.status != TxStatus::Idle || branch.has_hidden();
-            Part::of(held, explicit || begins)
+            Part::of(held, explicit || begins || holds_advisory(held))
         });
         let mut parts: Vec<Part> = asked.chain(self.parts_parked()).collect();
         let gathered = self.registration.control.company().gathered.clone();
@@ -280,8 +281,11 @@ impl Session {
         }
     }
 
+    /// Servers that keep locks meanwhile: a transaction's, or a session's advisory ones, which no
+    /// transaction's end lets go of.
     fn parts_parked(&self) -> Vec<Part> {
-        let locks = |held: &&Held| held.lease.status != TxStatus::Idle && !held.replica;
+        let locks =
+            |held: &&Held| (held.lease.status != TxStatus::Idle || holds_advisory(held)) && !held.replica;
         let open = self.parked.iter().filter(locks);
         open.map(|held| Part::of(held, true)).collect()
     }
@@ -353,6 +357,11 @@ impl Session {
         }
         self.fail_members(members).await
     }
+}
+
+/// May the session have an advisory lock there that outlives its transactions?
+fn holds_advisory(held: &Held) -> bool {
+    held.pins.has(Pin::AdvisoryLock)
 }
 
 /// What a server refuses in any transaction, without touching anything.

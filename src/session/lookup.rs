@@ -96,6 +96,9 @@ pub struct Lookup {
     known: Mutex<HashMap<Key, Entry>>,
 }
 
+/// How often failed logins of one user have the database asked again.
+const DOUBTS_APART: Duration = Duration::from_secs(1);
+
 /// Database and user.
 type Key = (String, String);
 
@@ -103,6 +106,10 @@ type Key = (String, String);
 struct Entry {
     asked: Instant,
     answer: watch::Receiver<Option<Answer>>,
+    /// A client has failed to prove itself against it: whoever comes next asks again.
+    in_doubt: bool,
+    /// When that last was so of this user.
+    doubted: Option<Instant>,
 }
 
 impl Entry {
@@ -115,11 +122,12 @@ impl Entry {
     }
 
     fn is_good(&self, now: Instant, cache: Duration) -> bool {
-        match &*self.answer.borrow() {
-            None => self.answer.has_changed().is_ok(),
-            Some(Ok(_)) => now.duration_since(self.asked) < cache,
-            Some(Err(_)) => false,
-        }
+        !self.in_doubt
+            && match &*self.answer.borrow() {
+                None => self.answer.has_changed().is_ok(),
+                Some(Ok(_)) => now.duration_since(self.asked) < cache,
+                Some(Err(_)) => false,
+            }
     }
 }
 
@@ -158,13 +166,20 @@ impl Lookup {
     }
 
     /// A client failed to prove itself against what was remembered: the password may have been
-    /// changed, so the next one is told what the database says now.
+    /// changed, or the role made, so the next one is told what the database says now. Both alike, and
+    /// not too often: how long a login takes must not tell who exists.
     pub fn doubt(&self, found: &Found) {
-        // That there is no such user cannot have been a wrong password.
-        let (Some((key, asked)), Some(_)) = (&found.remembered, &found.role) else { return };
+        self.doubt_at(found, Instant::now());
+    }
+
+    fn doubt_at(&self, found: &Found, now: Instant) {
+        let Some((key, asked)) = &found.remembered else { return };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.get(key).is_some_and(|entry| entry.asked == *asked) {
-            known.remove(key);
+        if let Some(entry) = known.get_mut(key).filter(|entry| entry.asked == *asked)
+            && entry.doubted.is_none_or(|last| now.duration_since(last) >= DOUBTS_APART)
+        {
+            entry.in_doubt = true;
+            entry.doubted = Some(now);
         }
     }
 
@@ -175,11 +190,12 @@ impl Lookup {
             if let Some(entry) = known.get(key).filter(|entry| entry.is_good(now, self.cache)) {
                 return (entry.clone(), !entry.is_under_way());
             }
+            let doubted = known.get(key).and_then(|entry| entry.doubted);
             if known.len() >= self.most {
                 make_room(&mut known, self.most / 2, now, self.cache);
             }
             let (sender, answer) = watch::channel(None);
-            let entry = Entry { asked: now, answer };
+            let entry = Entry { asked: now, answer, in_doubt: false, doubted };
             known.insert(key.clone(), entry.clone());
             (sender, entry)
         };
@@ -325,6 +341,32 @@ mod tests {
         assert!(looked_up(&lookup, &asked, "eve", role()).await, "in doubt");
         lookup.doubt(&found);
         assert!(!looked_up(&lookup, &asked, "eve", role()).await, "an old doubt");
+    }
+
+    /// What fails takes as long whether the user exists or not.
+    #[tokio::test]
+    async fn failures_ask_as_often_whoever_it_is() {
+        let questions = async |answer: fn() -> Answer| {
+            let (lookup, asked) = lookup(LONG, 10);
+            let mut questions = Vec::new();
+            let mut now = Instant::now();
+            for attempt in 0..8 {
+                questions.push(looked_up(&lookup, &asked, "bob", answer()).await);
+                let mut found = find(&lookup, "bob").await.unwrap();
+                if questions.last() == Some(&true) {
+                    // Whoever asked failed against what is new.
+                    found.remembered = None;
+                }
+                if attempt == 5 {
+                    now += DOUBTS_APART;
+                }
+                lookup.doubt_at(&found, now);
+            }
+            questions
+        };
+        let expect = [true, false, true, false, false, false, true, false];
+        assert_eq!(questions(role).await, expect);
+        assert_eq!(questions(no_role).await, expect);
     }
 
     #[tokio::test]

@@ -31,6 +31,10 @@ pub enum Accepted {
 /// these as well; SCRAM messages and passwords are shorter).
 const LOGIN_MESSAGE: usize = 10_000;
 
+/// How many clients of the console find a place when all are taken. Who says that it is an operator has
+/// not proven it yet, so there is a limit to them too.
+const CONSOLE_PLACES: usize = 10;
+
 /// How long a client that is turned away has to read why.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -348,8 +352,11 @@ async fn admit(
     startup: &Startup,
     address: &str,
 ) -> Result<super::welcome::Admitted, Turned> {
+    let user_name = startup.parameter("user").unwrap_or_default().to_owned();
+    let database_name =
+        startup.parameter("database").filter(|name| !name.is_empty()).unwrap_or(&user_name).to_owned();
     // Counted from here on: a flood of logins is a flood of clients.
-    let limit = directory.listen.max_clients;
+    let limit = directory.listen.max_clients + reserve(directory, &user_name, &database_name);
     let entered =
         worker.clients.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n < limit).then_some(n + 1));
     if entered.is_err() {
@@ -368,7 +375,6 @@ async fn admit(
         .with_hint("Use sslmode=require.")
         .into());
     }
-    let user_name = startup.parameter("user").unwrap_or_default().to_owned();
     if user_name.is_empty() {
         return Err(ClientError::fatal(
             SqlState::NOT_ALLOWED,
@@ -376,8 +382,6 @@ async fn admit(
         )
         .into());
     }
-    let database_name =
-        startup.parameter("database").filter(|name| !name.is_empty()).unwrap_or(&user_name).to_owned();
     let minor = negotiate(door, startup);
     let user = match identify(directory, door, &user_name, &database_name).await {
         Ok(user) => user,
@@ -411,6 +415,11 @@ async fn admit(
     };
     place.0 = None;
     Ok(admitted)
+}
+
+/// Places beyond `max_clients`: whoever has to find out why there are none left needs one.
+fn reserve(directory: &Directory, user: &str, database: &str) -> usize {
+    if database == CONSOLE_DATABASE && directory.console.admits(user) { CONSOLE_PLACES } else { 0 }
 }
 
 /// The protocol to speak: ours if the client's is newer or has options that are not known.

@@ -13,6 +13,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use x509_parser::time::ASN1Time;
 
 use crate::auth::{ChannelBinding, tls_server_end_point};
 use crate::backend::tls::{ALPN, TlsError, authorities, certificates, provider};
@@ -36,6 +37,9 @@ pub fn server_config(
     let chain = certificates(certificate)?;
     let binding =
         chain.first().and_then(|leaf| tls_server_end_point(leaf).ok()).unwrap_or(ChannelBinding::None);
+    if let Some(complaint) = chain.first().and_then(|leaf| out_of_date(leaf, ASN1Time::now())) {
+        tracing::warn!("{}: {complaint}: clients that check it turn away", certificate.display());
+    }
     let private = PrivateKeyDer::from_pem_file(key)
         .map_err(|source| TlsError::File { path: key.to_owned(), source })?;
     let builder = ServerConfig::builder_with_provider(provider())
@@ -58,6 +62,19 @@ pub fn server_config(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(ServerTls { config: Arc::new(config), binding })
+}
+
+/// What is wrong with the time at which a certificate is shown.
+fn out_of_date(leaf: &[u8], now: ASN1Time) -> Option<String> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(leaf).ok()?;
+    let validity = parsed.validity();
+    if validity.not_after < now {
+        Some(format!("the certificate has expired ({})", validity.not_after))
+    } else if validity.not_before > now {
+        Some(format!("the certificate is not valid yet ({})", validity.not_before))
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]

@@ -448,7 +448,12 @@ impl Session {
 
     /// Takes up a configuration that was published since, between transactions.
     pub(super) fn refresh_directory(&mut self) -> Result<(), End> {
-        if !self.is_free_to_move() || self.worker.directory.load().generation == self.directory.generation {
+        if self.worker.directory.load().generation == self.directory.generation {
+            return Ok(());
+        }
+        let moves = self.is_free_to_move();
+        // Whom a server is kept for would otherwise stay for ever.
+        if !moves && !self.is_between_transactions() {
             return Ok(());
         }
         let directory = self.worker.directory.load_full();
@@ -468,6 +473,9 @@ impl Session {
         let Some(database) = directory.databases.get(&self.database.name).cloned() else {
             return Err(gone("the database"));
         };
+        if !moves {
+            return Ok(());
+        }
         if let Some(user) = user {
             self.user = Arc::clone(&user.server);
         }
@@ -486,6 +494,14 @@ impl Session {
         }
         self.directory = directory;
         Ok(())
+    }
+
+    /// Nothing is under way, on whatever servers it keeps.
+    fn is_between_transactions(&self) -> bool {
+        self.tx.phase() == crate::txn::Phase::Idle
+            && !self.relay.is_busy()
+            && !self.batch.is_sent()
+            && self.held.iter().chain(&self.parked).all(|held| held.lease.status == TxStatus::Idle)
     }
 
     /// Nothing ties the session to a server.

@@ -20,6 +20,7 @@ use crate::error::{ClientError, SqlState};
 use crate::execute::copy::{CopyFault, CopyOutMerger, LineMap, Part, Splitter};
 use crate::execute::{Branch, Field, Step};
 use crate::ring::ShardId;
+use crate::route::explain::{copied_change, copied_everywhere};
 use crate::route::{self, Value, Why};
 use crate::session::attach::Unattached;
 use crate::session::directory::Database;
@@ -253,11 +254,7 @@ impl Session {
         why: Why,
     ) -> Result<(), Fault> {
         if matches!(why, Why::CommentShard | Why::SessionShard) {
-            return Err(ClientError::refused(
-                "COPY FROM cannot put the same rows on all shards",
-                "Leave the hint out, or name one shard.",
-            )
-            .into());
+            return Err(copied_everywhere().into());
         }
         let copy = {
             let schema = self.schema()?;
@@ -467,9 +464,7 @@ impl Session {
             let copy = distribute::copy_out(asked.text, &cx)?;
             match &copy.query {
                 Some(query) if !told => match distribute::plan(query.as_bytes(), &cx)? {
-                    Plan::Merge(merge)
-                        if merge.sort.is_empty() && merge.limit.is_none() && merge.offset.is_none() =>
-                    {
+                    Plan::Merge(merge) if merge.is_in_any_order() => {
                         let sql = if merge.sql == *query { text.into_owned() } else { copy.of(&merge.sql) };
                         (copy, sql, None)
                     }
@@ -478,13 +473,7 @@ impl Session {
                         (copy, String::new(), Some(gather))
                     }
                     Plan::Gather(gather) => (copy, String::new(), Some(gather)),
-                    _ => {
-                        return Err(ClientError::refused(
-                            "COPY of what a change returns cannot touch several shards",
-                            "Make the change first, then copy a SELECT.",
-                        )
-                        .into());
-                    }
+                    _ => return Err(copied_change().into()),
                 },
                 _ => (copy, text.into_owned(), None),
             }

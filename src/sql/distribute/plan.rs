@@ -54,6 +54,13 @@ pub struct Merge {
     pub offset: Option<Count>,
 }
 
+impl Merge {
+    /// Are all rows of the shards rows of the answer, however they come?
+    pub fn is_in_any_order(&self) -> bool {
+        self.sort.is_empty() && self.limit.is_none() && self.offset.is_none()
+    }
+}
+
 /// A column by which rows are ordered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SortKey {
