@@ -397,6 +397,7 @@ fn a_ring_without_rows_changes_at_once() {
     proxy.reload(three);
     eventually("the log says so", || proxy.log().contains("the new ring is in force"));
     let ring = || psql(&proxy.dsn(APP, "pgring"), "SHOW RING").expect_ok();
+    eventually("it is stored", || stored(&shards, &name).iter().all(|text| text.contains("nodes\ts3\t1024")));
     eventually("all three shards are on the ring", || ring().lines().count() == 3);
     let after = routing(&proxy, &name);
     let moved = before.iter().zip(&after).filter(|(before, after)| before != after).collect::<Vec<_>>();
@@ -478,6 +479,117 @@ fn a_server_that_says_it_is_another_shard_is_not_used() {
         server.psql(CONTROL, &name, "DELETE FROM pgring.shard").unwrap();
     }
     eventually("both are taken as they are named", || proxy.get("/readyz").0 == 200);
+}
+
+/// What the servers have stored of the placement of rows.
+fn stored(shards: &[&Cluster], name: &str) -> Vec<String> {
+    let ask = |server: &&Cluster| server.psql(CONTROL, name, "SELECT text FROM pgring.placement");
+    shards.iter().map(|server| ask(server).unwrap_or_default()).collect()
+}
+
+#[test]
+fn a_placement_changed_while_nothing_runs_is_refused() {
+    let shards = servers(3);
+    let (two, name) = (&shards[..2], sample_database(&shards));
+    let good = watchful(Config::new().database(&name, two));
+    let proxy = Proxy::start(good.clone());
+    eventually("both have stored it", || {
+        stored(two, &name).iter().all(|text| text.contains("nodes\ts2\t1024"))
+    });
+    assert!(proxy.stop().success());
+    // The same again is no change, nor is another spelling of it.
+    let key = "key = \"user_id\"\n";
+    let spelt = good.clone().replace(key, "key = \"user_id\"\nhome = \"s1\"\nvirtual_nodes = 1024\n");
+    assert!(Proxy::start(spelt).stop().success());
+    let added = format!("[[database.shard]]\nname = \"s3\"\nendpoints = [\"{}\"]\n", shards[2].address());
+    for (changed, was, is) in [
+        (
+            good.clone().replace(key, "key = \"user_id\"\nvirtual_nodes = 512\n"),
+            "nodes s1 1024",
+            "nodes s1 512",
+        ),
+        (good.clone().replace(key, "key = \"user_id\"\nhome = \"s2\"\n"), "home s1", "home s2"),
+        (good.clone().replace("reference = true", "key = \"id\""), "plans reference", "plans key id"),
+        (good.clone().append(&added), "\"\"", "nodes s3 1024"),
+    ] {
+        let proxy = Proxy::start_unready(changed.clone());
+        eventually("it is not ready and says why", || {
+            let (code, reasons) = proxy.get("/readyz");
+            code == 503 && [was, is, "placed otherwise"].iter().all(|word| reasons.contains(word))
+        });
+        let three = is.contains("s3");
+        eventually("no shard is served", || {
+            let shown = psql(&proxy.dsn(APP, "pgring"), "SHOW SHARDS").expect_ok();
+            shown.lines().count() == if three { 3 } else { 2 }
+                && shown.lines().all(|line| line.contains("placed otherwise"))
+        });
+        for id in 1..20 {
+            assert!(!psql(&proxy.dsn(APP, &name), &user_row(id)).ok, "{is}");
+        }
+        assert!(proxy.log().contains("delete the row of pgring.placement"), "{}", proxy.log());
+        let printed = checked(&changed);
+        assert!([was, is].iter().all(|word| printed.contains(word)), "{printed}");
+    }
+    assert!(!checked(&good).contains("placed otherwise"));
+    // What moves no rows: a table that is not there yet.
+    let first = "[[database.shard]]\nname = \"s1\"";
+    let table = "[[database.table]]\nname = \"countries\"\nreference = true\n\n";
+    let more = good.clone().replace(first, &format!("{table}{first}"));
+    assert!(Proxy::start(more).stop().success());
+    assert!(stored(two, &name).iter().all(|text| text.contains("table\tcountries\treference")));
+    // And who knows better.
+    let proxy = Proxy::start_unready(good.replace(key, "key = \"user_id\"\nvirtual_nodes = 512\n"));
+    for server in two {
+        server.psql(CONTROL, &name, "DELETE FROM pgring.placement").unwrap();
+    }
+    eventually("the file's is in force", || proxy.get("/readyz").0 == 200);
+    eventually("and stored", || stored(two, &name).iter().all(|text| text.contains("nodes\ts1\t512")));
+}
+
+#[test]
+fn shards_without_rows_take_up_another_placement_at_the_start() {
+    let shards = servers(2);
+    let name = database(&shards, "CREATE TABLE users (id bigint PRIMARY KEY)");
+    let good = watchful(Config::new().database(&name, &shards));
+    let proxy = Proxy::start(good.clone());
+    named(&shards, &name);
+    eventually("it is stored", || stored(&shards, &name).iter().all(|text| text.contains("s2")));
+    assert!(proxy.stop().success());
+    let renamed = good.replace("name = \"s2\"", "name = \"s9\"\nweight = 2");
+    let proxy = Proxy::start(renamed);
+    assert!(stored(&shards, &name).iter().all(|text| text.contains("nodes\ts9\t2048")));
+    assert!(proxy.log().contains("the file moves no rows"), "{}", proxy.log());
+    assert!(psql(&proxy.dsn(APP, &name), "SELECT count(*) FROM users").ok);
+}
+
+#[test]
+fn who_may_not_store_a_placement_serves_all_the_same() {
+    let shards = servers(2);
+    let name = sample_database(&shards);
+    for server in &shards {
+        server
+            .psql(SUPERUSER, &name, "CREATE ROLE onlooker LOGIN PASSWORD 'looks' IN ROLE pg_monitor")
+            .unwrap();
+    }
+    let good = watchful(Config::new().database(&name, &shards)).set("control", "user", "\"onlooker\"").set(
+        "control",
+        "password",
+        "\"looks\"",
+    );
+    let proxy = Proxy::start(good.clone());
+    eventually("it says so", || {
+        proxy.log().contains("the placement of rows cannot be stored on every shard")
+    });
+    assert!(psql(&proxy.dsn(APP, &name), "SELECT count(*) FROM users").ok);
+    assert!(proxy.stop().success());
+    // It compares all the same.
+    let text = "CREATE SCHEMA pgring; CREATE TABLE pgring.placement (text text); \
+                INSERT INTO pgring.placement VALUES ('by hand'); \
+                GRANT USAGE ON SCHEMA pgring TO onlooker; GRANT SELECT ON pgring.placement TO onlooker";
+    shards[0].psql(SUPERUSER, &name, text).unwrap();
+    let proxy = Proxy::start_unready(good);
+    eventually("it compares", || proxy.get("/readyz").1.contains("by hand"));
+    assert!(!psql(&proxy.dsn(APP, &name), "SELECT count(*) FROM users").ok);
 }
 
 fn refused(proxy: &Proxy) -> bool {

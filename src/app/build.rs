@@ -2,6 +2,7 @@
 
 use super::deadlocks::Deadlocks;
 use super::ids::Ids;
+use super::placement::Placement;
 use super::schemas::Schemas;
 use super::serve::App;
 use super::two_phase;
@@ -251,6 +252,7 @@ impl App {
             self.runtime.spawn(crate::pool::fence(Arc::downgrade(shard)));
         }
         Schemas::watch(self, settings, database, &made);
+        Placement::watch(self, settings, database, &made);
         Ids::install(self, settings, database, &made);
         two_phase::start(self, settings, database, &made, asked);
         Deadlocks::watch(self, settings, database, &made);
@@ -292,7 +294,8 @@ impl App {
 
 /// Whom a shard's servers have to be. A database's only shard may be one of several to somebody else.
 pub(super) fn expected(database: &config::Database, shard: &config::Shard) -> Option<Expected> {
-    (database.shards.len() > 1).then(|| Expected { shard: shard.name.clone() })
+    (database.shards.len() > 1)
+        .then(|| Expected { shard: shard.name.clone(), placement: config::diff::placement(database) })
 }
 
 type TlsConfigs = HashMap<(String, String), Option<Arc<tokio_rustls::rustls::ClientConfig>>>;

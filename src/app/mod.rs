@@ -18,6 +18,7 @@ mod lookup;
 mod notify;
 mod overview;
 mod peers;
+mod placement;
 mod reload;
 mod rows;
 pub mod schema;

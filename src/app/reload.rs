@@ -4,6 +4,7 @@
 //! the ring in force, and what the file asks for is shown as pending. Rows must never become
 //! unreachable because somebody edited a file.
 
+use super::placement;
 use super::serve::App;
 use crate::config::{self, Settings, diff};
 use crate::pool::health::{ControlConnection, Login, Tls};
@@ -33,7 +34,7 @@ impl App {
         for key in &changes.needs_restart {
             tracing::warn!("a change of {key} needs a restart");
         }
-        let (effective, pending) = self.guarded(&old, new).await;
+        let (effective, pending, adopted) = self.guarded(&old, new).await;
         {
             let (running, users, generation, was_pending) = {
                 let mut state = self.state();
@@ -41,10 +42,18 @@ impl App {
                 let was_pending = std::mem::replace(&mut state.pending, pending);
                 (state.running.clone(), state.users.clone(), state.generation, was_pending)
             };
-            let built = self.build(&effective, &running, &users, generation).map_err(|error| {
-                self.state().pending = was_pending;
-                error.to_string()
-            })?;
+            let built = match self.build(&effective, &running, &users, generation) {
+                Ok(built) => built,
+                Err(error) => {
+                    self.state().pending = was_pending;
+                    for (database, text) in adopted {
+                        if let Err(why) = placement::adopt(&database, &old, &text).await {
+                            tracing::error!(database = database.name, "{why}");
+                        }
+                    }
+                    return Err(error.to_string());
+                }
+            };
             self.directory.store(Arc::new(built.directory));
             let mut state = self.state();
             state.settings = effective;
@@ -56,13 +65,14 @@ impl App {
         Ok(())
     }
 
-    /// The settings to take over, and the rings that have to wait.
+    /// The settings to take over, the rings that have to wait, and which databases' shards have stored another
+    /// placement now, with the one they had.
     async fn guarded(
         &self,
         old: &Settings,
         mut new: Settings,
-    ) -> (Settings, HashMap<String, (Topology, f64)>) {
-        let mut pending = HashMap::new();
+    ) -> (Settings, HashMap<String, (Topology, f64)>, Vec<(Arc<Database>, String)>) {
+        let (mut pending, mut adopted) = (HashMap::new(), Vec::new());
         for database in &mut new.databases {
             let Some(active) = old.database(&database.name) else { continue };
             if !diff::database_change(active, database).moves_rows() {
@@ -72,15 +82,24 @@ impl App {
             let Some(running) = running else { continue };
             if let Some(tables) = diff::tables_said_otherwise(active, database)
                 && are_absent(&running, &tables).await
+                && placement::adopt(&running, old, &diff::placement(database)).await.is_ok()
             {
+                adopted.push((Arc::clone(&running), diff::placement(active)));
                 tracing::info!(
                     database = database.name,
                     "what the file says of tables that do not exist yet is in force"
                 );
                 continue;
             }
-            match holds_rows(&running, old).await {
+            let mut found = holds_rows(&running, old).await;
+            if let Rows::None = found
+                && let Err(why) = placement::adopt(&running, old, &diff::placement(database)).await
+            {
+                found = Rows::Unknown(why);
+            }
+            match found {
                 Rows::None => {
+                    adopted.push((Arc::clone(&running), diff::placement(active)));
                     tracing::info!(
                         database = database.name,
                         "the shards hold no rows: the new ring is in force"
@@ -96,7 +115,7 @@ impl App {
                         database = database.name,
                         "the file asks for another placement of rows: {}; {}. It is pending, and routing stays as \
                          it is",
-                        placement(&diff::database_change(active, database), moves),
+                        moved(&diff::database_change(active, database), moves),
                         found.reason()
                     );
                     *database = diff::keep_placement(active, database);
@@ -104,12 +123,12 @@ impl App {
                 }
             }
         }
-        (new, pending)
+        (new, pending, adopted)
     }
 }
 
 /// What would be elsewhere.
-fn placement(change: &diff::DatabaseChange, moves: f64) -> String {
+fn moved(change: &diff::DatabaseChange, moves: f64) -> String {
     let mut said = Vec::new();
     if change.moves_keys {
         said.push(format!("{:.1} % of the keys would move", moves * 100.0));
@@ -168,7 +187,7 @@ impl Rows {
 }
 
 /// A table without a page has no row; one with pages may have, and that is enough to wait.
-const ANY_PAGE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c \
+pub(super) const ANY_PAGE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c \
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgring') \
        AND n.nspname !~ '^pg_t' AND pg_catalog.pg_relation_size(c.oid) > 0)";

@@ -179,6 +179,33 @@ fn ring(database: &Database) -> BTreeMap<&str, u64> {
     }
 }
 
+/// Where a database's rows are, a line for each thing that says so: two versions move no rows between them
+/// if they have the same text, whatever servers they name.
+pub fn placement(database: &Database) -> String {
+    let mut lines = vec!["version\t1".to_owned()];
+    lines.extend(database.key.iter().map(|key| format!("key\t{}", key.escape_debug())));
+    lines.extend(home(database).map(|home| format!("home\t{home}")));
+    lines.extend(ring(database).iter().map(|(shard, nodes)| format!("nodes\t{shard}\t{nodes}")));
+    lines.extend(tables(database).iter().map(|(name, key, reference)| {
+        let rule = if *reference { "reference".to_owned() } else { key.unwrap_or_default().to_owned() };
+        let kind = if *reference { "" } else { "key\t" };
+        format!("table\t{}\t{kind}{}", name.escape_debug(), rule.escape_debug())
+    }));
+    lines.join("\n")
+}
+
+/// The names of the tables of which alone two placements speak differently; `None` if of more. A name that
+/// stands there in other letters than it has is more.
+pub fn tables_placed_otherwise<'p>(one: &'p str, other: &'p str) -> Option<BTreeSet<&'p str>> {
+    let (one, other): (BTreeSet<&str>, BTreeSet<&str>) = (one.lines().collect(), other.lines().collect());
+    let name = |line: &&'p str| {
+        let (kind, rest) = line.split_once('\t')?;
+        let (name, _) = rest.split_once('\t')?;
+        (kind == "table" && !name.contains('\\')).then_some(name)
+    };
+    one.symmetric_difference(&other).map(name).collect()
+}
+
 fn home(database: &Database) -> Option<&str> {
     database.shards.get(database.home).map(|shard| shard.name.as_str())
 }
@@ -367,6 +394,38 @@ mod tests {
         ] {
             let changes = after(&[("[[user]]", to)]);
             assert_eq!(changes, Changes { needs_restart: vec![key], ..Changes::default() });
+        }
+    }
+
+    #[test]
+    fn a_placement_says_what_moves_rows() {
+        let text = |replacements: &[(&str, &str)]| {
+            let changed =
+                replacements.iter().fold(BASE.to_owned(), |text, (from, to)| text.replacen(from, to, 1));
+            placement(&settings(&changed).databases[0])
+        };
+        let base = text(&[]);
+        assert_eq!(
+            base,
+            "version\t1\nkey\tuser_id\nhome\ts1\nnodes\ts1\t1024\nnodes\ts2\t2048\ntable\tplans\treference"
+        );
+        let same = [
+            ("virtual_nodes = 512", "virtual_nodes = 1024"),
+            ("weight = 2", ""),
+            ("weight = 4", "weight = 2"),
+        ];
+        assert_eq!(text(&same), base);
+        assert_eq!(text(&[(r#""b:1""#, r#""b:2""#)]), base);
+        for (from, to, tables) in [
+            ("weight = 2", "weight = 3", None),
+            ("key = \"user_id\"", "key = \"user_id\"\nhome = \"s2\"", None),
+            ("key = \"user_id\"", "key = \"account_id\"", None),
+            ("reference = true", "key = \"owner\"", Some(BTreeSet::from(["plans"]))),
+            (r#"name = "plans""#, r#"name = "s.x""#, Some(BTreeSet::from(["plans", "s.x"]))),
+        ] {
+            let other = text(&[(from, to)]);
+            assert_ne!(other, base, "{to}");
+            assert_eq!(tables_placed_otherwise(&base, &other), tables, "{to}");
         }
     }
 

@@ -19,7 +19,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 use super::board::{Board, Event, ShardBoard, ShardName, Watched};
 use super::connector::{ControlConnection, Login, Tls};
-use super::identity::{Expected, Identity};
+use super::identity::{Council, Expected, Identity};
 use super::patroni::{self, PatroniSpec};
 use super::question::Ask;
 use super::roles::EndpointIndex;
@@ -61,6 +61,8 @@ pub struct Prober {
     runtime: Handle,
     board: Arc<Board>,
     shards: BTreeMap<ShardName, Shard>,
+    /// Of each database with several shards, and the placement that it is about.
+    councils: BTreeMap<String, (String, Arc<Council>)>,
     rumours: BTreeMap<ShardName, (PatroniSpec, HealthSettings, Task)>,
 }
 
@@ -89,6 +91,7 @@ impl Prober {
             runtime,
             board: Arc::new(Board::default()),
             shards: BTreeMap::new(),
+            councils: BTreeMap::new(),
             rumours: BTreeMap::new(),
         };
         prober.update(specs, settings);
@@ -107,6 +110,7 @@ impl Prober {
         for spec in specs {
             wanted.entry((spec.database.clone(), spec.shard.clone())).or_default().push(spec);
         }
+        self.convene(&wanted);
         let mut old = std::mem::take(&mut self.shards);
         let known = self.board.boards();
         let mut boards = BTreeMap::new();
@@ -126,6 +130,20 @@ impl Prober {
             self.shards.insert(name, shard);
         }
         self.board.publish(boards);
+    }
+
+    /// A council for each database, a new one where the placement is another.
+    fn convene(&mut self, wanted: &BTreeMap<ShardName, Vec<EndpointSpec>>) {
+        let mut old = std::mem::take(&mut self.councils);
+        for ((database, _), specs) in wanted {
+            let Some(expected) = specs.first().and_then(|spec| spec.expected.as_ref()) else { continue };
+            if !self.councils.contains_key(database) {
+                let kept = old.remove(database).filter(|(placement, _)| *placement == expected.placement);
+                let shards = wanted.keys().filter(|(of, _)| of == database).count();
+                let made = || (expected.placement.clone(), Arc::new(Council::new(shards)));
+                self.councils.insert(database.clone(), kept.unwrap_or_else(made));
+            }
+        }
     }
 
     /// Listens to these instead of those before, for shards that are probed.
@@ -150,6 +168,10 @@ impl Prober {
         specs: Vec<EndpointSpec>,
         settings: HealthSettings,
     ) -> (Arc<ShardBoard>, Shard) {
+        let council = self.councils.get(database).map(|(_, council)| Arc::clone(council));
+        if let Some(council) = &council {
+            council.forget(shard);
+        }
         let endpoints = specs.iter().map(|spec| (spec.purpose, spec.address.clone())).collect();
         let board = match board {
             Some(board) => {
@@ -173,6 +195,7 @@ impl Prober {
                 connection: None,
                 asked: 0,
                 identity: Identity::default(),
+                council: council.clone(),
                 role: None,
                 said_forbidden: false,
             };
@@ -198,6 +221,7 @@ struct EndpointTask {
     /// How often that has been asked.
     asked: u32,
     identity: Identity,
+    council: Option<Arc<Council>>,
     /// What the server was when it answered last.
     role: Option<Role>,
     said_forbidden: bool,
@@ -214,6 +238,9 @@ impl EndpointTask {
             };
             if result.is_err() {
                 self.connection = None;
+                if let Some(council) = &self.council {
+                    council.is_silent(&self.spec.shard);
+                }
             }
             let role = result.as_ref().ok().map(Probe::role);
             if self.role.is_some() && role.is_some() && self.role != role {
@@ -265,6 +292,11 @@ impl EndpointTask {
         let mut probe = ask.ask(connection.client()).await?;
         if let Some(expected) = &self.spec.expected {
             probe.stranger = self.identity.ask(connection.client(), expected).await?;
+            if let Some(council) = &self.council {
+                council.tell(&self.spec.shard, self.index, probe.stranger.as_ref());
+                council.convene(self.settings.timeout / 2).await;
+                probe.stranger = probe.stranger.or_else(|| council.objection());
+            }
         }
         if !ask.forbidden().is_empty() && !self.said_forbidden {
             self.said_forbidden = true;
