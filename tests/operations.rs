@@ -14,8 +14,8 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 mod support;
 use support::raw::Raw;
 use support::{
-    Config, Proxy, connect, database, eventually, own_servers, psql, psql_with, sample_database, servers,
-    topology,
+    Config, Proxy, connect, database, eventually, eventually_within, own_servers, psql, psql_with,
+    sample_database, servers, topology,
 };
 
 /// Probes that notice soon, and no waiting for a primary that will not come back by itself.
@@ -776,6 +776,46 @@ fn reload(proxy: &mut Proxy, config: Config) {
     let before = count(proxy);
     proxy.reload(config);
     eventually("the reload is done", || count(proxy) > before);
+}
+
+/// What pgring does by itself on the shards it does as the file says now.
+#[test]
+fn a_reload_changes_the_control_roles_password_everywhere() {
+    let shards = own_servers(2);
+    let shards: Vec<&Cluster> = shards.iter().collect();
+    let name = sample_database(&shards);
+    let base = watchful(Config::new().database(&name, &shards));
+    let mut proxy = Proxy::start(base.clone());
+    for shard in &shards {
+        shard.psql(SUPERUSER, "postgres", "ALTER ROLE pgring PASSWORD 'another'").unwrap();
+    }
+    let before = shards[0].psql(SUPERUSER, "postgres", "SELECT clock_timestamp()").unwrap();
+    reload(&mut proxy, base.set("control", "password", "\"another\""));
+    let left = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'pgring' AND backend_start < '{}'",
+        before.trim()
+    );
+    eventually_within(Duration::from_secs(30), "nothing goes on that has the old password", || {
+        shards.iter().all(|shard| shard.psql(SUPERUSER, "postgres", &left).unwrap().trim() == "0")
+    });
+    let from = proxy.log().len();
+    for shard in &shards {
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pgring'";
+        shard.psql(SUPERUSER, "postgres", end).unwrap();
+        let table = "CREATE TABLE late (user_id bigint PRIMARY KEY)";
+        shard.psql(APP, &name, table).unwrap();
+    }
+    let proxy = &proxy;
+    let route = || {
+        let script =
+            format!("SELECT count(*) FROM late WHERE user_id = {};\nSHOW pgring.route;", user_of(2, 1));
+        psql(&proxy.dsn(APP, &name), &script).out
+    };
+    eventually("the schema is read again", || route().contains("s2"));
+    // Who recovers has had to connect again as well.
+    std::thread::sleep(Duration::from_secs(3));
+    let log = proxy.log();
+    assert!(!log[from..].contains("password authentication failed"), "{}", &log[from..]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,6 +41,8 @@ pub(super) enum BuildError {
 #[derive(Clone)]
 pub(super) struct Running {
     pub(super) settings: config::Database,
+    /// Its tasks log in so for as long as they run.
+    control: config::Control,
     connect_timeout: std::time::Duration,
     tcp: config::Tcp,
     failover_hold: std::time::Duration,
@@ -89,6 +91,7 @@ impl App {
         for database in &settings.databases {
             let kept = running.get(&database.name).filter(|kept| {
                 kept.settings == *database
+                    && kept.control == settings.control
                     && kept.connect_timeout == settings.pool.connect_timeout
                     && kept.tcp == settings.tcp
                     && kept.failover_hold == settings.health.failover_hold
@@ -99,6 +102,7 @@ impl App {
                 Some(kept) => kept.clone(),
                 None => Running {
                     settings: database.clone(),
+                    control: settings.control.clone(),
                     connect_timeout: settings.pool.connect_timeout,
                     tcp: settings.tcp.clone(),
                     failover_hold: settings.health.failover_hold,

@@ -8,11 +8,12 @@ use super::worker::Worker;
 use crate::telemetry::Metrics;
 use prometheus::local::{LocalCounter, LocalHistogram, LocalIntCounter};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// What is counted of one database.
 pub(super) struct Tally {
-    database: Arc<Database>,
+    /// Not to be kept alive: its tasks end with it, and log in as an earlier configuration says.
+    database: Weak<Database>,
     pub(super) received_bytes: LocalIntCounter,
     pub(super) sent_bytes: LocalIntCounter,
     pub(super) transactions: LocalIntCounter,
@@ -50,7 +51,7 @@ impl Tally {
             binds: counters.binds.local(),
             query_read: database.metrics.iter().map(|shard| shard.query_read.local()).collect(),
             query_write: database.metrics.iter().map(|shard| shard.query_write.local()).collect(),
-            database: Arc::clone(database),
+            database: Arc::downgrade(database),
         }
     }
 
@@ -106,7 +107,9 @@ impl Worker {
         let mut tallies = self.tallies.borrow_mut();
         // Those of databases that nobody uses any more have told all they had.
         tallies.retain(|tally| Rc::strong_count(tally) > 1);
-        if let Some(known) = tallies.iter().find(|tally| Arc::ptr_eq(&tally.database, database)) {
+        if let Some(known) =
+            tallies.iter().find(|tally| std::ptr::eq(tally.database.as_ptr(), Arc::as_ptr(database)))
+        {
             return Rc::clone(known);
         }
         let tally = Rc::new(Tally::new(database));
