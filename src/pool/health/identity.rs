@@ -116,11 +116,11 @@ impl Identity {
         client: &Client,
         expected: &Expected,
     ) -> Result<Option<Stranger>, ProbeFailure> {
-        if !self.asked || self.stranger.is_some() {
-            if let Some(found) = read(client).await? {
-                self.stranger = judge(expected, found);
-                self.asked = true;
-            }
+        if (!self.asked || self.stranger.is_some())
+            && let Some(found) = read(client).await?
+        {
+            self.stranger = judge(expected, found);
+            self.asked = true;
         }
         Ok(self.stranger.clone())
     }
