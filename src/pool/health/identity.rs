@@ -195,9 +195,12 @@ impl Council {
         self.said.send_if_modified(|heard| heard.shards.insert(shard.to_owned()));
     }
 
-    /// The shard's endpoints are others now.
+    /// The shard's endpoints may be others now: it is waited for again.
     pub(super) fn forget(&self, shard: &str) {
-        self.said.send_modify(|heard| heard.objections.retain(|(of, _), _| of != shard));
+        self.said.send_modify(|heard| {
+            heard.shards.remove(shard);
+            heard.objections.retain(|(of, _), _| of != shard);
+        });
     }
 
     /// Waits until every shard has been heard of once; for `limit` at most.

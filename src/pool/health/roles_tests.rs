@@ -135,7 +135,7 @@ fn one_moment() {
         ("P1X", "other shard 0 |  | refused 0"),
         ("P1X R1X", "other shard 0 |  | refused 0,1"),
         ("P1 P2X", "0 |  | refused 1"),
-        ("P3X@8 R1 P1", "2 | 1 | refused 0"),
+        ("P3@8X R1 P1", "2 | 1 | refused 0"),
         ("R1X P1 A:R1X", "1 |  | refused 0,2"),
         ("R1X", "none |  | refused 0"),
         ("P1X P1 R2", "fenced<2 1 | 2 | refused 0,1"),
