@@ -786,6 +786,8 @@ fn a_reload_changes_the_control_roles_password_everywhere() {
     let name = sample_database(&shards);
     let base = watchful(Config::new().database(&name, &shards));
     let mut proxy = Proxy::start(base.clone());
+    // Who has been here keeps nothing alive.
+    psql(&proxy.dsn(APP, &name), &user_row(1)).expect_ok();
     for shard in &shards {
         shard.psql(SUPERUSER, "postgres", "ALTER ROLE pgring PASSWORD 'another'").unwrap();
     }
