@@ -80,8 +80,8 @@ pub struct Server {
     /// has been reported since.
     compared: (Arc<Settings>, BTreeMap<String, String>),
     is_news: bool,
-    /// It has been asked something ([`Server::ask_ahead`]) and the answer has not been read.
-    owes: bool,
+    /// How often it has been asked something ([`Server::ask_ahead`]) whose answer has not been read.
+    owes: u32,
 }
 
 impl Server {
@@ -106,7 +106,7 @@ impl Server {
             types: None,
             compared: Default::default(),
             is_news: false,
-            owes: false,
+            owes: 0,
         }
     }
 
@@ -279,9 +279,9 @@ impl Server {
     }
 
     /// Asks as [`Server::ask`] does, without waiting for the answer: whatever is asked next has to
-    /// [settle](Server::settle) that first. Nothing may be outstanding.
+    /// [settle](Server::settle) that first. Nothing else may be outstanding.
     pub async fn ask_ahead(&mut self, statement: &str) {
-        self.owes = true;
+        self.owes += 1;
         wire::put_query(&mut self.outbox, statement.as_bytes());
         // What does not leave now, and what has failed, is seen when the answer is read.
         std::future::poll_fn(|cx| {
@@ -293,7 +293,7 @@ impl Server {
 
     /// Has it still to answer what was asked ahead?
     pub fn owes(&self) -> bool {
-        self.owes
+        self.owes > 0
     }
 
     /// Reads the answer to what was asked ahead.
@@ -301,10 +301,17 @@ impl Server {
     /// # Errors
     /// As [`Server::ask`].
     pub async fn settle(&mut self) -> Result<(), ServerError> {
-        if std::mem::take(&mut self.owes) {
-            self.answers().await?;
+        let mut outcome = Ok(());
+        while self.owes > 0 {
+            self.owes -= 1;
+            match self.answers().await {
+                Ok(_) => {}
+                // The rest is answered nonetheless.
+                Err(error @ ServerError::Refused { .. }) => outcome = outcome.and(Err(error)),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
+        outcome
     }
 
     /// Brings the settings in line with a session's, in one round trip of its own; none when

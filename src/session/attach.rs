@@ -172,7 +172,7 @@ impl Session {
     }
 
     /// Reads what a parked server still has to answer.
-    async fn settle_parked(&mut self, at: usize) -> Result<(), Unattached> {
+    pub(super) async fn settle_parked(&mut self, at: usize) -> Result<(), Unattached> {
         let Some(held) = self.parked.get_mut(at) else { return Ok(()) };
         let Err(error) = held.lease.settle().await else { return Ok(()) };
         let shard = held.shard;

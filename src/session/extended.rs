@@ -19,10 +19,11 @@ use super::settings::ConfigValues;
 use super::simple::lost_at_once;
 use super::state::{End, Here, Session};
 use super::transaction::{Own, failed_transaction};
+use crate::backend::{set_config_local, set_config_statement};
 use crate::error::{ClientError, SqlState};
 use crate::execute::{Expect, ResultShape};
 use crate::route::{self, Parameters};
-use crate::sql::{KeySlot, Kind, Statement, Target};
+use crate::sql::{ConfigCall, KeySlot, Kind, Statement, Target};
 use crate::txn::Phase;
 use crate::wire::{self, BindNames, Buffer, Execute, Header, Named, Parse, TxStatus};
 use std::rc::Rc;
@@ -561,7 +562,11 @@ impl Session {
                 }
             }
         }
-        self.refuse_control_among_others(&statement.shape, &statement.text)?;
+        if let [Statement { kind: Kind::SetConfig(calls), .. }] = &statement.shape.statements[..]
+            && self.has_company()
+        {
+            Box::pin(self.set_config_on_others(calls, execute.portal, &statement.text)).await?;
+        }
         if self.is_done_here(Here::Bound, execute.portal) {
             self.bind_on_server(execute.portal, &statement).await?;
         }
@@ -584,6 +589,37 @@ impl Session {
             self.waits_in_company(&statement.text);
         }
         self.started();
+        Ok(())
+    }
+
+    /// What is set on the server held for the transaction's others, too.
+    async fn set_config_on_others(
+        &mut self,
+        calls: &[ConfigCall],
+        portal: &[u8],
+        text: &[u8],
+    ) -> Result<(), Unattached> {
+        let values = self.config_values.get(portal).cloned().unwrap_or_default();
+        let mut statements = Vec::with_capacity(calls.len());
+        for call in calls {
+            let Some(value) = values.value(call, text, self.standard_conforming_strings) else {
+                return Err(ClientError::refused(
+                    "the transaction is on several shards, and only one of them knows this value",
+                    "Use set_config() with constants or parameters.",
+                )
+                .into());
+            };
+            let statement = set_config_statement(&call.name, &value);
+            statements.push(if call.local { set_config_local(&statement) } else { statement });
+        }
+        for at in (0..self.parked.len()).rev() {
+            self.settle_parked(at).await?;
+            let held = &mut self.parked[at];
+            if held.lease.status == TxStatus::Open {
+                held.lease.unnamed = 0;
+                held.lease.ask_ahead(&statements.join("; ")).await;
+            }
+        }
         Ok(())
     }
 
