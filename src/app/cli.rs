@@ -172,21 +172,22 @@ fn user_names(settings: &Settings) -> String {
 }
 
 fn run_demo(options: DemoOptions) -> Outcome {
-    runtime()?.block_on(async {
-        let demo = Demo::start(options).await.map_err(words)?;
-        let settings = config::load(demo.config_path()).map_err(words)?;
-        let banner = demo.banner();
-        let served = serve::serve(
-            demo.config_path(),
-            settings,
-            serve::Until::SignalAfter(Box::new(move || {
-                println!("{banner}");
-            })),
-        );
-        let served = served.await.map_err(words);
-        demo.stop().await.map_err(words)?;
-        served
-    })
+    let servers = runtime()?;
+    let demo = servers.block_on(Demo::start(options)).map_err(words)?;
+    let settings = config::load(demo.config_path()).map_err(words)?;
+    let banner = demo.banner();
+    let serving = runtime()?;
+    let served = serving.block_on(serve::serve(
+        demo.config_path(),
+        settings,
+        serve::Until::SignalAfter(Box::new(move || {
+            println!("{banner}");
+        })),
+    ));
+    // What it does by itself ends before the servers do, and says nothing of that.
+    serving.shutdown_timeout(std::time::Duration::from_secs(1));
+    servers.block_on(demo.stop()).map_err(words)?;
+    served.map_err(words)
 }
 
 /// A database's ring.
