@@ -169,6 +169,12 @@ impl Pipeline {
 
 /// What is answered up to the end of a mark that is sent behind.
 pub(super) fn answer(client: &mut Raw, bytes: &[u8]) -> Vec<Frame> {
+    let frames = heard(client, bytes);
+    if frames.iter().any(|frame| matches!(frame.tag, CLOSED | SILENCE)) { frames } else { settled(frames) }
+}
+
+/// The same as it comes.
+pub(super) fn heard(client: &mut Raw, bytes: &[u8]) -> Vec<Frame> {
     // What the client knew before.
     let mut frames: Vec<Frame> = Vec::new();
     for (name, value) in &client.parameters {
@@ -194,7 +200,7 @@ pub(super) fn answer(client: &mut Raw, bytes: &[u8]) -> Vec<Frame> {
         }
         if end {
             frames.extend(client.until(b'Z', 1));
-            return settled(frames);
+            return frames;
         }
     }
 }
@@ -202,7 +208,7 @@ pub(super) fn answer(client: &mut Raw, bytes: &[u8]) -> Vec<Frame> {
 /// In a transaction that has failed everything is refused, for one reason or another; what counts
 /// is that it is. And when a parameter's new value is told depends on PostgreSQL's version, and
 /// pgring may be before its server: what counts is what the client knows in the end.
-fn settled(frames: Vec<Frame>) -> Vec<Frame> {
+pub(super) fn settled(frames: Vec<Frame>) -> Vec<Frame> {
     let mut settled: Vec<Frame> = Vec::new();
     let mut known = BTreeMap::new();
     let (mut batch, mut failed) = (0, false);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pgring::demo::cluster::SUPERUSER;
 use pgring::demo::sample::APP;
 
-use super::random::{Pipeline, Random, answer, difference, number};
+use super::random::{Pipeline, Random, difference, heard, number, settled};
 use crate::support::raw::{CLOSED, Raw, query, run, sync};
 use crate::support::{Config, Proxy, database, eventually, servers};
 
@@ -102,18 +102,19 @@ fn random_transactions_over_shards_end_as_on_one_postgresql() {
             client.set_patience(Duration::from_secs(5));
             client.query("TRUNCATE t");
             client.query(&reset);
-            let said = answer(&mut client, &pipeline.bytes);
+            let said = heard(&mut client, &pipeline.bytes);
+            let is_refused = said.iter().any(|frame| frame.code() == "0A000");
             let left = match said.iter().any(|frame| frame.tag == CLOSED) {
                 true => Vec::new(),
                 false => Raw::login(address, APP, name).query("SELECT user_id, v FROM t ORDER BY 1, 2"),
             };
-            (said, left)
+            ((settled(said), left), is_refused)
         };
-        let expected = ask(&direct.address(), &plain);
-        let got = ask(&proxy.address(), &name);
+        let (expected, _) = ask(&direct.address(), &plain);
+        let (got, is_refused) = ask(&proxy.address(), &name);
         answered += expected.0.iter().filter(|frame| frame.tag == b'C').count();
         let words = || format!("seed {seed}:\n{}", pipeline.words.join("; "));
-        if got.0.iter().any(|frame| frame.code() == "0A000") {
+        if is_refused {
             refused += 1;
         } else if format!("{got:?}") != format!("{expected:?}") {
             wrong.push(format!("{}\n{}", words(), difference(&expected, &got)));
